@@ -1,0 +1,97 @@
+"""What a back end is: it compiles a lowered `Func` to bytes, and loads bytes into this process.
+
+`compile` is pure (no device, cacheable, cross-compiles); `load` touches the device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from kdsl.dtypes import DType
+from kdsl.ir.nodes import ArrayParam, Func
+from kdsl.source import Loc
+from kdsl.target import Target
+
+FaultKind = Literal["index", "zero_division", "assertion", "zero_step", "negative_power", "memory", "print"]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A place in the kernel that can fault or print. Compiled code reports its number (1-based) alone.
+
+    `text` is the array's name (index), or the message (assertion). `dim` is the array's dimension.
+    `items`, `sep` and `end` belong to print: strings, or the dtype of the next value.
+    """
+
+    kind: FaultKind
+    text: str = ""
+    dim: int = 0
+    loc: Loc | None = None
+    items: tuple[str | DType, ...] = ()
+    sep: str = " "
+    end: str = "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """Compiled code and the tables that explain it. `code` is the back end's own format.
+
+    `conditions` gives title and place of each call condition, in the order in which compiled code
+    numbers them (1-based).
+    """
+
+    target: Target
+    symbol: str
+    code: bytes
+    sites: tuple[Site, ...]
+    conditions: tuple[tuple[str, Loc | None], ...]
+
+
+class Backend(Protocol):
+    """One way to run kernels."""
+
+    name: str
+
+    def available(self) -> str | None:
+        """None when this back end can run here, else what is missing and how to install it."""
+
+    def compile(self, func: Func, target: Target) -> Artifact:
+        """`func` must be lowered (`passes.lower`) and verified."""
+
+    def load(self, artifact: Artifact) -> Any:
+        """Brings an artifact into this process; the executable's type is the back end's."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameLayout:
+    """The one argument of a compiled CPU kernel: an array of 8-byte slots.
+
+    ```
+    0  out: the index (or value) that faulted      3.. for each parameter, in order:
+    1  out: the extent it was tested against            array:  data pointer, then, unless contiguous,
+    2  in: address of the run-time table                        one byte stride a dimension
+                                                        scalar: the value in the slot's low bytes
+                                                   then the sizes, in `func.sizes` order
+    ```
+    The run-time table is four addresses: the stop word (u32, nonzero: call `poll`), `poll` (returns nonzero
+    to stop), the print callback `void (i64 site, i64 count, ptr values)` (values: 8-byte slots, floats
+    as f64, integers as i64 or u64), and `aligned_alloc`/`free` follow (5 slots in all).
+
+    A kernel is `i64 symbol(ptr frame)`: 0 when done, a site's number when it faulted, -1 when stopped.
+    Its companion `i64 symbol.check(ptr frame)` gives the number of the first call condition that fails, or 0.
+    """
+
+    params: tuple[int, ...]
+    sizes: tuple[int, ...]
+    slots: int
+
+    @staticmethod
+    def of(func: Func) -> FrameLayout:
+        """The layout for `func`: slot numbers of parameters and sizes, and the number of slots."""
+        at = 3
+        params = []
+        for p in func.params:
+            params.append(at)
+            at += 1 + (len(p.shape) if isinstance(p, ArrayParam) and not p.contiguous else 0)
+        return FrameLayout(tuple(params), tuple(range(at, at + len(func.sizes))), at + len(func.sizes))

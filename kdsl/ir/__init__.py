@@ -1,0 +1,1 @@
+"""The loop-level IR: `nodes` (read that first), `walk`, `printer`, `parser`, `verify`, `interpreter`, `builtins`."""

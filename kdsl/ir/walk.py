@@ -1,0 +1,176 @@
+"""Generic traversals: children of a node, and rebuilding a node with mapped children.
+
+A pass matches the nodes it changes and ends in `map_children` for the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from kdsl.ir.nodes import (
+    Accumulate,
+    Alloc,
+    Assert,
+    Atomic,
+    Binary,
+    Body,
+    Break,
+    Call,
+    Cast,
+    Compare,
+    Const,
+    Continue,
+    Expr,
+    If,
+    Let,
+    Load,
+    Logic,
+    Loop,
+    Print,
+    Return,
+    Select,
+    Stmt,
+    Store,
+    Unary,
+    Var,
+    While,
+)
+
+ExprMap = Callable[[Expr], Expr]
+BodyMap = Callable[[Body], Body]
+
+
+def expr_children(e: Expr) -> tuple[Expr, ...]:
+    """The direct subexpressions, in evaluation order."""
+    match e:
+        case Const() | Var():
+            return ()
+        case Load():
+            return e.index
+        case Unary() | Cast():
+            return (e.x,)
+        case Binary() | Compare() | Logic():
+            return (e.a, e.b)
+        case Select():
+            return (e.cond, e.a, e.b)
+        case Call():
+            return e.args
+        case Let():
+            return (e.value, e.body)
+        case _:
+            raise AssertionError(f"unknown expression {type(e).__name__}")
+
+
+def map_expr_children(e: Expr, f: ExprMap) -> Expr:
+    """`e` with `f` applied to each direct subexpression; `e` itself when nothing changes."""
+    old = expr_children(e)
+    new = tuple([f(c) for c in old])
+    if all(a is b for a, b in zip(old, new)):
+        return e
+    match e:
+        case Load():
+            return replace(e, index=new)
+        case Unary() | Cast():
+            return replace(e, x=new[0])
+        case Binary() | Compare() | Logic():
+            return replace(e, a=new[0], b=new[1])
+        case Select():
+            return replace(e, cond=new[0], a=new[1], b=new[2])
+        case Call():
+            return replace(e, args=new)
+        case Let():
+            return replace(e, value=new[0], body=new[1])
+        case _:
+            raise AssertionError(f"unknown expression {type(e).__name__}")
+
+
+def subexprs(e: Expr) -> Iterator[Expr]:
+    """`e` and all expressions below it, outermost first."""
+    yield e
+    for c in expr_children(e):
+        yield from subexprs(c)
+
+
+def stmt_exprs(s: Stmt) -> tuple[Expr, ...]:
+    """The expressions that stand directly in a statement (not in nested statements)."""
+    match s:
+        case Loop():
+            return (s.lo, s.hi, s.step)
+        case While() | If():
+            return (s.cond,)
+        case Alloc():
+            return s.shape
+        case Store() | Accumulate() | Atomic():
+            return (s.value, *s.index)
+        case Assert():
+            return (s.cond,)
+        case Print():
+            return tuple(i for i in s.items if isinstance(i, Expr))
+        case Break() | Continue() | Return():
+            return ()
+        case _:
+            raise AssertionError(f"unknown statement {type(s).__name__}")
+
+
+def stmt_bodies(s: Stmt) -> tuple[Body, ...]:
+    """The statement bodies nested directly in `s`."""
+    match s:
+        case Loop() | While():
+            return (s.body,)
+        case If():
+            return (s.then, s.orelse)
+        case _:
+            return ()
+
+
+def map_stmt(s: Stmt, on_expr: ExprMap, on_body: BodyMap) -> Stmt:
+    """`s` with `on_expr` applied to its own expressions and `on_body` to its nested bodies.
+
+    Keeps id and loc; returns `s` itself when nothing changes.
+    """
+    match s:
+        case Loop():
+            new: Stmt = replace(s, lo=on_expr(s.lo), hi=on_expr(s.hi), step=on_expr(s.step), body=on_body(s.body))
+        case While():
+            new = replace(s, cond=on_expr(s.cond), body=on_body(s.body))
+        case If():
+            new = replace(s, cond=on_expr(s.cond), then=on_body(s.then), orelse=on_body(s.orelse))
+        case Alloc():
+            new = replace(s, shape=tuple([on_expr(e) for e in s.shape]))
+        case Store() | Accumulate() | Atomic():
+            new = replace(s, value=on_expr(s.value), index=tuple([on_expr(e) for e in s.index]))
+        case Assert():
+            new = replace(s, cond=on_expr(s.cond))
+        case Print():
+            new = replace(s, items=tuple([on_expr(i) if isinstance(i, Expr) else i for i in s.items]))
+        case Break() | Continue() | Return():
+            return s
+        case _:
+            raise AssertionError(f"unknown statement {type(s).__name__}")
+    old_exprs, new_exprs = stmt_exprs(s), stmt_exprs(new)
+    old_bodies, new_bodies = stmt_bodies(s), stmt_bodies(new)
+    same = all(a is b for a, b in zip(old_exprs, new_exprs)) and all(a is b for a, b in zip(old_bodies, new_bodies))
+    return s if same else new
+
+
+def stmts(body: Body) -> Iterator[Stmt]:
+    """All statements of `body` in program order, each before those nested in it."""
+    for s in body:
+        yield s
+        for nested in stmt_bodies(s):
+            yield from stmts(nested)
+
+
+def exprs(body: Body) -> Iterator[Expr]:
+    """All expressions of `body`, nested statements and subexpressions included."""
+    for s in stmts(body):
+        for e in stmt_exprs(s):
+            yield from subexprs(e)
+
+
+def substitute(e: Expr, values: dict[str, Expr]) -> Expr:
+    """`e` with each free `Var` named in `values` replaced. Let names are unique, so nothing is captured."""
+    if isinstance(e, Var):
+        return values.get(e.name, e)
+    return map_expr_children(e, lambda c: substitute(c, values))
