@@ -1,0 +1,95 @@
+"""LLVM at work: assembly text in, object code out. The one module that imports llvmlite.
+
+text --parse, verify--> module --pass builder (-O3, vectorisers)--> module --> ELF object | assembly | text
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from kdsl.backends.base import Artifact
+from kdsl.backends.llvm.emit import emit_module
+from kdsl.backends.llvm.host import NATIVE
+from kdsl.ir.nodes import Func
+from kdsl.target import Target
+
+
+def compile(func: Func, target: Target) -> Artifact:
+    """Object code for a lowered, verified `func`."""
+    emitted = emit_module(func, target)
+    machine = _machine(target)
+    code = bytes(machine.emit_object(_optimised(emitted.text, target)))
+    return Artifact(target, emitted.symbol, code, emitted.sites, emitted.conditions)
+
+
+def llvm_text(func: Func, target: Target, optimised: bool = True) -> str:
+    """The LLVM assembly of `func`, as emitted or after LLVM's passes."""
+    emitted = emit_module(func, target)
+    return str(_optimised(emitted.text, target)) if optimised else emitted.text
+
+
+def asm_text(func: Func, target: Target) -> str:
+    """The machine code of `func` as assembly."""
+    return str(_machine(target).emit_assembly(_optimised(emit_module(func, target).text, target)))
+
+
+@cache
+def llvm_host() -> tuple[str, str, str]:
+    """LLVM's name of this CPU, its features and the triple."""
+    import llvmlite.binding as llvm
+
+    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), llvm.get_default_triple()
+
+
+@cache
+def _machine(target: Target) -> Any:
+    """The target machine. Position-independent, so that one mapping holds code, constants and stubs."""
+    import llvmlite.binding as llvm
+
+    cpu, features, triple = target.cpu, target.features, target.triple
+    host = llvm_host()
+    if not cpu or cpu.startswith(NATIVE):
+        cpu, features = host[0], host[1]
+    triple = triple or host[2]
+    if triple == host[2]:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+    else:
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
+    return llvm.Target.from_triple(triple).create_target_machine(
+        cpu=cpu, features=features, opt=2, reloc="pic", codemodel="small"
+    )
+
+
+def _optimised(text: str, target: Target) -> Any:
+    """The module after LLVM's passes."""
+    import llvmlite.binding as llvm
+
+    machine = _machine(target)
+    module = llvm.parse_assembly(text)
+    module.triple = machine.triple
+    module.data_layout = str(machine.target_data)
+    module.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = True
+    options.slp_vectorization = True
+    options.loop_interleaving = True
+    options.loop_unrolling = True
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    return module
+
+
+def make_engine(code: bytes) -> Any:
+    """LLVM's own loader with the object `code` in it; it frees the code when it dies."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine()
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return engine

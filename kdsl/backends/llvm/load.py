@@ -1,0 +1,58 @@
+"""Brings an artifact into this process: the object loader on Linux x86-64, LLVM's engine elsewhere."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from kdsl.backends.base import Artifact
+from kdsl.backends.llvm import elf
+from kdsl.backends.llvm.symbols import address_of
+
+_KERNEL = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
+
+
+class Code(Protocol):
+    """Loaded machine code: `address(symbol)`. It lives as long as the object."""
+
+    def address(self, symbol: str) -> int: ...
+
+
+class Executable:
+    """A kernel in this process.
+
+    `run(frame_address)` and `check(frame_address)` take the address of a frame (`FrameLayout`) and give the
+    numbers that `backends.base` explains. Both release the GIL while they run.
+    """
+
+    def __init__(self, artifact: Artifact, code: Code) -> None:
+        self.artifact = artifact
+        self.code = code
+        self.run: Callable[[int], int] = _KERNEL(code.address(artifact.symbol))
+        self.check: Callable[[int], int] = _KERNEL(code.address(f"{artifact.symbol}.check"))
+
+
+def load(artifact: Artifact) -> Executable:
+    """The artifact's code, ready to run here."""
+    if sys.platform == "linux" and platform.machine() == "x86_64":
+        return Executable(artifact, elf.load_object(artifact.code, address_of))
+    return Executable(artifact, EngineCode(artifact.code))
+
+
+class EngineCode:
+    """Code loaded by LLVM's engine."""
+
+    def __init__(self, code: bytes) -> None:
+        from kdsl.backends.llvm.codegen import make_engine
+
+        self._engine: Any = make_engine(code)
+
+    def address(self, symbol: str) -> int:
+        """Where a defined symbol is; KeyError when there is none."""
+        found = int(self._engine.get_function_address(symbol))
+        if not found:
+            raise KeyError(symbol)
+        return found
