@@ -15,7 +15,7 @@ Monomial = tuple[str, ...]
 
 
 class Form:
-    """An exact integer polynomial: `terms` maps each monomial to its nonzero coefficient. Immutable, hashable."""
+    """An exact integer polynomial: `terms` maps each monomial to its nonzero coefficient. Immutable."""
 
     __slots__ = ("_hash", "terms")
     terms: Mapping[Monomial, int]

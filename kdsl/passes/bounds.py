@@ -1,27 +1,34 @@
-"""Makes every access safe: proved in bounds, or tested when it runs."""
+"""Makes every access safe: proved in bounds, safe by a condition at the call, or tested when it runs."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from kdsl.analysis.bounds import verdicts
 from kdsl.ir.nodes import Accumulate, Atomic, Body, Expr, Func, Load, Stmt, Store
 from kdsl.ir.walk import map_expr_children, map_stmt
 
 
 def bounds(func: Func) -> Func:
-    """`func` with `checked` set on each access that is not proved."""
+    """`func` with `checked` set on each access that needs a test in place, and the other conditions added."""
+    found = verdicts(func)
 
+    # An expression object that stands at two places is tested if either place asks for it.
     def on_expr(e: Expr) -> Expr:
-        e = map_expr_children(e, on_expr)
-        return replace(e, checked=tuple(range(len(e.index)))) if isinstance(e, Load) and e.index else e
+        new = map_expr_children(e, on_expr)
+        if isinstance(new, Load):
+            checked = found.checked.get(id(e), ())
+            return new if checked == new.checked else replace(new, checked=checked)
+        return new
 
     def on_body(body: Body) -> Body:
         new: list[Stmt] = []
-        for s in body:
-            s = map_stmt(s, on_expr, on_body)
-            if isinstance(s, (Store, Accumulate, Atomic)) and s.index:
-                s = replace(s, checked=tuple(range(len(s.index))))
+        for old in body:
+            s = map_stmt(old, on_expr, on_body)
+            if isinstance(s, (Store, Accumulate, Atomic)):
+                checked = found.checked.get(id(old), ())
+                s = s if checked == s.checked else replace(s, checked=checked)
             new.append(s)
-        return tuple(new)
+        return body if all(a is b for a, b in zip(body, new)) else tuple(new)
 
-    return replace(func, body=on_body(func.body))
+    return replace(func, body=on_body(func.body), conditions=(*func.conditions, *found.conditions))

@@ -1,0 +1,297 @@
+"""Which accesses stay in bounds, under which condition on sizes, and which must be tested when they run.
+
+For each dimension of each access, cheapest first:
+
+1. the fast prover (`ranges`);
+2. corners: in a rectangular nest an affine index is extreme at a corner, which gives the exact condition;
+3. isl: the set of points out of bounds is empty, or, for an access that certainly runs, its projection
+   onto the sizes is the exact condition;
+4. a test in place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kdsl.analysis.accesses import Access, Accesses, Iteration, collect
+from kdsl.analysis.affine import (
+    Form,
+    Formula,
+    all_of,
+    any_of,
+    at_least,
+    conjuncts,
+    formula_names,
+    negate,
+    symbol,
+)
+from kdsl.analysis.conditions import from_ast, text, to_expr
+from kdsl.analysis.polyhedra import Polyhedra, is_param
+from kdsl.analysis.ranges import Facts, prove
+from kdsl.analysis.values import ASSUMED, Values
+from kdsl.dtypes import DType, i64
+from kdsl.ir.nodes import Binary, Compare, Condition, Const, Expr, Func, Logic, ScalarParam, Var
+from kdsl.ir.walk import subexprs
+from kdsl.source import Loc
+
+TERMS = 24
+"""A condition with more comparisons than this is not worth a call's time: test in place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """`checked` maps `id` of an access's node to the dimensions to be tested in place (absent: none).
+
+    `conditions` go to the call; they are exact: each fails just when some access would leave its array.
+    """
+
+    checked: dict[int, tuple[int, ...]]
+    conditions: tuple[Condition, ...]
+
+
+def verdicts(func: Func) -> Verdicts:
+    """Decides every access of `func`."""
+    work = _Bounds(func, collect(func))
+    for access in work.all.accesses:
+        work.decide(access)
+    return Verdicts(
+        {key: tuple(sorted(dims)) for key, dims in work.checked.items()},
+        (*work.assumed.values(), *work.conditions.values()),
+    )
+
+
+@dataclass(slots=True)
+class _Bounds:
+    func: Func
+    all: Accesses
+    checked: dict[int, set[int]] = field(default_factory=dict)
+    conditions: dict[Expr, Condition] = field(default_factory=dict)
+    assumed: dict[str, Condition] = field(default_factory=dict)
+    dtypes: dict[str, DType] = field(default_factory=dict)
+    polyhedra: Polyhedra | None = None
+    _facts: dict[tuple[Formula, ...], Facts] = field(default_factory=dict)
+    _memo: dict[tuple[object, ...], tuple[bool, Expr | None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.dtypes = dict.fromkeys(self.func.sizes, i64)
+        self.dtypes |= {p.name: p.dtype for p in self.func.params if isinstance(p, ScalarParam)}
+
+    @property
+    def values(self) -> Values:
+        return self.all.values
+
+    def decide(self, access: Access) -> None:
+        for dim, (index, extent) in enumerate(zip(access.index, access.extent)):
+            key = index, extent, access.context, access.certain
+            if key not in self._memo:
+                self._memo[key] = self.verdict(access, index, extent)
+            safe, condition = self._memo[key]
+            if safe and condition is not None:
+                self.demand(access, dim, condition)
+            if safe:
+                self.assume(access, index)
+            elif not (self.func.options.unchecked and self.depends_on_data(index)):
+                self.checked.setdefault(id(access.site), set()).add(dim)
+
+    def verdict(self, access: Access, index: Form, extent: Form) -> tuple[bool, Expr | None]:
+        """(True, None): in bounds. (True, e): in bounds if e. (False, None): to be tested in place."""
+        facts = self.facts(access.context)
+        goals = [g for g in (index, extent - 1 - index) if not prove(g, facts)]
+        if not goals:
+            return True, None
+        exact = access.certain and not self.any_opaque(access, index, extent)
+        if exact:
+            condition = self.corners(access, goals, facts)
+            if condition is not None:
+                expr = to_expr(condition, self.dtypes)
+                return (True, expr) if cannot_wrap(expr) else (False, None)
+        if not (index.is_affine and extent.is_affine):
+            return False, None
+        return self.by_isl(access, index, goals, exact)
+
+    # ------------------------------------------------------------------- contexts
+
+    def facts(self, context: tuple[Formula, ...]) -> Facts:
+        """The facts of a context, built upon those of the context around it."""
+        found = self._facts.get(context)
+        if found is None:
+            if context:
+                found = self.facts(context[:-1]).extend(conjuncts(context[-1]))
+            else:
+                found = Facts(self.values)
+            self._facts[context] = found
+        return found
+
+    def any_opaque(self, access: Access, *forms: Form) -> bool:
+        names = set().union(*[formula_names(f) for f in access.context], *[f.names() for f in forms])
+        return any(self.values.symbols[n].kind == "opaque" for n in self.values.closure(names))
+
+    def depends_on_data(self, form: Form) -> bool:
+        return any(self.values.symbols[n].kind == "opaque" for n in self.values.closure(form.names()))
+
+    def assume(self, access: Access, index: Form) -> None:
+        """Scalars that the proof took to be small are checked at the call."""
+        names = set().union(*[formula_names(f) for f in access.context], index.names())
+        for n in self.values.closure(names):
+            for scalar in self.values.symbols[n].assumes:
+                self.demand_small(scalar, access.site.loc)
+
+    def demand_small(self, scalar: str, loc: Loc | None) -> None:
+        if scalar not in self.assumed:
+            me = Var(scalar, self.dtypes[scalar])
+            expr: Expr = Compare("<=", me, Const(ASSUMED, me.type))
+            if me.type.min < 0:
+                expr = Logic("and", Compare("<=", Const(-ASSUMED, me.type), me), expr)
+            title = f"`{scalar}` is too large for index arithmetic"
+            self.assumed[scalar] = Condition(expr, title, loc=loc)
+
+    def demand(self, access: Access, dim: int, expr: Expr) -> None:
+        """Adds a condition for the call."""
+        for scalar in scalars_in_sums(expr):
+            if self.dtypes[scalar].bits == 64 and scalar not in self.func.sizes:
+                self.demand_small(scalar, access.site.loc)
+        if expr in self.conditions:
+            return
+        array, extent = access.site.buffer, access.extent[dim]
+        where = f"dimension {dim} of `{array}`" if len(access.extent) > 1 else f"`{array}`"
+        title = f"{described(access, dim)} leaves {where} (extent {extent}) unless {text(expr)}"
+        if isinstance(expr, Const):
+            title = f"{described(access, dim)} is always outside {where} (extent {extent})"
+        self.conditions[expr] = Condition(expr, title, loc=access.site.loc)
+
+    # -------------------------------------------------------------------- corners
+
+    def corners(self, access: Access, goals: list[Form], facts: Facts) -> Formula | None:
+        """The exact condition for `goals` in a rectangular nest; None when the nest is not one."""
+        guards: list[Formula] = []
+        ranges: dict[str, tuple[Form, Form]] = {}
+        empty: list[Formula] = []
+        for loop in access.loops:
+            ends = self.ends(loop)
+            if ends is None:
+                return None
+            ranges[loop.name] = ends
+            empty.append(at_least(ends[0] - 1 - ends[1]))
+        known = set(self.all.assumptions)
+        for formula in access.context:
+            names = formula_names(formula)
+            if formula in known or (names & ranges.keys() and self.is_range(access, formula)):
+                continue
+            if not all(is_param(self.values.symbols[n]) for n in names):
+                return None
+            guards.append(negate(formula))
+        needed: list[Formula] = []
+        for goal in goals:
+            least = self.least(goal, ranges, facts)
+            if least is None or not least.is_affine:
+                return None
+            needed.append(at_least(least))
+        return self.weakened(all_of(*needed), [*guards, *empty])
+
+    def is_range(self, access: Access, formula: Formula) -> bool:
+        return any(formula == loop.points for loop in access.loops)
+
+    def ends(self, loop: Iteration) -> tuple[Form, Form] | None:
+        """First and last value of the variable, over parameters; None when they are not known so."""
+        lo, hi = self.plain(loop.lo), self.plain(loop.hi)
+        if lo is None or hi is None:
+            return None
+        if loop.step == 1:
+            return lo, hi - 1
+        if loop.step == -1:
+            return hi + 1, lo
+        return None
+
+    def plain(self, form: Form) -> Form | None:
+        """`form` over parameters only."""
+        while True:
+            others = [s for s in map(self.values.symbols.__getitem__, form.names()) if not is_param(s)]
+            if not others:
+                return form
+            if others[0].kind != "derived" or len(others[0].cases) != 1:
+                return None
+            form = form.substitute(others[0].name, others[0].cases[0][1])
+
+    def least(self, goal: Form, ranges: dict[str, tuple[Form, Form]], facts: Facts) -> Form | None:
+        """The least value of `goal` over the box `ranges`, over parameters."""
+        while True:
+            names = [n for n in goal.names() if n in ranges]
+            if not names:
+                return self.plain(goal)
+            name = names[0]
+            factor = goal.coefficient(name)
+            if factor is None:
+                return None
+            if prove(factor, facts):
+                goal = goal.substitute(name, ranges[name][0])
+            elif prove(-factor, facts):
+                goal = goal.substitute(name, ranges[name][1])
+            else:
+                return None
+
+    def weakened(self, needed: Formula, excuses: list[Formula]) -> Formula:
+        """`needed or excuses`, without the excuses under which `needed` holds anyway."""
+        base = self.facts(self.all.assumptions)
+        kept = list(excuses)
+        for excuse in excuses:
+            others = [negate(e) for e in kept if e is not excuse]
+            facts = base.extend([f for formula in (excuse, *others) for f in conjuncts(formula)])
+            if all(prove(goal, facts) for goal in conjuncts(needed)):
+                kept.remove(excuse)
+        return any_of(*kept, needed)
+
+    # ------------------------------------------------------------------------ isl
+
+    def by_isl(self, access: Access, index: Form, goals: list[Form], exact: bool) -> tuple[bool, Expr | None]:
+        if self.polyhedra is None:
+            self.polyhedra = Polyhedra(self.values)
+        p = self.polyhedra
+        evaluated = [at_least(f) for n in index.names() for f in self.values.symbols[n].facts]
+        outside = any_of(*[negate(at_least(g)) for g in goals])
+
+        def solve() -> tuple[bool, Expr | None]:
+            violated = p.points([*access.context, *evaluated, outside])
+            if violated.is_empty():
+                return True, None
+            if not exact:
+                return False, None
+            sizes = [at_least(symbol(name)) for name in self.func.sizes]
+            known = p.points([*self.all.assumptions, *sizes]).params()
+            allowed = violated.params().complement().gist(known).coalesce()
+            if sum(b.n_constraint() for b in allowed.get_basic_sets()) > TERMS:
+                return False, None
+            expr = from_ast(p.isl.AstBuild.from_context(known).expr_from_set(allowed), self.dtypes)
+            return (True, expr) if cannot_wrap(expr) else (False, None)
+
+        found = p.within_limit(solve)
+        return found if found is not None else (False, None)
+
+
+def cannot_wrap(e: Expr) -> bool:
+    """True when a condition's constants are so small that sums of sizes and assumed scalars fit 64 bits."""
+    for x in subexprs(e):
+        match x:
+            case Binary(op="*", a=Const(value=value)) | Binary(op="*", b=Const(value=value)):
+                if abs(value) > 1 << 10:
+                    return False
+            case Binary(op="*"):
+                return False
+            case Const(value=value):
+                if abs(value) > ASSUMED:
+                    return False
+            case _:
+                pass
+    return True
+
+
+def scalars_in_sums(e: Expr) -> set[str]:
+    """The names that arithmetic is done with."""
+    return {v.name for x in subexprs(e) if isinstance(x, Binary) for v in subexprs(x) if isinstance(v, Var)}
+
+
+def described(access: Access, dim: int) -> str:
+    """The access as the user wrote it."""
+    loc = access.site.loc
+    source = loc.text() if loc is not None and loc.end_line == loc.line else ""
+    written = source[loc.col : loc.end_col] if loc is not None else ""
+    return f"`{written}`" if written else f"index {access.index[dim]!r}"

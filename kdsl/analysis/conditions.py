@@ -1,0 +1,134 @@
+"""Formulas over sizes and scalar arguments as IR: what is checked at the call, and how it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kdsl.analysis.affine import Atom, Form, Formula
+from kdsl.dtypes import DType, bool_, i64
+from kdsl.ir.nodes import Binary, BinaryOp, Cast, Compare, CompareOp, Const, Expr, Logic, LogicOp, Var
+
+Dtypes = Mapping[str, DType]
+"""The dtype of each size (i64) and scalar argument."""
+
+
+def to_expr(formula: Formula, dtypes: Dtypes) -> Expr:
+    """`formula` as a bool_ expression. Terms stand on the side on which they are positive."""
+    if isinstance(formula, Atom):
+        return _compare(formula.form, dtypes)
+    parts = [to_expr(p, dtypes) for p in _paired(formula.parts)]
+    op: LogicOp = "and" if formula.kind == "all" else "or"
+    if not parts:
+        return Const(formula.kind == "all", bool_)
+    out = parts[0]
+    for p in parts[1:]:
+        out = Logic(op, out, p)
+    return out
+
+
+def _paired(parts: tuple[Formula, ...]) -> tuple[Formula, ...]:
+    return tuple(dict.fromkeys(parts))
+
+
+def _compare(form: Form, dtypes: Dtypes) -> Expr:
+    """`form >= 0` as `small <= large`, or `<` when that saves a 1."""
+    small = {m: -c for m, c in form.terms.items() if c < 0}
+    large = {m: c for m, c in form.terms.items() if c > 0}
+    op: CompareOp = "<="
+    if small.get(()) == 1 and len(small) > 1:
+        op = "<"
+        del small[()]
+    elif small.get(()) == 1 and len(large) == 1 and len(small) == 1:
+        return Compare("<", Const(0, i64), _sum(large, dtypes))
+    return Compare(op, _sum(small, dtypes), _sum(large, dtypes))
+
+
+def _sum(terms: Mapping[tuple[str, ...], int], dtypes: Dtypes) -> Expr:
+    out: Expr | None = None
+    for m, c in sorted(terms.items(), key=lambda t: (not t[0], t[0])):
+        part: Expr | None = None
+        for name in m:
+            factor = _name(name, dtypes)
+            part = factor if part is None else Binary("*", part, factor)
+        if part is None:
+            part = Const(c, i64)
+        elif c != 1:
+            part = Binary("*", Const(c, i64), part)
+        out = part if out is None else Binary("+", out, part)
+    return out if out is not None else Const(0, i64)
+
+
+def _name(name: str, dtypes: Dtypes) -> Expr:
+    dtype = dtypes[name]
+    return Var(name, dtype) if dtype == i64 else Cast(Var(name, dtype), i64)
+
+
+# ------------------------------------------------------------------- from isl
+
+_BINARY: dict[str, BinaryOp] = {
+    "add": "+", "sub": "-", "mul": "*", "div": "//", "fdiv_q": "//", "pdiv_q": "//", "pdiv_r": "%",
+    "zdiv_r": "%", "min": "min", "max": "max",
+}  # fmt: skip
+_LOGIC: dict[str, LogicOp] = {"and_": "and", "or_": "or", "and_then": "and", "or_else": "or"}
+_COMPARE: dict[str, CompareOp] = {"eq": "==", "le": "<=", "lt": "<", "ge": ">=", "gt": ">"}
+
+
+def from_ast(e: Any, dtypes: Dtypes) -> Expr:
+    """An isl AST expression (of `AstBuild.expr_from_set`) as IR.
+
+    isl uses `pdiv` only where the dividend is not negative and `zdiv_r` only to compare with 0, so that
+    Python's floored `//` and `%` serve for all of them.
+    """
+    kind = e.get_type().name
+    if kind == "int":
+        # A whole set that is empty or everything comes as 0 or 1.
+        return Const(int(e.int_get_val().to_python()), i64)
+    if kind == "id":
+        return _name(e.id_get_id().get_name(), dtypes)
+    op = e.op_get_type().name
+    args = [from_ast(e.op_get_arg(n), dtypes) for n in range(e.op_get_n_arg())]
+    if op == "minus":
+        return Binary("-", Const(0, i64), args[0])
+    a, b = args
+    if op in _LOGIC:
+        return Logic(_LOGIC[op], a, b)
+    if op in _COMPARE:
+        return _tidy(_COMPARE[op], a, b)
+    return Binary(_BINARY[op], a, b)
+
+
+def _tidy(op: CompareOp, a: Expr, b: Expr) -> Expr:
+    """`M >= N + 1` as `N < M`."""
+    if op in (">=", ">"):
+        a, b, op = b, a, "<=" if op == ">=" else "<"
+    if op == "<=" and isinstance(a, Binary) and a.op == "+" and a.b == Const(1, i64):
+        return Compare("<", a.a, b)
+    return Compare(op, a, b)
+
+
+# -------------------------------------------------------------------- as text
+
+_LEVEL = {"or": 1, "and": 2, "+": 5, "-": 5, "*": 6, "//": 6, "%": 6}
+
+
+def text(e: Expr, level: int = 0) -> str:
+    """`e` as Python text for a message (casts left out)."""
+    match e:
+        case Const():
+            return str(e.value)
+        case Var():
+            return e.name
+        case Cast():
+            return text(e.x, level)
+        case Binary(op="min" | "max"):
+            return f"{e.op}({text(e.a)}, {text(e.b)})"
+        case Binary() | Logic():
+            mine = _LEVEL[e.op]
+            out = f"{text(e.a, mine)} {e.op} {text(e.b, mine + (e.op != 'and' and e.op != 'or'))}"
+        case Compare():
+            mine = 4
+            out = f"{text(e.a, mine + 1)} {e.op} {text(e.b, mine + 1)}"
+        case _:
+            raise AssertionError(type(e).__name__)
+    return f"({out})" if mine < level else out

@@ -1,0 +1,129 @@
+"""The fast prover: is a form >= 0 under facts (forms known to be >= 0)? Sound, incomplete, no isl.
+
+It eliminates symbols, latest first, by adding multiples of facts (`N - 1 - i` under the fact `M - 1 - i`
+leaves `N - M`) until the ranges of the remaining symbols decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import gcd
+
+from kdsl.analysis.affine import Form, conjuncts, constant
+from kdsl.analysis.values import Values
+
+DEPTH = 10
+BUDGET = 120
+
+
+@dataclass(slots=True)
+class Facts:
+    """Facts by symbol: `by_name[s]` lists (fact, coefficient of s), those where `s` is latest first."""
+
+    values: Values
+    by_name: dict[str, list[tuple[Form, int]]] = field(default_factory=dict)
+    _seen: set[Form] = field(default_factory=set)
+    _symbols: set[str] = field(default_factory=set)
+
+    def extend(self, facts: Iterable[Form]) -> Facts:
+        """These facts and more; the symbols in them bring their own."""
+        out = Facts(
+            self.values, {k: list(v) for k, v in self.by_name.items()}, set(self._seen), set(self._symbols)
+        )
+        out.add(facts)
+        return out
+
+    def add(self, facts: Iterable[Form]) -> None:
+        for f in facts:
+            f = f.tightened()
+            if f in self._seen or f.is_const:
+                continue
+            self._seen.add(f)
+            names = f.names()
+            latest = max(names, key=self._rank)
+            for name in names:
+                c = f.coefficient(name)
+                if c is not None and c.is_const and c.terms:
+                    entries = self.by_name.setdefault(name, [])
+                    if name == latest:
+                        entries.insert(0, (f, c.const))
+                    else:
+                        entries.append((f, c.const))
+            self.know(names)
+
+    def know(self, names: Iterable[str]) -> None:
+        """Brings in the facts of symbols that have been evaluated."""
+        for name in names:
+            if name not in self._symbols:
+                self._symbols.add(name)
+                self.add(self.values.symbols[name].facts)
+
+    def _rank(self, name: str) -> int:
+        return self.values.symbols[name].rank
+
+
+def prove(goal: Form, facts: Facts) -> bool:
+    """True: `goal >= 0` wherever the facts hold. False says nothing."""
+    facts.know(goal.names())
+    return _Search(facts.values).nonnegative(goal, facts, DEPTH)
+
+
+@dataclass(slots=True)
+class _Search:
+    values: Values
+    left: int = BUDGET
+    failed: set[Form] = field(default_factory=set)
+
+    def nonnegative(self, goal: Form, facts: Facts, depth: int) -> bool:
+        goal = goal.tightened()
+        if self.values.interval(goal)[0] >= 0:
+            return True
+        if depth == 0 or self.left == 0 or goal.is_const or goal in self.failed:
+            return False
+        self.left -= 1
+        symbols = self.values.symbols
+        name = max(goal.names(), key=lambda n: symbols[n].rank)
+        factor = goal.coefficient(name)
+        if factor is not None:
+            for rest in self._eliminate(goal, name, factor, facts, depth):
+                if self.nonnegative(rest, facts, depth - 1):
+                    return True
+        cases = symbols[name].cases
+        if cases and all(
+            self._case(goal.substitute(name, form), facts.extend(conjuncts(guard)), depth)
+            for guard, form in cases
+        ):
+            return True
+        self.failed.add(goal)
+        return False
+
+    def _case(self, goal: Form, facts: Facts, depth: int) -> bool:
+        facts.know(goal.names())
+        search = _Search(self.values, self.left)
+        found = search.nonnegative(goal, facts, depth - 1)
+        self.left = search.left
+        return found
+
+    def _eliminate(self, goal: Form, name: str, factor: Form, facts: Facts, depth: int) -> list[Form]:
+        """Forms without `name` whose being >= 0 would prove the goal, one for each usable fact."""
+        out = []
+        if factor.is_const:
+            a = factor.const
+            for f, b in facts.by_name.get(name, ()):
+                if (a > 0) == (b > 0):
+                    g = gcd(a, b)
+                    out.append(goal * (abs(b) // g) - f * (abs(a) // g))
+            # The symbol's own range.
+            s = self.values.symbols[name]
+            end = s.lo if a > 0 else s.hi
+            out.append(goal.substitute(name, constant(end)))
+            return out
+        for sign in (1, -1):
+            if not self.nonnegative(factor * sign, facts, depth - 1):
+                continue
+            for f, b in facts.by_name.get(name, ()):
+                if b == sign:
+                    out.append(goal - f * factor * sign)
+            break
+        return out

@@ -1,0 +1,295 @@
+"""Symbolic integers: what an integer expression is worth, as a `Form` over symbols that know their range.
+
+`+ - *` stay polynomials. `//`, `%`, `min`, `max` and selects make a *derived* symbol with an exact
+definition; whatever is not affine makes an *opaque* one (equal operands give the same symbol), of which at
+least the dtype's range is known. Arithmetic that could wrap is opaque.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+from kdsl.analysis.affine import (
+    FALSE,
+    TRUE,
+    Form,
+    Formula,
+    all_of,
+    any_of,
+    at_least,
+    constant,
+    equal,
+    formula_names,
+    not_equal,
+    symbol,
+)
+from kdsl.dtypes import DType, Size, i64
+
+SIZE_MAX = (1 << 47) - 1
+ASSUMED = 1 << 62
+"""64-bit scalar arguments in index arithmetic are taken to be in [-ASSUMED, ASSUMED]; the call checks it."""
+
+SymbolKind = Literal["size", "scalar", "loop", "derived", "opaque"]
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """A name in forms. `rank` grows with time of creation: definitions use lower ranks only.
+
+    `lo <= symbol <= hi` always. `facts` (each >= 0) hold wherever the symbol has been evaluated,
+    `definition` everywhere. `cases`, if any, are exhaustive: in one of them the guard holds and the symbol
+    equals the form. `assumes` lists scalars taken to be small (see `ASSUMED`).
+    """
+
+    name: str
+    kind: SymbolKind
+    rank: int
+    lo: int
+    hi: int
+    facts: tuple[Form, ...] = ()
+    definition: Formula = TRUE
+    cases: tuple[tuple[Formula, Form], ...] = ()
+    assumes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """A symbolic boolean: `yes` holds wherever it is true, `no` wherever it is false.
+
+    `exact`: the two are each other's complement.
+    """
+
+    yes: Formula
+    no: Formula
+    exact: bool
+
+    def negated(self) -> Truth:
+        return Truth(self.no, self.yes, self.exact)
+
+    def both(self, other: Truth) -> Truth:
+        """`self and other`."""
+        return Truth(all_of(self.yes, other.yes), any_of(self.no, other.no), self.exact and other.exact)
+
+    def either(self, other: Truth) -> Truth:
+        """`self or other`."""
+        return self.negated().both(other.negated()).negated()
+
+
+UNKNOWN = Truth(TRUE, TRUE, False)
+
+
+def decided(value: bool) -> Truth:
+    """A boolean known to be `value`."""
+    return Truth(TRUE, FALSE, True) if value else Truth(FALSE, TRUE, True)
+
+
+def size_form(size: Size) -> Form:
+    """A symbolic size as a form over the size symbols."""
+    return Form({(): size.const} if size.const else {}) + Form({(s,): c for s, c in size.terms.items()})
+
+
+@dataclass(slots=True)
+class Values:
+    """The symbols of one function, and arithmetic on forms over them."""
+
+    symbols: dict[str, Symbol] = field(default_factory=dict)
+    _memo: dict[Hashable, Form] = field(default_factory=dict)
+
+    def add(
+        self,
+        stem: str,
+        kind: SymbolKind,
+        lo: int,
+        hi: int,
+        *,
+        facts: Callable[[Form], tuple[Form, ...]] = lambda _: (),
+        cases: tuple[tuple[Formula, Form], ...] = (),
+        assumes: tuple[str, ...] = (),
+        exact: bool = False,
+    ) -> Form:
+        """A new symbol called `stem`, or `stem#2` and so on when that is taken.
+
+        `facts` gives, for the symbol, forms that are >= 0; with `exact` they hold everywhere and define it.
+        """
+        name, n = stem, 1
+        while name in self.symbols:
+            n += 1
+            name = f"{stem}#{n}"
+        me = symbol(name)
+        known = facts(me)
+        definition = all_of(*map(at_least, known)) if exact else TRUE
+        if cases:
+            definition = any_of(*[all_of(guard, equal(me - form)) for guard, form in cases])
+        self.symbols[name] = Symbol(name, kind, len(self.symbols), lo, hi, known, definition, cases, assumes)
+        return me
+
+    def interval(self, form: Form) -> tuple[int, int]:
+        """Constants that enclose `form`, from the ranges of its symbols alone."""
+        lo = hi = 0
+        symbols = self.symbols
+        for m, c in form.terms.items():
+            a = b = c
+            for name in m:
+                s = symbols[name]
+                if a == b:
+                    a, b = (a * s.lo, a * s.hi) if a >= 0 else (a * s.hi, a * s.lo)
+                else:
+                    ends = a * s.lo, a * s.hi, b * s.lo, b * s.hi
+                    a, b = min(ends), max(ends)
+            lo += a
+            hi += b
+        return lo, hi
+
+    def opaque(
+        self,
+        key: Hashable,
+        stem: str,
+        lo: int,
+        hi: int,
+        facts: Callable[[Form], tuple[Form, ...]] = lambda _: (),
+    ) -> Form:
+        """The symbol for a value of which only this much is known; one symbol for each `key`."""
+        return self._once(key, lambda: self.add(stem, "opaque", lo, hi, facts=facts))
+
+    def _once(self, key: Hashable, make: Callable[[], Form]) -> Form:
+        form = self._memo.get(key)
+        if form is None:
+            form = self._memo[key] = make()
+        return form
+
+    def in_dtype(self, form: Form, dtype: DType) -> Form:
+        """`form` wrapped to `dtype`: itself when it provably fits."""
+        lo, hi = self.interval(form)
+        if dtype.min <= lo and hi <= dtype.max:
+            return form
+        if dtype == i64 and form.is_affine and all(abs(c) <= 8 for m, c in form.terms.items() if m):
+            small = self._fits_if_small(form)
+            if small is not None:
+                return small
+        return self.opaque(("wrap", form, dtype), "wrapped", dtype.min, dtype.max)
+
+    def bounded(self, form: Form) -> Form:
+        """`form` for a loop bound: 64-bit scalars in it are assumed to be small, so that sums with it fit."""
+        lo, hi = self.interval(form)
+        if (lo >= -ASSUMED and hi <= ASSUMED) or not form.is_affine:
+            return form
+        return self._fits_if_small(form) or form
+
+    def _fits_if_small(self, form: Form) -> Form | None:
+        """A symbol equal to `form` if 64-bit scalars in it are small; None if that is not enough."""
+        lo = hi = form.const
+        assumes = []
+        for m, c in form.terms.items():
+            if not m:
+                continue
+            s = self.symbols[m[0]]
+            low, high = s.lo, s.hi
+            if s.kind == "scalar" and (low < -ASSUMED or high > ASSUMED):
+                assumes.append(s.name)
+                low, high = max(low, -ASSUMED), min(high, ASSUMED)
+            lo += min(c * low, c * high)
+            hi += max(c * low, c * high)
+        if not assumes or lo < i64.min or hi > i64.max:
+            return None
+        make = partial(self.add, "sum", "derived", lo, hi, cases=((TRUE, form),), assumes=tuple(assumes))
+        return self._once(("small", form), lambda: make(facts=lambda me: (me - form, form - me)))
+
+    # ---------------------------------------------------------------- arithmetic
+
+    def floordiv(self, a: Form, b: Form, dtype: DType) -> Form:
+        """`a // b`, floored; where `b` is 0 nothing is evaluated."""
+        if b.is_const and b.const > 0:
+            return self._quotient(a, b.const)
+        lo, hi = self.interval(a)
+        if lo >= 0 and self.interval(b)[0] >= 0:
+            return self.opaque(("//", a, b), "quotient", 0, hi, lambda me: (a - me, b - 1))
+        return self.opaque(("//", a, b), "quotient", dtype.min, dtype.max)
+
+    def mod(self, a: Form, b: Form, dtype: DType) -> Form:
+        """`a % b` with the sign of `b`; where `b` is 0 nothing is evaluated."""
+        if b.is_const and b.const > 0:
+            return a - self._quotient(a, b.const) * b.const
+        lo, hi = self.interval(b)
+        if lo >= 0:
+            return self.opaque(("%", a, b), "remainder", 0, max(hi - 1, 0), lambda me: (b - 1 - me,))
+        return self.opaque(("%", a, b), "remainder", dtype.min, dtype.max)
+
+    def _quotient(self, a: Form, b: int) -> Form:
+        if all(c % b == 0 for c in a.terms.values()):
+            return Form({m: c // b for m, c in a.terms.items()})
+        lo, hi = self.interval(a)
+        if lo // b == hi // b:
+            return constant(lo // b)
+
+        def facts(me: Form) -> tuple[Form, ...]:
+            return a - me * b, me * b + (b - 1) - a
+
+        return self._once(
+            ("//", a, b), lambda: self.add("quotient", "derived", lo // b, hi // b, facts=facts, exact=True)
+        )
+
+    def smaller(self, a: Form, b: Form) -> Form:
+        """`min(a, b)`."""
+        (alo, ahi), (blo, bhi) = self.interval(a), self.interval(b)
+        gap = self.interval(b - a)
+        if gap[0] >= 0 or gap[1] <= 0:
+            return a if gap[0] >= 0 else b
+        cases = (at_least(b - a), a), (at_least(a - b - 1), b)
+        make = partial(self.add, "least", "derived", min(alo, blo), min(ahi, bhi), cases=cases)
+        return self._once(("min", frozenset((a, b))), lambda: make(facts=lambda me: (a - me, b - me)))
+
+    def larger(self, a: Form, b: Form) -> Form:
+        """`max(a, b)`."""
+        return -self.smaller(-a, -b)
+
+    def select(self, cond: Truth, a: Form, b: Form) -> Form:
+        """`a if cond else b`."""
+        if a == b:
+            return a
+        if FALSE in (cond.yes, cond.no):
+            return b if cond.yes == FALSE else a
+        (alo, ahi), (blo, bhi) = self.interval(a), self.interval(b)
+        cases = (cond.yes, a), (cond.no, b)
+        kind: SymbolKind = "derived" if cond.exact else "opaque"
+        # Two inexact conditions with the same bounds need not be equal: a symbol each.
+        key = ("select", cond, a, b) if cond.exact else ("select", len(self.symbols))
+        return self._once(key, lambda: self.add("chosen", kind, min(alo, blo), max(ahi, bhi), cases=cases))
+
+    def compare(self, op: str, a: Form, b: Form) -> Truth:
+        """`a op b`."""
+        match op:
+            case "==":
+                return Truth(equal(a - b), not_equal(a - b), True)
+            case "!=":
+                return Truth(not_equal(a - b), equal(a - b), True)
+            case "<":
+                return Truth(at_least(b - a - 1), at_least(a - b), True)
+            case "<=":
+                return Truth(at_least(b - a), at_least(a - b - 1), True)
+            case ">":
+                return self.compare("<", b, a)
+            case _:
+                return self.compare("<=", b, a)
+
+    # ------------------------------------------------------------------ closures
+
+    def closure(self, names: Iterable[str]) -> set[str]:
+        """`names` and every symbol that their definitions, facts and cases use."""
+        seen: set[str] = set()
+        todo = list(names)
+        while todo:
+            name = todo.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            s = self.symbols[name]
+            for f in s.facts:
+                todo.extend(f.names())
+            todo.extend(formula_names(s.definition))
+            for guard, form in s.cases:
+                todo.extend(formula_names(guard))
+                todo.extend(form.names())
+        return seen
