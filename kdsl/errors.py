@@ -124,3 +124,7 @@ class KernelAssertionError(KdslError, AssertionError):
 
 class KernelValueError(KdslError, ValueError):
     """A running kernel met a value that Python refuses too (step 0 of `range`, `2 ** -1` in integers)."""
+
+
+class KernelMemoryError(KdslError, MemoryError):
+    """There is no memory for a local array of a running kernel."""
