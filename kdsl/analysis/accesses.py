@@ -159,7 +159,7 @@ class _Walk:
                 self.branch(s)
             case Alloc():
                 self.visit_all(s)
-                self.extents[s.name] = tuple([self.value(e) for e in s.shape])
+                self.extents[s.name] = tuple([self.modular(e) for e in s.shape])
                 self.local.add(s.name)
                 self.forget(s.name)
             case Store() | Accumulate() | Atomic():
@@ -183,7 +183,7 @@ class _Walk:
             self.record(s, "write" if isinstance(s, Store) else "update", s.index)
         value: Value | None = None
         if isinstance(s, Store) and not s.index and not s.value.dtype.is_float:
-            value = self.truth(s.value) if s.value.dtype == bool_ else self.value(s.value)
+            value = self.stored(s.value)
         self.forget(s.buffer)
         if isinstance(s, Atomic) and s.old:
             self.forget(s.old)
@@ -192,6 +192,11 @@ class _Walk:
 
     def tracked(self, buffer: str) -> bool:
         return buffer in self.local and buffer not in self.shared
+
+    def stored(self, e: Expr) -> Value:
+        if e.dtype == bool_:
+            return self.truth(e)
+        return self.modular(e) if e.dtype == i64 else self.value(e)
 
     def forget(self, buffer: str) -> None:
         """The buffer may hold other values from here on."""
@@ -335,10 +340,30 @@ class _Walk:
             self.names = {**self.names, e.name: value}
 
     def record(self, site: Site, mode: Literal["read", "write", "update"], index: tuple[Expr, ...]) -> None:
-        forms = tuple([self.value(e) for e in index])
+        forms = tuple([self.modular(e) for e in index])
         certain = self.certain and not self.lost
         extent = self.extents[site.buffer]
         self.found.append(Access(site, self.stmt, mode, forms, extent, self.loops, self.context, certain))
+
+    def modular(self, e: Expr) -> Form:
+        """A form equal to the i64 expression `e` modulo 2**64: `+ - *` that wrap need no care yet.
+
+        Where the form's true value is proved to be in range, the two are equal.
+        """
+        match e:
+            case Binary(op="+"):
+                return self.modular(e.a) + self.modular(e.b)
+            case Binary(op="-"):
+                return self.modular(e.a) - self.modular(e.b)
+            case Binary(op="*"):
+                return self.modular(e.a) * self.modular(e.b)
+            case Unary(op="-"):
+                return -self.modular(e.x)
+            case Load(index=()):
+                stored = self.known.get(e.buffer)
+                return stored if isinstance(stored, Form) else self.value(e)
+            case _:
+                return self.value(e)
 
     def value(self, e: Expr) -> Form:
         """What the integer expression `e` is worth here."""
@@ -352,7 +377,7 @@ class _Walk:
             case Load():
                 stored = self.known.get(e.buffer) if not e.index else None
                 if isinstance(stored, Form):
-                    return stored
+                    return self.values.in_dtype(stored, e.type)
                 return self.unknown(self.load_key(e), e.buffer, e.type)
             case Unary(op="-"):
                 return self.values.in_dtype(-self.value(e.x), e.dtype)

@@ -25,9 +25,9 @@ from kdsl.analysis.affine import (
     negate,
     symbol,
 )
-from kdsl.analysis.conditions import from_ast, text, to_expr
+from kdsl.analysis.conditions import PRODUCT_LIMIT, from_ast, text, to_expr
 from kdsl.analysis.polyhedra import Polyhedra, is_param
-from kdsl.analysis.ranges import Facts, prove
+from kdsl.analysis.ranges import Facts, may_hold, prove
 from kdsl.analysis.values import ASSUMED, Values
 from kdsl.dtypes import DType, i64
 from kdsl.ir.nodes import Binary, Compare, Condition, Const, Expr, Func, Logic, ScalarParam, Var
@@ -60,6 +60,19 @@ def verdicts(func: Func) -> Verdicts:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`safe`: in bounds, provided that `condition` (if any) holds, which reads as `text`."""
+
+    safe: bool
+    condition: Expr | None = None
+    text: str = ""
+
+
+SAFE = Decision(True)
+IN_PLACE = Decision(False)
+
+
 @dataclass(slots=True)
 class _Bounds:
     func: Func
@@ -70,7 +83,7 @@ class _Bounds:
     dtypes: dict[str, DType] = field(default_factory=dict)
     polyhedra: Polyhedra | None = None
     _facts: dict[tuple[Formula, ...], Facts] = field(default_factory=dict)
-    _memo: dict[tuple[object, ...], tuple[bool, Expr | None]] = field(default_factory=dict)
+    _memo: dict[tuple[object, ...], Decision] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.dtypes = dict.fromkeys(self.func.sizes, i64)
@@ -85,28 +98,27 @@ class _Bounds:
             key = index, extent, access.context, access.certain
             if key not in self._memo:
                 self._memo[key] = self.verdict(access, index, extent)
-            safe, condition = self._memo[key]
-            if safe and condition is not None:
-                self.demand(access, dim, condition)
-            if safe:
+            decision = self._memo[key]
+            if decision.safe:
+                self.demand(access, dim, decision)
                 self.assume(access, index)
             elif not (self.func.options.unchecked and self.depends_on_data(index)):
                 self.checked.setdefault(id(access.site), set()).add(dim)
 
-    def verdict(self, access: Access, index: Form, extent: Form) -> tuple[bool, Expr | None]:
-        """(True, None): in bounds. (True, e): in bounds if e. (False, None): to be tested in place."""
+    def verdict(self, access: Access, index: Form, extent: Form) -> Decision:
         facts = self.facts(access.context)
         goals = [g for g in (index, extent - 1 - index) if not prove(g, facts)]
         if not goals:
-            return True, None
+            return SAFE
         exact = access.certain and not self.any_opaque(access, index, extent)
         if exact:
             condition = self.corners(access, goals, facts)
             if condition is not None:
-                expr = to_expr(condition, self.dtypes)
-                return (True, expr) if cannot_wrap(expr) else (False, None)
-        if not (index.is_affine and extent.is_affine):
-            return False, None
+                return self.conditional(
+                    to_expr(condition, self.dtypes), to_expr(condition, self.dtypes, False)
+                )
+        if not (index.is_affine and extent.is_affine) or not all(may_hold(g, facts) for g in goals):
+            return IN_PLACE
         return self.by_isl(access, index, goals, exact)
 
     # ------------------------------------------------------------------- contexts
@@ -145,8 +157,12 @@ class _Bounds:
             title = f"`{scalar}` is too large for index arithmetic"
             self.assumed[scalar] = Condition(expr, title, loc=loc)
 
-    def demand(self, access: Access, dim: int, expr: Expr) -> None:
-        """Adds a condition for the call."""
+    def demand(self, access: Access, dim: int, decision: Decision) -> None:
+        """Adds the conditions on which a decision rests."""
+        self.demand_extent(access, dim)
+        expr = decision.condition
+        if expr is None:
+            return
         for scalar in scalars_in_sums(expr):
             if self.dtypes[scalar].bits == 64 and scalar not in self.func.sizes:
                 self.demand_small(scalar, access.site.loc)
@@ -154,10 +170,25 @@ class _Bounds:
             return
         array, extent = access.site.buffer, access.extent[dim]
         where = f"dimension {dim} of `{array}`" if len(access.extent) > 1 else f"`{array}`"
-        title = f"{described(access, dim)} leaves {where} (extent {extent}) unless {text(expr)}"
+        title = f"{described(access, dim)} leaves {where} (extent {extent}) unless {decision.text}"
         if isinstance(expr, Const):
             title = f"{described(access, dim)} is always outside {where} (extent {extent})"
         self.conditions[expr] = Condition(expr, title, loc=access.site.loc)
+
+    def demand_extent(self, access: Access, dim: int) -> None:
+        """A local array's extent was computed without wrapping."""
+        extent, name = access.extent[dim], access.site.buffer
+        if not product_names(extent):
+            return
+        least = all_of(*[at_least(Form({m: -1, (): PRODUCT_LIMIT})) for m in extent.terms if len(m) > 1])
+        expr = to_expr(least, self.dtypes)
+        if expr not in self.conditions:
+            self.conditions[expr] = Condition(
+                expr, f"the local array `{name}` is too large", loc=access.site.loc
+            )
+
+    def conditional(self, expr: Expr, shown: Expr) -> Decision:
+        return Decision(True, expr, text(shown)) if cannot_wrap(expr) else IN_PLACE
 
     # -------------------------------------------------------------------- corners
 
@@ -183,7 +214,7 @@ class _Bounds:
         needed: list[Formula] = []
         for goal in goals:
             least = self.least(goal, ranges, facts)
-            if least is None or not least.is_affine:
+            if least is None or not all(self.values.symbols[n].lo >= 0 for n in product_names(least)):
                 return None
             needed.append(at_least(least))
         return self.weakened(all_of(*needed), [*guards, *empty])
@@ -242,29 +273,33 @@ class _Bounds:
 
     # ------------------------------------------------------------------------ isl
 
-    def by_isl(self, access: Access, index: Form, goals: list[Form], exact: bool) -> tuple[bool, Expr | None]:
+    def by_isl(self, access: Access, index: Form, goals: list[Form], exact: bool) -> Decision:
         if self.polyhedra is None:
             self.polyhedra = Polyhedra(self.values)
         p = self.polyhedra
         evaluated = [at_least(f) for n in index.names() for f in self.values.symbols[n].facts]
         outside = any_of(*[negate(at_least(g)) for g in goals])
 
-        def solve() -> tuple[bool, Expr | None]:
+        def solve() -> Decision:
             violated = p.points([*access.context, *evaluated, outside])
             if violated.is_empty():
-                return True, None
+                return SAFE
             if not exact:
-                return False, None
+                return IN_PLACE
             sizes = [at_least(symbol(name)) for name in self.func.sizes]
             known = p.points([*self.all.assumptions, *sizes]).params()
             allowed = violated.params().complement().gist(known).coalesce()
             if sum(b.n_constraint() for b in allowed.get_basic_sets()) > TERMS:
-                return False, None
+                return IN_PLACE
             expr = from_ast(p.isl.AstBuild.from_context(known).expr_from_set(allowed), self.dtypes)
-            return (True, expr) if cannot_wrap(expr) else (False, None)
+            return self.conditional(expr, expr)
 
-        found = p.within_limit(solve)
-        return found if found is not None else (False, None)
+        return p.within_limit(solve) or IN_PLACE
+
+
+def product_names(form: Form) -> set[str]:
+    """The names that are multiplied with each other in `form`."""
+    return {name for m in form.terms if len(m) > 1 for name in m}
 
 
 def cannot_wrap(e: Expr) -> bool:
@@ -274,8 +309,6 @@ def cannot_wrap(e: Expr) -> bool:
             case Binary(op="*", a=Const(value=value)) | Binary(op="*", b=Const(value=value)):
                 if abs(value) > 1 << 10:
                     return False
-            case Binary(op="*"):
-                return False
             case Const(value=value):
                 if abs(value) > ASSUMED:
                     return False

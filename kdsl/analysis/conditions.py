@@ -13,11 +13,23 @@ Dtypes = Mapping[str, DType]
 """The dtype of each size (i64) and scalar argument."""
 
 
-def to_expr(formula: Formula, dtypes: Dtypes) -> Expr:
-    """`formula` as a bool_ expression. Terms stand on the side on which they are positive."""
+PRODUCT_LIMIT = 1 << 52
+"""Products of sizes beyond this make a condition false (their sums then fit 64 bits)."""
+
+
+def to_expr(formula: Formula, dtypes: Dtypes, guarded: bool = True) -> Expr:
+    """`formula` as a bool_ expression. Terms stand on the side on which they are positive.
+
+    `guarded`: products of sizes (which must be >= 0) are tested to be small before they are computed.
+    """
     if isinstance(formula, Atom):
-        return _compare(formula.form, dtypes)
-    parts = [to_expr(p, dtypes) for p in _paired(formula.parts)]
+        out = _compare(formula.form, dtypes)
+        if guarded:
+            for m in formula.form.terms:
+                for n in range(1, len(m)):
+                    out = Logic("and", product_fits(m[:n], m[n], dtypes), out)
+        return out
+    parts = [to_expr(p, dtypes, guarded) for p in dict.fromkeys(formula.parts)]
     op: LogicOp = "and" if formula.kind == "all" else "or"
     if not parts:
         return Const(formula.kind == "all", bool_)
@@ -27,8 +39,12 @@ def to_expr(formula: Formula, dtypes: Dtypes) -> Expr:
     return out
 
 
-def _paired(parts: tuple[Formula, ...]) -> tuple[Formula, ...]:
-    return tuple(dict.fromkeys(parts))
+def product_fits(names: tuple[str, ...], last: str, dtypes: Dtypes) -> Expr:
+    """`last * product of names <= PRODUCT_LIMIT`, where the product of names is known to be that small."""
+    factor = _name(last, dtypes)
+    limit = Binary("//", Const(PRODUCT_LIMIT, i64), factor)
+    fits = Compare("<=", _sum({names: 1}, dtypes), limit)
+    return Logic("or", Compare("==", factor, Const(0, i64)), fits)
 
 
 def _compare(form: Form, dtypes: Dtypes) -> Expr:

@@ -69,6 +69,33 @@ def prove(goal: Form, facts: Facts) -> bool:
     return _Search(facts.values).nonnegative(goal, facts, DEPTH)
 
 
+FAR = 1 << 40
+
+
+def may_hold(goal: Form, facts: Facts) -> bool:
+    """False: `goal` has no lower bound at all under the facts, so that no prover needs to be asked.
+
+    Guesses True in doubt; what only disjunctions bound is not seen.
+    """
+    seen: set[tuple[str, bool]] = set()
+
+    def limited(name: str, below: bool) -> bool:
+        """True when `name` may have a useful lower (else upper) bound."""
+        s = facts.values.symbols[name]
+        if s.kind in ("size", "scalar") or s.cases or (s.lo > -FAR if below else s.hi < FAR):
+            return True
+        if (name, below) in seen:
+            return False
+        seen.add((name, below))
+        return any(
+            all(limited(m[0], c < 0) for m, c in f.terms.items() if len(m) == 1 and m[0] != name)
+            for f, c in facts.by_name.get(name, ())
+            if (c > 0) == below
+        )
+
+    return all(limited(name, c > 0) for m, c in goal.terms.items() for name in m)
+
+
 @dataclass(slots=True)
 class _Search:
     values: Values
