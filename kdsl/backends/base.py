@@ -74,12 +74,15 @@ class FrameLayout:
                                                         scalar: the value in the slot's low bytes
                                                    then the sizes, in `func.sizes` order
     ```
-    The run-time table is four addresses: the stop word (u32, nonzero: call `poll`), `poll` (returns nonzero
-    to stop), the print callback `void (i64 site, i64 count, ptr values)` (values: 8-byte slots, floats
-    as f64, integers as i64 or u64), and `aligned_alloc`/`free` follow (5 slots in all).
+    The run-time table is six addresses: the stop word (u32, nonzero: call `poll`), `poll` (`i64 (ptr table)`,
+    returns nonzero to stop), the print callback `void (i64 site, i64 count, ptr values)` (values: 8-byte
+    slots, floats as f64, integers as i64 or u64), `aligned_alloc`, `free`, and a Python object (see below).
 
     A kernel is `i64 symbol(ptr frame)`: 0 when done, a site's number when it faulted, -1 when stopped.
     Its companion `i64 symbol.check(ptr frame)` gives the number of the first call condition that fails, or 0.
+    `i64 symbol.run(ptr frame)` is the kernel for callers that hold the GIL: it is released meanwhile.
+    `symbol.poll` is a `poll` that clears the stop word, calls the Python object of the table (which is to set
+    the word again later) and lets Python handle its signals: nonzero when a handler has raised.
     """
 
     params: tuple[int, ...]

@@ -260,7 +260,7 @@ class Statements:
             [
                 f"{slot} = getelementptr i8, ptr %table, i64 8",
                 f"{fn} = load ptr, ptr {slot}, align 8",
-                f"{answer} = call i64 {fn}() nounwind memory(inaccessiblemem: readwrite)",
+                f"{answer} = call i64 {fn}(ptr %table) nounwind memory(inaccessiblemem: readwrite)",
                 f"{stop} = icmp eq i64 {answer}, 0",
                 f"br i1 {stop}, label %{go}, label %leave",
             ],
