@@ -1,0 +1,1 @@
+"""The property "the Python function is the meaning": random programs, compiled = interpreted = Python."""
