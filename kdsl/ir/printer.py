@@ -86,7 +86,7 @@ def print_func(func: Func) -> str:
     stored = stored_buffers(func.body)
     lines.append(f"def {func.name}({', '.join(_param(p, p.name in stored) for p in func.params)}):")
     for c in func.conditions:
-        lines += _lines(f"require({_text(c.expr, True)}, {c.title!r})", INDENT)
+        lines += _lines(f"require({_text(c.expr, True)}, {_quoted(c.title)})", INDENT)
     if func.body or not func.conditions:
         lines += _body(func.body, INDENT)
     return "\n".join(lines) + "\n"
@@ -139,13 +139,20 @@ def stored_buffers(body: Body) -> set[str]:
     return names
 
 
+def _quoted(text: str) -> str:
+    """A Python string literal, in double quotes where `repr` would not escape any."""
+    literal = repr(text)
+    return literal if '"' in literal else f'"{literal[1:-1]}"'
+
+
 # ---------------------------------------------------------------------- header
 
 
 def _options(o: Options) -> str:
     parts = [f"{flag}=True" for flag in ("strict", "fastmath", "unchecked") if getattr(o, flag)]
     if o.may_alias:
-        parts.append(f"may_alias={o.may_alias!r}")
+        names = ", ".join(map(_quoted, o.may_alias))
+        parts.append(f"may_alias=({names}{',' if len(o.may_alias) == 1 else ''})")
     return ", ".join(parts)
 
 
@@ -230,11 +237,11 @@ def _simple(s: Stmt) -> str:
             call = f"{ATOMIC_NAMES[s.op]}({s.buffer}, {index}, {_text(s.value, True)})"
             return f"{s.old} = {call}" if s.old else call
         case Assert():
-            return f"assert {_text(s.cond, True)}, {s.message!r}"
+            return f"assert {_text(s.cond, True)}, {_quoted(s.message)}"
         case Print():
-            parts = [repr(i) if isinstance(i, str) else _text(i, False) for i in s.items]
-            parts += [f"sep={s.sep!r}"] if s.sep != " " else []
-            parts += [f"end={s.end!r}"] if s.end != "\n" else []
+            parts = [_quoted(i) if isinstance(i, str) else _text(i, False) for i in s.items]
+            parts += [f"sep={_quoted(s.sep)}"] if s.sep != " " else []
+            parts += [f"end={_quoted(s.end)}"] if s.end != "\n" else []
             return f"print({', '.join(parts)})"
         case _:
             raise AssertionError(f"unknown statement {type(s).__name__}")

@@ -1,0 +1,89 @@
+"""The errors of a running kernel and of its call conditions, worded once for every way to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Mapping
+from typing import Literal
+
+from kdsl.errors import (
+    ArgumentError,
+    KdslError,
+    KernelAssertionError,
+    KernelIndexError,
+    KernelMemoryError,
+    KernelValueError,
+    KernelZeroDivisionError,
+)
+from kdsl.source import Loc
+
+Kind = Literal["index", "zero_division", "assertion", "zero_step", "negative_power", "memory"]
+
+
+def fault_error(
+    kind: Kind, *, text: str = "", dim: int = 0, index: int = 0, extent: int = 0, loc: Loc | None = None
+) -> KdslError:
+    """The error for a fault at `loc`.
+
+    `text` is the array (index), the message (assertion) or the local array (memory). `index` is what was
+    tested against `extent`, or the exponent (negative_power), or the size in bytes (memory).
+    """
+    match kind:
+        case "index":
+            return index_error(text, dim, index, extent, loc)
+        case "zero_division":
+            return KernelZeroDivisionError(
+                "K0602", "integer division by zero", loc=loc, help="test the divisor first"
+            )
+        case "assertion":
+            return KernelAssertionError("K0603", text or "assertion failed", loc=loc)
+        case "zero_step":
+            return KernelValueError(
+                "K0604", "the step of `range` is 0", loc=loc, help="a step must be positive or negative"
+            )
+        case "negative_power":
+            return KernelValueError(
+                "K0605",
+                f"an integer to the negative power {index} is no integer",
+                loc=loc,
+                help="convert one operand to a float: `f64(x) ** n`",
+            )
+        case "memory":
+            return KernelMemoryError(
+                "K0606",
+                f"no memory for the local array `{text}` ({index} bytes)",
+                loc=loc,
+                help="make it smaller",
+            )
+
+
+def index_error(array: str, dim: int, index: int, extent: int, loc: Loc | None) -> KernelIndexError:
+    """`index` is outside [0, `extent`), the size of dimension `dim` of `array`."""
+    elements = "no elements" if extent == 0 else f"{extent} element{'s' if extent != 1 else ''}"
+    if index < 0:
+        way_out = "only a constant negative index counts from the end: add the length to a computed one"
+    else:
+        way_out = "guard the access with `if`, or clamp the index with `min`"
+    return KernelIndexError(
+        "K0601",
+        f"index {index} is out of bounds for dimension {dim} of `{array}`, which has {elements}",
+        loc=loc,
+        help=way_out,
+    )
+
+
+def uninitialised(buffer: str, made: Loc | None, loc: Loc | None) -> KdslError:
+    """A value of the local `buffer`, made at `made`, is used at `loc` before it was set."""
+    return KdslError(
+        "K0610",
+        f"`{buffer}` is used before it is set",
+        loc=loc,
+        notes=((made, f"`{buffer}` is made here, without values"),) if made else (),
+        help="set it first, or make it with `kdsl.zeros`",
+    )
+
+
+def condition_error(title: str, loc: Loc | None, sizes: Mapping[str, int]) -> ArgumentError:
+    """A call condition does not hold for these sizes; nothing has been written."""
+    known = ", ".join(f"{name} is {value}" for name, value in sizes.items())
+    return ArgumentError("K0420", title, loc=loc, notes=[known] if known else ())

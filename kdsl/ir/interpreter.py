@@ -1,0 +1,521 @@
+"""The oracle: runs any `Func` at any stage, slowly, and checks everything.
+
+`Interpreter(func)` turns the tree into Python closures once; each takes the frame, a list with one slot a
+name, and returns a value (expressions) or how control leaves (statements). Values are Python numbers;
+`scalar_ops` says what each operator computes.
+
+```
+C[i] = A[i] * s    ->   def store(f): v = value(f); f[C][at(f)] = v
+                        value = lambda f: mul(load(f), f[s])       load = lambda f: f[A].item(at(f))
+```
+
+All indices are tested. A local starts as poison: copying it is allowed, any other use is an error that
+names the buffer. Results are kept like locals and copied to the caller's arrays at the end.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import numpy as np
+
+from kdsl.dtypes import DType
+from kdsl.ir import scalar_ops
+from kdsl.ir.builtins import TABLE
+from kdsl.ir.faults import condition_error, fault_error, index_error, uninitialised
+from kdsl.ir.nodes import (
+    Accumulate,
+    Alloc,
+    ArrayParam,
+    Assert,
+    Atomic,
+    Binary,
+    Body,
+    Break,
+    Call,
+    Cast,
+    Compare,
+    Const,
+    Continue,
+    Expr,
+    Func,
+    If,
+    Let,
+    Load,
+    Logic,
+    Loop,
+    Print,
+    Return,
+    Select,
+    Stmt,
+    Store,
+    Unary,
+    Var,
+    While,
+)
+from kdsl.ir.numbers import int_to_float, number_text, round_float, wrap
+from kdsl.source import Loc
+
+Frame = list[Any]
+Eval = Callable[[Frame], Any]
+Run = Callable[[Frame], "str | None"]
+"""A statement: None when control goes on to the next one, else "break", "continue" or "return"."""
+
+_PRINT = 0  # the frame's slot that holds `on_print`
+
+
+def run(
+    func: Func,
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+    scalars: Mapping[str, Any],
+    sizes: Mapping[str, int],
+    *,
+    on_print: Callable[[str], object] | None = None,
+) -> None:
+    """Runs `func` once: see `Interpreter.run`."""
+    Interpreter(func).run(arrays, scalars, sizes, on_print=on_print)
+
+
+class Interpreter:
+    """A `Func` (verified, math functions expanded) ready to run any number of times, from any thread."""
+
+    def __init__(self, func: Func) -> None:
+        self.func = func
+        c = _Compiler()
+        self._sizes = [(name, c.name(name)) for name in func.sizes]
+        self._scalars = [(p, c.name(p.name)) for p in func.params if not isinstance(p, ArrayParam)]
+        self._arrays = [
+            (p, c.buffer(p.name, "local" if p.result else "array", len(p.shape))) for p in func.arrays
+        ]
+        self._conditions = [(c.expr(x.expr), x) for x in func.conditions]
+        self._body = c.body(func.body)
+        self._slots = c.slots
+
+    def run(
+        self,
+        arrays: Mapping[str, np.ndarray[Any, Any]],
+        scalars: Mapping[str, Any],
+        sizes: Mapping[str, int],
+        *,
+        on_print: Callable[[str], object] | None = None,
+    ) -> None:
+        """Writes `arrays` in place (results too: the caller passes them, of the right shape and dtype).
+
+        Raises the errors of `ir.faults`: a failed call condition before anything is written, a fault after
+        what ran before it has been written. `on_print` gets each printed text, its end included.
+        """
+        f: Frame = [None] * self._slots
+        f[_PRINT] = on_print or (lambda text: print(text, end=""))
+        for name, slot in self._sizes:
+            f[slot] = int(sizes[name])
+        for p, slot in self._scalars:
+            f[slot] = as_value(scalars[p.name], p.dtype)
+        for condition, what in self._conditions:
+            if not condition(f):
+                raise condition_error(what.title, what.loc, sizes)
+        for a, b in self._arrays:
+            array = arrays[a.name]
+            shape = tuple(dim.evaluate(sizes) for dim in a.shape)
+            assert array.shape == shape and array.dtype == a.dtype.np, f"{a.name}: {array.dtype}{array.shape}"
+            if a.result:
+                _make(f, b, shape, _Poison(a.name, a.loc))
+            else:
+                f[b.slot], f[b.extents] = array, shape
+        self._body(f)
+        for a, b in self._arrays:
+            if a.result:
+                cells = f[b.slot] if b.rank else [f[b.slot]]
+                for at, value in zip(np.ndindex(arrays[a.name].shape), cells):
+                    if not isinstance(value, _Poison):
+                        arrays[a.name][at] = value
+
+
+def as_value(x: Any, dtype: DType) -> bool | int | float:
+    """A Python or NumPy scalar as the number that stands for it: integers wrap, floats are rounded."""
+    if dtype.kind == "bool":
+        return bool(x)
+    if dtype.is_int:
+        return wrap(int(x), dtype)
+    return int_to_float(int(x), dtype) if isinstance(x, (int, np.integer)) else round_float(float(x), dtype)
+
+
+# ---------------------------------------------------------------------- poison
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Poison:
+    """The value of a cell that was never set. Using it as a number raises `_Used`."""
+
+    buffer: str
+    made: Loc | None
+
+    def use(self, *_: object) -> NoReturn:
+        raise _Used(self)
+
+
+class _Used(Exception):
+    """A poison value was used; the statement around turns this into the error."""
+
+    def __init__(self, poison: _Poison) -> None:
+        self.poison = poison
+
+
+_OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "and", "or", "xor", "lshift", "rshift")
+_OTHERS = (
+    *("eq", "ne", "lt", "le", "gt", "ge", "neg", "pos", "invert", "abs"),
+    *("bool", "int", "float", "index", "round", "floor", "ceil", "trunc"),
+)
+for _name in (*_OPERATORS, *(f"r{name}" for name in _OPERATORS), *_OTHERS):
+    setattr(_Poison, f"__{_name}__", _Poison.use)
+
+
+# --------------------------------------------------------------------- buffers
+
+
+@dataclass(frozen=True, slots=True)
+class _Buffer:
+    """Where a buffer lives: `array`: an ndarray in `slot`; `local`: a flat list in `slot`, of rank 0 the
+    value itself. `extents` is the slot of the shape."""
+
+    name: str
+    kind: str
+    slot: int
+    extents: int
+    rank: int
+
+
+def _make(f: Frame, b: _Buffer, extents: tuple[int, ...], poison: _Poison) -> None:
+    """A new local buffer, all poison."""
+    f[b.slot] = [poison] * math.prod(extents) if b.rank else poison
+    f[b.extents] = extents
+
+
+@dataclass(slots=True)
+class _Compiler:
+    scope: dict[str, int | _Buffer] = field(default_factory=dict)
+    slots: int = _PRINT + 1
+
+    def name(self, name: str) -> int:
+        """A new slot for a variable."""
+        self.scope[name] = slot = self.slots
+        self.slots += 1
+        return slot
+
+    def buffer(self, name: str, kind: str, rank: int) -> _Buffer:
+        """Two new slots for a buffer."""
+        self.scope[name] = b = _Buffer(name, kind, self.slots, self.slots + 1, rank)
+        self.slots += 2
+        return b
+
+    def slot(self, name: str) -> int:
+        found = self.scope[name]
+        assert isinstance(found, int), f"{name} is a buffer"
+        return found
+
+    def found(self, name: str) -> _Buffer:
+        found = self.scope[name]
+        assert isinstance(found, _Buffer), f"{name} is no buffer"
+        return found
+
+    # ---------------------------------------------------------- statements
+
+    def body(self, body: Body) -> Run:
+        # `scope` is never popped: no name is bound twice on a path, so the last binding is the one in view.
+        steps = [(self.stmt(s), s.loc) for s in body]
+
+        def run_body(f: Frame) -> str | None:
+            for step, loc in steps:
+                try:
+                    leave = step(f)
+                except _Used as used:
+                    raise uninitialised(used.poison.buffer, used.poison.made, loc) from None
+                if leave is not None:
+                    return leave
+            return None
+
+        return run_body
+
+    def stmt(self, s: Stmt) -> Run:
+        match s:
+            case Loop():
+                return self.loop(s)
+            case While():
+                return self.while_(s)
+            case If():
+                cond, then, orelse = self.expr(s.cond), self.body(s.then), self.body(s.orelse)
+                return lambda f: then(f) if cond(f) else orelse(f)
+            case Break():
+                return lambda f: "break"
+            case Continue():
+                return lambda f: "continue"
+            case Return():
+                return lambda f: "return"
+            case Alloc():
+                return self.alloc(s)
+            case Store():
+                return self.store(s)
+            case Accumulate() | Atomic():
+                return self.update(s)
+            case Assert():
+                return self.assertion(s)
+            case Print():
+                return self.print(s)
+            case _:
+                raise AssertionError(f"unknown statement {type(s).__name__}")
+
+    def loop(self, s: Loop) -> Run:
+        lo, hi, step = self.expr(s.lo), self.expr(s.hi), self.expr(s.step)
+        slot = self.name(s.var)
+        body, loc = self.body(s.body), s.loc
+
+        def run_loop(f: Frame) -> str | None:
+            first, end, by = lo(f), hi(f), step(f)
+            if by == 0:
+                raise fault_error("zero_step", loc=loc)
+            for i in range(first, end, by):
+                f[slot] = i
+                leave = body(f)
+                if leave == "break":
+                    break
+                if leave == "return":
+                    return leave
+            return None
+
+        return run_loop
+
+    def while_(self, s: While) -> Run:
+        cond, body = self.expr(s.cond), self.body(s.body)
+
+        def run_while(f: Frame) -> str | None:
+            while cond(f):
+                leave = body(f)
+                if leave == "break":
+                    break
+                if leave == "return":
+                    return leave
+            return None
+
+        return run_while
+
+    def alloc(self, s: Alloc) -> Run:
+        shape = [self.expr(e) for e in s.shape]
+        poison = _Poison(s.name, s.loc)
+        b = self.buffer(s.name, "local", len(s.shape))
+
+        def run_alloc(f: Frame) -> None:
+            _make(f, b, tuple([max(0, extent(f)) for extent in shape]), poison)
+
+        return run_alloc
+
+    def store(self, s: Store) -> Run:
+        value = self.expr(s.value)
+        b = self.found(s.buffer)
+        slot = b.slot
+        if b.kind == "local" and b.rank == 0:
+
+            def store_cell(f: Frame) -> None:
+                f[slot] = value(f)
+
+            return store_cell
+        at = self.position(b, s.index, s.loc)
+        if b.kind == "local":
+
+            def store_local(f: Frame) -> None:
+                v = value(f)
+                f[slot][at(f)] = v
+
+            return store_local
+
+        def store_array(f: Frame) -> None:
+            v = value(f)
+            if v.__class__ is _Poison:
+                v.use()
+            f[slot][at(f)] = v
+
+        return store_array
+
+    def update(self, s: Accumulate | Atomic) -> Run:
+        value, b = self.expr(s.value), self.found(s.buffer)
+        op = scalar_ops.binary(s.op, s.value.dtype)
+        slot, at = b.slot, self.position(b, s.index, s.loc)
+        old = self.found(s.old) if isinstance(s, Atomic) and s.old else None
+        write_old = self.write_old(old) if old else None
+        is_array, is_cell = b.kind == "array", b.kind == "local" and b.rank == 0
+
+        def run_update(f: Frame) -> None:
+            v = value(f)
+            if is_cell:
+                before = f[slot]
+                f[slot] = op(before, v)
+            else:
+                key, cells = at(f), f[slot]
+                before = cells.item(key) if is_array else cells[key]
+                cells[key] = op(before, v)
+            if write_old:
+                write_old(f, before)
+
+        return run_update
+
+    @staticmethod
+    def write_old(b: _Buffer) -> Callable[[Frame, Any], None]:
+        slot = b.slot
+        if b.kind == "local":
+            return lambda f, v: operator.setitem(f, slot, v)
+        return lambda f, v: operator.setitem(f[slot], (), v)
+
+    def assertion(self, s: Assert) -> Run:
+        cond, loc, message = self.expr(s.cond), s.loc, s.message
+
+        def run_assert(f: Frame) -> None:
+            if not cond(f):
+                raise fault_error("assertion", text=message, loc=loc)
+
+        return run_assert
+
+    def print(self, s: Print) -> Run:
+        texts = [self.text(i) for i in s.items]
+        sep, end = s.sep, s.end
+
+        def run_print(f: Frame) -> None:
+            f[_PRINT](sep.join([text(f) for text in texts]) + end)
+
+        return run_print
+
+    def text(self, item: str | Expr) -> Callable[[Frame], str]:
+        if isinstance(item, str):
+            return lambda f: item
+        value, dtype = self.expr(item), item.dtype
+        return lambda f: number_text(value(f), dtype)
+
+    # --------------------------------------------------------- expressions
+
+    def expr(self, e: Expr) -> Eval:
+        match e:
+            case Const():
+                value = e.value
+                return lambda f: value
+            case Var():
+                return operator.itemgetter(self.slot(e.name))
+            case Load():
+                return self.load(e)
+            case Unary():
+                op1, x = scalar_ops.unary(e.op, e.dtype), self.expr(e.x)
+                return lambda f: op1(x(f))
+            case Binary():
+                return self.binary(e)
+            case Compare():
+                op2, a, b = scalar_ops.COMPARE[e.op], self.expr(e.a), self.expr(e.b)
+                return lambda f: op2(a(f), b(f))
+            case Logic(op="and"):
+                a, b = self.expr(e.a), self.expr(e.b)
+                return lambda f: a(f) and b(f)
+            case Logic():
+                a, b = self.expr(e.a), self.expr(e.b)
+                return lambda f: a(f) or b(f)
+            case Select():
+                cond, a, b = self.expr(e.cond), self.expr(e.a), self.expr(e.b)
+                return lambda f: a(f) if cond(f) else b(f)
+            case Cast():
+                convert, x = scalar_ops.cast(e.x.dtype, e.type), self.expr(e.x)
+                return lambda f: convert(x(f))
+            case Call():
+                return self.call(e)
+            case Let():
+                return self.let(e)
+            case _:
+                raise AssertionError(f"unknown expression {type(e).__name__}")
+
+    def load(self, e: Load) -> Eval:
+        b = self.found(e.buffer)
+        slot = b.slot
+        if b.kind == "local" and b.rank == 0:
+            return operator.itemgetter(slot)
+        at = self.position(b, e.index, e.loc)
+        if b.kind == "local":
+            return lambda f: f[slot][at(f)]
+        return lambda f: f[slot].item(at(f))
+
+    def position(self, b: _Buffer, index: tuple[Expr, ...], loc: Loc | None) -> Eval:
+        """The tested place in a buffer: an array's index, a local's number in its flat list."""
+        name, extents = b.name, b.extents
+        ix = [self.expr(e) for e in index]
+        flat = b.kind == "local"
+        if len(ix) == 1:
+            (only,) = ix
+
+            def place1(f: Frame) -> int:
+                i: int = only(f)
+                if not 0 <= i < f[extents][0]:
+                    raise index_error(name, 0, i, f[extents][0], loc)
+                return i
+
+            return place1
+
+        def place(f: Frame) -> int | tuple[int, ...]:
+            at = [i(f) for i in ix]
+            shape = f[extents]
+            number = 0
+            for dim, (i, extent) in enumerate(zip(at, shape)):
+                if not 0 <= i < extent:
+                    raise index_error(name, dim, i, extent, loc)
+                number = number * extent + i
+            return number if flat else tuple(at)
+
+        return place
+
+    def binary(self, e: Binary) -> Eval:
+        t = e.dtype
+        op, a, b = scalar_ops.binary(e.op, t), self.expr(e.a), self.expr(e.b)
+        if t.is_float or e.op not in ("//", "%"):
+            return lambda f: op(a(f), b(f))
+        loc = e.loc
+
+        def divide(f: Frame) -> Any:
+            x, y = a(f), b(f)
+            if y == 0:
+                raise fault_error("zero_division", loc=loc)
+            return op(x, y)
+
+        return divide
+
+    def call(self, e: Call) -> Eval:
+        assert TABLE[e.fn].kind == "primitive", f"{e.fn} is expanded before the IR runs"
+        args = [self.expr(a) for a in e.args]
+        t, loc = e.args[0].dtype, e.loc
+        if e.fn == "bitcast":
+            fn: Callable[..., Any] = scalar_ops.bitcast(t, e.type)
+        else:
+            fn = scalar_ops.function(e.fn, t)
+        if e.fn == "ipow":
+
+            def power(f: Frame) -> Any:
+                x, y = args[0](f), args[1](f)
+                if y < 0:
+                    raise fault_error("negative_power", index=y, loc=loc)
+                return fn(x, y)
+
+            return power
+        if len(args) == 1:
+            (x,) = args
+            return lambda f: fn(x(f))
+        return lambda f: fn(*[a(f) for a in args])
+
+    def let(self, e: Let) -> Eval:
+        links = []
+        body: Expr = e
+        while isinstance(body, Let):
+            value = self.expr(body.value)
+            links.append((self.name(body.name), value))
+            body = body.body
+        result = self.expr(body)
+
+        def run_let(f: Frame) -> Any:
+            for slot, v in links:
+                f[slot] = v(f)
+            return result(f)
+
+        return run_let
