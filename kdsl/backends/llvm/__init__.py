@@ -5,18 +5,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from kdsl.backends.base import Artifact
 from kdsl.backends.llvm.host import host_target
 from kdsl.backends.llvm.load import Executable, load
 from kdsl.ir.nodes import Func
 from kdsl.target import Target
 
+if TYPE_CHECKING:
+    from kdsl.backends.llvm.entry import ScalarForm
 
-def compile(func: Func, target: Target) -> Artifact:
-    """Object code for a lowered, verified `func`."""
+
+def compile(
+    func: Func, target: Target, *, entry: bool = True, forms: Mapping[str, ScalarForm] | None = None
+) -> Artifact:
+    """Object code for a lowered, verified `func`.
+
+    `entry`: with a C-level entry where one is possible. `forms` says for scalar parameters, by name, which
+    objects the entry takes: "any" (annotated parameters), or only the "python" or the "numpy" number (weak
+    and strong parameters that took their type from the call).
+    """
     from kdsl.backends.llvm import codegen
 
-    return codegen.compile(func, target)
+    return codegen.compile(func, target, entry=entry, forms=forms)
 
 
 def llvm_text(func: Func, target: Target, optimised: bool = True) -> str:

@@ -29,8 +29,9 @@ LIKELY = ", !prof !0"
 class ModuleText:
     """The top level of a module: functions, declarations and numbered metadata, in order of first use."""
 
-    def __init__(self, header: Sequence[str]) -> None:
+    def __init__(self, header: Sequence[str], attributes: str = 'nounwind "no-trapping-math"="true"') -> None:
         self.header = list(header)
+        self.attributes = attributes
         self.globals: list[str] = []
         self.functions: list[str] = []
         self._declared: dict[str, None] = {}
@@ -61,7 +62,7 @@ class ModuleText:
         """The whole module as LLVM assembly."""
         parts = [*self.header, "", *self.globals, "", *self.functions]
         parts += [f"declare {d}" for d in self._declared]
-        parts.append('\nattributes #0 = { nounwind "no-trapping-math"="true" }')
+        parts.append(f"\nattributes #0 = {{ {self.attributes} }}")
         parts += [f"!{n} = {text}" for n, text in enumerate(self._metadata)]
         return "\n".join(parts) + "\n"
 
@@ -152,7 +153,7 @@ class Builder:
         self.open = False
 
     def cold(self, label: str, lines: Sequence[str], code: str | None = None) -> None:
-        """A block out of the way. With `code` it ends the function; otherwise its last line is a terminator."""
+        """A block out of the way. It ends the function with `code`, or else its last line is a terminator."""
         self._cold.append(f"{label}:")
         self._cold += [f"  {line}" for line in lines]
         if code is not None:
@@ -180,19 +181,20 @@ class Builder:
         self.block(go)
 
     def finish(self, prologue: Sequence[str] = (), epilogue: Sequence[str] = ()) -> str:
-        """The function's text. `prologue` runs first, `epilogue` on every way out."""
-        assert not self.open
+        """The text of a function that gives a code. `prologue` runs first, `epilogue` on every way out."""
         phi = ", ".join(f"[ {code}, %{label} ]" for code, label in self._codes)
+        ending = [
+            "leave:",
+            f"  %code = phi i64 {phi}",
+            *[f"  {line}" for line in epilogue],
+            "  ret i64 %code",
+        ]
+        return self.finish_with(prologue, ending if self._codes else ["leave:", "  unreachable"])
+
+    def finish_with(self, prologue: Sequence[str], ending: Sequence[str]) -> str:
+        """The text of a function whose last blocks are given."""
+        assert not self.open
         lines = [f"define {self.signature} #0 {{", "entry:", *self._allocas]
         lines += [f"  {line}" for line in prologue]
-        lines += ["  br label %start", "start:", *self._lines]
-        if self._codes:
-            lines += [
-                "leave:",
-                f"  %code = phi i64 {phi}",
-                *[f"  {line}" for line in epilogue],
-                "  ret i64 %code",
-            ]
-        else:
-            lines += ["leave:", "  unreachable"]
+        lines += ["  br label %start", "start:", *self._lines, *ending]
         return "\n".join([*lines, *self._cold, "}", ""])

@@ -5,21 +5,26 @@ text --parse, verify--> module --pass builder (-O3, vectorisers)--> module --> E
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from kdsl.backends.base import Artifact
 from kdsl.backends.llvm.emit import emit_module
+from kdsl.backends.llvm.entry import ScalarForm
 from kdsl.backends.llvm.host import NATIVE
 from kdsl.ir.nodes import Func
 from kdsl.target import Target
 
 
-def compile(func: Func, target: Target) -> Artifact:
-    """Object code for a lowered, verified `func`."""
-    emitted = emit_module(func, target)
-    machine = _machine(target)
-    code = bytes(machine.emit_object(_optimised(emitted.text, target)))
+def compile(
+    func: Func, target: Target, *, entry: bool = True, forms: Mapping[str, ScalarForm] | None = None
+) -> Artifact:
+    """Object code for a lowered, verified `func`, with an entry if asked for (see `entry.py`)."""
+    emitted = emit_module(func, target, entry=entry, forms=forms)
+    module = _optimised(emitted.text, target)
+    module.link_in(_parsed(emitted.glue_text, target))
+    code = bytes(_machine(target).emit_object(module))
     return Artifact(target, emitted.symbol, code, emitted.sites, emitted.conditions)
 
 
@@ -63,8 +68,8 @@ def _machine(target: Target) -> Any:
     )
 
 
-def _optimised(text: str, target: Target) -> Any:
-    """The module after LLVM's passes."""
+def _parsed(text: str, target: Target) -> Any:
+    """The verified module of some assembly."""
     import llvmlite.binding as llvm
 
     machine = _machine(target)
@@ -72,12 +77,20 @@ def _optimised(text: str, target: Target) -> Any:
     module.triple = machine.triple
     module.data_layout = str(machine.target_data)
     module.verify()
+    return module
+
+
+def _optimised(text: str, target: Target) -> Any:
+    """The module after LLVM's passes."""
+    import llvmlite.binding as llvm
+
+    module = _parsed(text, target)
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization = True
     options.slp_vectorization = True
     options.loop_interleaving = True
     options.loop_unrolling = True
-    builder = llvm.create_pass_builder(machine, options)
+    builder = llvm.create_pass_builder(_machine(target), options)
     builder.getModulePassManager().run(module, builder)
     return module
 

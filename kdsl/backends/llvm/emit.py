@@ -20,13 +20,16 @@ entry and freed in `leave`, at offsets that are multiples of 64 bytes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kdsl.backends.base import FrameLayout, Site
 from kdsl.backends.llvm import memory
 from kdsl.backends.llvm.arith import Arith
 from kdsl.backends.llvm.builder import EMPTY, SIZE_RANGE, Builder, ModuleText, identifier
+from kdsl.backends.llvm.entry import ScalarForm, can_have_entry, emit_entry
 from kdsl.backends.llvm.expressions import Expressions
+from kdsl.backends.llvm.gil import emit_gil
 from kdsl.backends.llvm.memory import Buffer
 from kdsl.backends.llvm.statements import SiteTable, Statements
 from kdsl.backends.llvm.types import memory_type
@@ -38,26 +41,40 @@ from kdsl.target import Target
 
 STACK_LIMIT_BYTES = 32 * 1024
 ARENA_ALIGN_BYTES = 64
+_FIXED = f", !invariant.load {EMPTY}, !noundef {EMPTY}"
 
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """LLVM assembly, with the tables that explain the numbers in it."""
+    """LLVM assembly of the kernel, and of the glue to CPython, and what explains the numbers in it."""
 
     text: str
+    glue_text: str
     symbol: str
     sites: tuple[Site, ...]
     conditions: tuple[tuple[str, Loc | None], ...]
 
 
-def emit_module(func: Func, target: Target) -> Module:
-    """The module for `func`: the kernel `@name` and its companion `@name.check`."""
-    text = ModuleText([f"; kernel {func.name}", f'source_filename = "{identifier(func.name)}"'])
+def emit_module(
+    func: Func, target: Target, *, entry: bool = False, forms: Mapping[str, ScalarForm] | None = None
+) -> Module:
+    """The module for `func`: the kernel `@name` and its companion `@name.check`.
+
+    The glue is a module of its own, linked in behind LLVM's passes, which would do nothing for it:
+    `@name.run`, `@name.poll` and, with `entry`, where one is possible, `@name.entry`, whose scalar parameters
+    take the objects that `forms` says.
+    """
     symbol = identifier(func.name)
+    text = ModuleText([f"; kernel {func.name}", f'source_filename = "{symbol}"'])
     sites = emit_kernel(text, func, symbol, target)
     emit_check(text, func, symbol, target)
+    glue = ModuleText([], 'nounwind "no-trapping-math"="true" noinline optnone')
+    glue.declare(f"i64 @{symbol}(ptr)")
+    emit_gil(glue, symbol)
+    if entry and can_have_entry(func):
+        emit_entry(glue, func, symbol, _features(target), forms or {})
     conditions = tuple([(c.title, c.loc) for c in func.conditions])
-    return Module(text.render(), symbol, sites, conditions)
+    return Module(text.render(), glue.render(), symbol, sites, conditions)
 
 
 def emit_kernel(module: ModuleText, func: Func, symbol: str, target: Target) -> tuple[Site, ...]:
@@ -109,8 +126,11 @@ def emit_check(module: ModuleText, func: Func, symbol: str, target: Target) -> N
 
 
 def _arith(b: Builder, func: Func, target: Target) -> Arith:
-    features = frozenset(target.features.split(","))
-    return Arith(b, features, strict=func.options.strict, fastmath=func.options.fastmath)
+    return Arith(b, _features(target), strict=func.options.strict, fastmath=func.options.fastmath)
+
+
+def _features(target: Target) -> frozenset[str]:
+    return frozenset(target.features.split(","))
 
 
 def _slot(b: Builder, number: int) -> str:
@@ -121,17 +141,11 @@ def _load_scalars(x: Expressions, func: Func) -> None:
     """Brings sizes and scalar arguments into scope."""
     layout = FrameLayout.of(func)
     for name, slot in zip(func.sizes, layout.sizes):
-        where = _slot(x.b, slot)
-        loaded = (
-            f"load i64, ptr {where}, align 8, !range {SIZE_RANGE}, !invariant.load {EMPTY}, !noundef {EMPTY}"
-        )
+        loaded = f"load i64, ptr {_slot(x.b, slot)}, align 8, !range {SIZE_RANGE}{_FIXED}"
         x.vars[name] = x.b.named(x.b.fresh(identifier(name) + "."), loaded)
     for p, slot in zip(func.params, layout.params):
         if isinstance(p, ScalarParam):
-            where = _slot(x.b, slot)
-            raw = x.b.value(
-                f"load {memory_type(p.dtype)}, ptr {where}, align 8, !invariant.load {EMPTY}, !noundef {EMPTY}"
-            )
+            raw = x.b.value(f"load {memory_type(p.dtype)}, ptr {_slot(x.b, slot)}, align 8{_FIXED}")
             x.vars[p.name] = x.arith.from_memory(p.dtype, raw)
 
 
@@ -143,17 +157,11 @@ def _load_arrays(x: Expressions, func: Func, alias: dict[str, str]) -> None:
             continue
         where = _slot(b, slot)
         name = b.fresh(identifier(p.name) + ".")
-        pointer = b.named(name, f"load ptr, ptr {where}, align 8, !invariant.load {EMPTY}, !noundef {EMPTY}")
+        pointer = b.named(name, f"load ptr, ptr {where}, align 8{_FIXED}")
         strides: tuple[str, ...] | None = None
         if not p.contiguous:
-            strides = tuple(
-                [
-                    b.value(
-                        f"load i64, ptr {_slot(b, slot + 1 + d)}, align 8, !invariant.load {EMPTY}, !noundef {EMPTY}"
-                    )
-                    for d in range(len(p.shape))
-                ]
-            )
+            slots = [_slot(b, slot + 1 + d) for d in range(len(p.shape))]
+            strides = tuple([b.value(f"load i64, ptr {where}, align 8{_FIXED}") for where in slots])
         extents = tuple([_size(x, s) for s in p.shape])
         x.buffers[p.name] = Buffer(p.name, p.dtype, pointer, extents, strides, alias[p.name])
 
@@ -174,7 +182,7 @@ def _size(x: Expressions, size: Size) -> str:
 def _place_locals(
     x: Expressions, sites: SiteTable, allocs: list[Alloc], alias: dict[str, str]
 ) -> tuple[dict[int, Buffer], str]:
-    """Gives each local its memory: stack or arena. Also the stack slot that holds the arena's address, or ""."""
+    """Gives each local its memory. Also the stack slot that holds the arena's address ("" without one)."""
     out: dict[int, Buffer] = {}
     big: list[Alloc] = []
     used = 0
@@ -203,7 +211,7 @@ def _place_locals(
 
 
 def _constant_bytes(s: Alloc) -> int:
-    """Size of a local array of constant shape; more than the stack may hold when the shape is not constant."""
+    """Size of a local array; more than the stack may hold when the shape is not constant."""
     total = s.dtype.bytes
     for e in s.shape:
         total *= max(0, int(e.value)) if isinstance(e, Const) else STACK_LIMIT_BYTES + 1

@@ -10,9 +10,12 @@ from typing import Any, Protocol
 
 from kdsl.backends.base import Artifact
 from kdsl.backends.llvm import elf
+from kdsl.backends.llvm.builtin import layout_holds, make_builtin
 from kdsl.backends.llvm.symbols import address_of
 
-_KERNEL = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
+_CHECK = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
+# Raises what `poll` left behind; `symbol.run` releases the GIL itself.
+_RUN = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
 
 
 class Code(Protocol):
@@ -25,14 +28,34 @@ class Executable:
     """A kernel in this process.
 
     `run(frame_address)` and `check(frame_address)` take the address of a frame (`FrameLayout`) and give the
-    numbers that `backends.base` explains. Both release the GIL while they run.
+    numbers that `backends.base` explains; both release the GIL meanwhile. `run` raises what a signal handler
+    raised. `poll_address` belongs into the run-time table.
     """
 
     def __init__(self, artifact: Artifact, code: Code) -> None:
         self.artifact = artifact
         self.code = code
-        self.run: Callable[[int], int] = _KERNEL(code.address(artifact.symbol))
-        self.check: Callable[[int], int] = _KERNEL(code.address(f"{artifact.symbol}.check"))
+        self.run: Callable[[int], int] = _RUN(code.address(f"{artifact.symbol}.run"))
+        self.check: Callable[[int], int] = _CHECK(code.address(f"{artifact.symbol}.check"))
+        self.poll_address = code.address(f"{artifact.symbol}.poll")
+
+    def make_entry(
+        self, slow: Callable[..., Any], on_fault: Callable[[int, int, int], Any], table: int
+    ) -> Any:
+        """A built-in function for calls, or None when the code has no entry or this Python cannot have one.
+
+        Calls that it does not understand go to `slow(*args, **kwargs)`; a fault calls
+        `on_fault(code, index, extent)`, which raises. `table` is the address of the run-time table, the same
+        in all calls.
+        """
+        if not layout_holds():
+            return None
+        try:
+            address = self.code.address(f"{self.artifact.symbol}.entry")
+        except KeyError:
+            return None
+        ctypes.c_void_p.from_address(self.code.address(f"{self.artifact.symbol}.table")).value = table
+        return make_builtin(self.artifact.symbol, address, (slow, on_fault, self.code))
 
 
 def load(artifact: Artifact) -> Executable:

@@ -25,7 +25,7 @@ class Buffer:
     """Memory with a shape. `extents` and `strides` are names or literals of i64; strides are in bytes.
 
     `alias` ends each load and store. `local` memory is the kernel's own; `loose` memory may be read before
-    it is written: such loads are frozen, so that an uninitialised value is some value, not undefined behaviour.
+    it is written: such loads are frozen, so that an uninitialised value is some value and nothing worse.
     """
 
     name: str

@@ -22,6 +22,7 @@ from kdsl.backends.base import FaultKind, Site
 from kdsl.backends.llvm import memory
 from kdsl.backends.llvm.builder import LIKELY, identifier
 from kdsl.backends.llvm.expressions import Expressions
+from kdsl.backends.llvm.gil import print_helper
 from kdsl.backends.llvm.memory import Buffer
 from kdsl.backends.llvm.types import memory_type, value_type
 from kdsl.dtypes import DType
@@ -279,9 +280,9 @@ class Statements:
         buffer = b.alloca(f"[{max(1, len(values))} x i64]", 8)
         for n, value in enumerate(values):
             b.do(f"store i64 {value}, ptr {b.value(f'getelementptr i64, ptr {buffer}, i64 {n}')}, align 8")
-        slot = b.value("getelementptr i8, ptr %table, i64 16")
-        fn = b.value(f"load ptr, ptr {slot}, align 8")
-        b.do(f"call void {fn}(i64 {number}, i64 {len(values)}, ptr {buffer})")
+        fn = print_helper(b.module)
+        failed = b.value(f"call i64 @{fn}(ptr %table, i64 {number}, i64 {len(values)}, ptr {buffer})")
+        b.guard(b.value(f"icmp eq i64 {failed}, 0"), -1)
 
     def _atomic(self, s: Atomic) -> None:
         value = self.x.emit(s.value)

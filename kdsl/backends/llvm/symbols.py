@@ -11,10 +11,16 @@ import sys
 from functools import cache
 from typing import Any
 
+import numpy as np
+
+from kdsl.dtypes import by_name
+
 
 @cache
 def address_of(name: str) -> int:
     """The address of a library function or of an object that entries use; KeyError when there is none."""
+    if name.startswith("kdsl."):
+        return id(_object(name))
     for library in _libraries():
         try:
             return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
@@ -33,3 +39,25 @@ def _libraries() -> tuple[Any, ...]:
     if math:
         libraries.append(ctypes.CDLL(math))
     return tuple(libraries)
+
+
+def _object(name: str) -> object:
+    """The Python object behind a name; it lives as long as the process."""
+    match name.split("."):
+        case ["kdsl", "py", "None"]:
+            return None
+        case ["kdsl", "py", "True"]:
+            return True
+        case ["kdsl", "py", "False"]:
+            return False
+        case ["kdsl", "py", "float"]:
+            return float
+        case ["kdsl", "py", "int"]:
+            return int
+        case ["kdsl", "numpy", "ndarray"]:
+            return np.ndarray
+        case ["kdsl", "numpy", "descr", dtype]:
+            return by_name(dtype).np
+        case ["kdsl", "numpy", "scalar", dtype]:
+            return by_name(dtype).np.type
+    raise KeyError(name)
