@@ -20,17 +20,17 @@ from kdsl.source import Loc
 Kind = Literal["index", "zero_division", "assertion", "zero_step", "negative_power", "memory"]
 
 
-def fault_error(
-    kind: Kind, *, text: str = "", dim: int = 0, index: int = 0, extent: int = 0, loc: Loc | None = None
+def fault(
+    kind: Kind, loc: Loc | None, *, text: str = "", dim: int = 0, value: int = 0, extent: int = 0
 ) -> KdslError:
     """The error for a fault at `loc`.
 
-    `text` is the array (index), the message (assertion) or the local array (memory). `index` is what was
-    tested against `extent`, or the exponent (negative_power), or the size in bytes (memory).
+    `text` is the array (index), the message (assertion) or the local array (memory). `value` is the index
+    that was tested against `extent`, or the exponent (negative_power), or the size in bytes (memory).
     """
     match kind:
         case "index":
-            return index_error(text, dim, index, extent, loc)
+            return index_error(text, dim, value, extent, loc)
         case "zero_division":
             return KernelZeroDivisionError(
                 "K0602", "integer division by zero", loc=loc, help="test the divisor first"
@@ -44,14 +44,14 @@ def fault_error(
         case "negative_power":
             return KernelValueError(
                 "K0605",
-                f"an integer to the negative power {index} is no integer",
+                f"an integer to the negative power {value} is no integer",
                 loc=loc,
                 help="convert one operand to a float: `f64(x) ** n`",
             )
         case "memory":
             return KernelMemoryError(
                 "K0606",
-                f"no memory for the local array `{text}` ({index} bytes)",
+                f"no memory for the local array `{text}` ({value} bytes)",
                 loc=loc,
                 help="make it smaller",
             )

@@ -26,7 +26,7 @@ import numpy as np
 from kdsl.dtypes import DType
 from kdsl.ir import scalar_ops
 from kdsl.ir.builtins import TABLE
-from kdsl.ir.faults import condition_error, fault_error, index_error, uninitialised
+from kdsl.ir.faults import condition_error, fault, index_error, uninitialised
 from kdsl.ir.nodes import (
     Accumulate,
     Alloc,
@@ -275,7 +275,7 @@ class _Compiler:
         def run_loop(f: Frame) -> str | None:
             first, end, by = lo(f), hi(f), step(f)
             if by == 0:
-                raise fault_error("zero_step", loc=loc)
+                raise fault("zero_step", loc)
             for i in range(first, end, by):
                 f[slot] = i
                 leave = body(f)
@@ -372,7 +372,7 @@ class _Compiler:
 
         def run_assert(f: Frame) -> None:
             if not cond(f):
-                raise fault_error("assertion", text=message, loc=loc)
+                raise fault("assertion", loc, text=message)
 
         return run_assert
 
@@ -477,7 +477,7 @@ class _Compiler:
         def divide(f: Frame) -> Any:
             x, y = a(f), b(f)
             if y == 0:
-                raise fault_error("zero_division", loc=loc)
+                raise fault("zero_division", loc)
             return op(x, y)
 
         return divide
@@ -495,7 +495,7 @@ class _Compiler:
             def power(f: Frame) -> Any:
                 x, y = args[0](f), args[1](f)
                 if y < 0:
-                    raise fault_error("negative_power", index=y, loc=loc)
+                    raise fault("negative_power", loc, value=y)
                 return fn(x, y)
 
             return power
