@@ -1,0 +1,19 @@
+import numpy as np
+
+import kdsl
+from kdsl import f32
+
+M, N, K = kdsl.sizes("M N K")
+
+
+@kdsl.kernel
+def matmul(A: f32[M, K], B: f32[K, N], C: f32[M, N]):
+    for i in range(M):
+        for j in range(N):
+            C[i, j] = 0.0
+            for k in range(K):
+                C[i, j] += A[i, k] * B[k, j]
+
+
+A = np.zeros((4, 4), np.float32)
+matmul(A, np.zeros((4, 4), np.float32), A)

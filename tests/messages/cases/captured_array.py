@@ -1,0 +1,17 @@
+import numpy as np
+
+import kdsl
+from kdsl import f32
+
+N = kdsl.sizes("N")
+
+WEIGHTS = np.array([0.5, 0.25])
+
+
+@kdsl.kernel
+def kernel(A: f32[N], B: f32[N]):
+    for i in range(2):
+        B[i] = A[i] * WEIGHTS[i]
+
+
+kernel(np.ones(4, np.float32), np.ones(4, np.float32))

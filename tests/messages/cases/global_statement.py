@@ -1,0 +1,18 @@
+import numpy as np
+
+import kdsl
+from kdsl import f32
+
+N = kdsl.sizes("N")
+
+count = 0
+
+
+@kdsl.kernel
+def kernel(A: f32[N], B: f32[N]):
+    global count
+    count = 1
+    B[0] = A[0]
+
+
+kernel(np.ones(4, np.float32), np.ones(4, np.float32))

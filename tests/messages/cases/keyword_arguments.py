@@ -1,0 +1,9 @@
+import kdsl
+from kdsl import f32
+
+N = kdsl.sizes("N")
+
+
+@kdsl.kernel
+def kernel(A: f32[N], **options):
+    A[0] = 1

@@ -1,0 +1,16 @@
+import numpy as np
+
+import kdsl
+from kdsl import f32
+
+N = kdsl.sizes("N")
+
+
+@kdsl.kernel
+def total(A: f32[N]) -> f32:
+    s = 0.0
+    for i in range(N):
+        s += A[i]
+
+
+total(np.ones(4, np.float32))

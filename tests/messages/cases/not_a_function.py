@@ -1,0 +1,3 @@
+import kdsl
+
+kernel = kdsl.kernel(3)
