@@ -30,7 +30,8 @@ from kdsl.analysis.polyhedra import Polyhedra, is_param
 from kdsl.analysis.ranges import Facts, may_hold, prove
 from kdsl.analysis.values import ASSUMED, Values
 from kdsl.dtypes import DType, i64
-from kdsl.ir.nodes import Binary, Compare, Condition, Const, Expr, Func, Logic, ScalarParam, Var
+from kdsl.ir.nodes import Binary, Compare, Condition, Const, Expr, Func, Load, Logic, ScalarParam, Var
+from kdsl.ir.printer import print_expr
 from kdsl.ir.walk import subexprs
 from kdsl.source import Loc
 
@@ -170,9 +171,9 @@ class _Bounds:
             return
         array, extent = access.site.buffer, access.extent[dim]
         where = f"dimension {dim} of `{array}`" if len(access.extent) > 1 else f"`{array}`"
-        title = f"{described(access, dim)} leaves {where} (extent {extent}) unless {decision.text}"
+        title = f"{described(access)} leaves {where} (extent {extent}) unless {decision.text}"
         if isinstance(expr, Const):
-            title = f"{described(access, dim)} is always outside {where} (extent {extent})"
+            title = f"{described(access)} is always outside {where} (extent {extent})"
         self.conditions[expr] = Condition(expr, title, loc=access.site.loc)
 
     def demand_extent(self, access: Access, dim: int) -> None:
@@ -211,13 +212,13 @@ class _Bounds:
             if not all(is_param(self.values.symbols[n]) for n in names):
                 return None
             guards.append(negate(formula))
-        needed: list[Formula] = []
+        needed: list[Form] = []
         for goal in goals:
             least = self.least(goal, ranges, facts)
             if least is None or not all(self.values.symbols[n].lo >= 0 for n in product_names(least)):
                 return None
-            needed.append(at_least(least))
-        return self.weakened(all_of(*needed), [*guards, *empty])
+            needed.append(least)
+        return self.weakened(needed, [*guards, *empty])
 
     def is_range(self, access: Access, formula: Formula) -> bool:
         return any(formula == loop.points for loop in access.loops)
@@ -260,16 +261,16 @@ class _Bounds:
             else:
                 return None
 
-    def weakened(self, needed: Formula, excuses: list[Formula]) -> Formula:
-        """`needed or excuses`, without the excuses under which `needed` holds anyway."""
+    def weakened(self, needed: list[Form], excuses: list[Formula]) -> Formula:
+        """`needed >= 0 or excuses`, without the excuses under which `needed >= 0` anyway."""
         base = self.facts(self.all.assumptions)
         kept = list(excuses)
         for excuse in excuses:
             others = [negate(e) for e in kept if e is not excuse]
             facts = base.extend([f for formula in (excuse, *others) for f in conjuncts(formula)])
-            if all(prove(goal, facts) for goal in conjuncts(needed)):
+            if all(prove(goal, facts) for goal in needed):
                 kept.remove(excuse)
-        return any_of(*kept, needed)
+        return any_of(*kept, all_of(*map(at_least, needed)))
 
     # ------------------------------------------------------------------------ isl
 
@@ -322,9 +323,9 @@ def scalars_in_sums(e: Expr) -> set[str]:
     return {v.name for x in subexprs(e) if isinstance(x, Binary) for v in subexprs(x) if isinstance(v, Var)}
 
 
-def described(access: Access, dim: int) -> str:
-    """The access as the user wrote it."""
-    loc = access.site.loc
+def described(access: Access) -> str:
+    """The access as the user wrote it, or as the IR prints it."""
+    site, loc = access.site, access.site.loc
     source = loc.text() if loc is not None and loc.end_line == loc.line else ""
-    written = source[loc.col : loc.end_col] if loc is not None else ""
-    return f"`{written}`" if written else f"index {access.index[dim]!r}"
+    written = source[loc.col : loc.end_col] if loc is not None and isinstance(site, Load) else ""
+    return f"`{written or print_expr(Load(site.buffer, site.index, i64))}`"

@@ -8,6 +8,8 @@ from typing import Any
 from kdsl.analysis.affine import Atom, Form, Formula
 from kdsl.dtypes import DType, bool_, i64
 from kdsl.ir.nodes import Binary, BinaryOp, Cast, Compare, CompareOp, Const, Expr, Logic, LogicOp, Var
+from kdsl.ir.printer import print_expr
+from kdsl.ir.walk import map_expr_children
 
 Dtypes = Mapping[str, DType]
 """The dtype of each size (i64) and scalar argument."""
@@ -123,28 +125,12 @@ def _tidy(op: CompareOp, a: Expr, b: Expr) -> Expr:
     return Compare(op, a, b)
 
 
-# -------------------------------------------------------------------- as text
+def text(e: Expr) -> str:
+    """A condition as it reads in a message: casts of scalar arguments left out."""
 
-_LEVEL = {"or": 1, "and": 2, "+": 5, "-": 5, "*": 6, "//": 6, "%": 6}
+    def bare(e: Expr) -> Expr:
+        return (
+            Var(e.x.name, i64) if isinstance(e, Cast) and isinstance(e.x, Var) else map_expr_children(e, bare)
+        )
 
-
-def text(e: Expr, level: int = 0) -> str:
-    """`e` as Python text for a message (casts left out)."""
-    match e:
-        case Const():
-            return str(e.value)
-        case Var():
-            return e.name
-        case Cast():
-            return text(e.x, level)
-        case Binary(op="min" | "max"):
-            return f"{e.op}({text(e.a)}, {text(e.b)})"
-        case Binary() | Logic():
-            mine = _LEVEL[e.op]
-            out = f"{text(e.a, mine)} {e.op} {text(e.b, mine + (e.op != 'and' and e.op != 'or'))}"
-        case Compare():
-            mine = 4
-            out = f"{text(e.a, mine + 1)} {e.op} {text(e.b, mine + 1)}"
-        case _:
-            raise AssertionError(type(e).__name__)
-    return f"({out})" if mine < level else out
+    return print_expr(bare(e), known=True)

@@ -9,6 +9,7 @@ from time import perf_counter
 
 from kdsl.ir.definition import Resolver
 from kdsl.ir.nodes import Func
+from kdsl.ir.verify import verify as verify_ir
 from kdsl.passes.bounds import bounds
 from kdsl.passes.expand_math import expand_math
 from kdsl.passes.simplify import simplify
@@ -52,8 +53,6 @@ def lower(
         func = run(func, to)
         log.debug("%s: %s took %.2f ms", func.name, name, (perf_counter() - start) * 1e3)
         if verify:
-            from kdsl.ir.verify import verify as verify_ir
-
             verify_ir(func)
         if on_stage is not None:
             on_stage(name, func)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kdsl.dtypes import DType, bool_
+from kdsl.dtypes import bool_
+from kdsl.ir import scalar_ops
 from kdsl.ir.nodes import (
     Alloc,
     Binary,
@@ -31,7 +32,8 @@ from kdsl.ir.nodes import (
     Unary,
     Var,
 )
-from kdsl.ir.walk import map_expr_children, map_stmt, stmt_exprs, subexprs
+from kdsl.ir.numbers import wrap
+from kdsl.ir.walk import map_expr_children, map_stmt, stmt_exprs, subexprs, substitute
 
 
 def simplify(func: Func) -> Func:
@@ -89,15 +91,9 @@ def simplify_expr(e: Expr) -> Expr:
         case Cast():
             return _cast(e)
         case Let(value=Const() | Var()):
-            return simplify_expr(_substituted(e.body, e.name, e.value))
+            return simplify_expr(substitute(e.body, {e.name: e.value}))
         case _:
             return e
-
-
-def _substituted(e: Expr, name: str, value: Expr) -> Expr:
-    if isinstance(e, Var):
-        return value if e.name == name else e
-    return map_expr_children(e, lambda c: _substituted(c, name, value))
 
 
 def _faultless(e: Expr) -> bool:
@@ -115,22 +111,10 @@ def _faultless(e: Expr) -> bool:
     return True
 
 
-def wrap(value: int, dtype: DType) -> int:
-    """`value` modulo 2**bits, in the range of the integer type."""
-    value &= (1 << dtype.bits) - 1
-    return value - (1 << dtype.bits) if value > dtype.max else value
-
-
 def _unary(e: Unary) -> Expr:
     match e.op, e.x:
-        case "not", Const(value=value):
-            return Const(not value, bool_, loc=e.loc)
-        case ("-", Const(value=int(value), type=t)) if t.is_int:
-            return Const(wrap(-value, t), t, loc=e.loc)
-        case "-", Const(value=float(value), type=t):
-            return Const(-value, t, loc=e.loc)
-        case ("~", Const(value=int(value), type=t)) if t.is_int:
-            return Const(wrap(~value, t), t, loc=e.loc)
+        case op, Const(value=value, type=t):
+            return Const(scalar_ops.unary(op, t)(value), t, loc=e.loc)
         case ("not", Unary(op="not", x=x)) | ("~", Unary(op="~", x=x)):
             return x
         case _:
@@ -139,13 +123,14 @@ def _unary(e: Unary) -> Expr:
 
 def _binary(e: Binary) -> Expr:
     t = e.dtype
+    if isinstance(e.a, Const) and isinstance(e.b, Const):
+        if t.is_int and e.op in ("//", "%") and not e.b.value:
+            return e
+        return Const(scalar_ops.binary(e.op, t)(e.a.value, e.b.value), t, loc=e.loc)
     if not t.is_int:
         return e
     a = int(e.a.value) if isinstance(e.a, Const) else None
     b = int(e.b.value) if isinstance(e.b, Const) else None
-    if a is not None and b is not None:
-        value = _fold(e.op, a, b, t)
-        return e if value is None else Const(wrap(value, t), t, loc=e.loc)
     match e.op:
         case "+" | "|" | "^" if a == 0:
             return e.b
@@ -181,42 +166,9 @@ def _add_constants(e: Binary, b: int) -> Expr:
     return Binary("+", inner.a, Const(total, e.dtype, loc=e.loc), loc=e.loc)
 
 
-def _fold(op: str, a: int, b: int, t: DType) -> int | None:
-    """The exact value before wrapping; None for a fault."""
-    match op:
-        case "+":
-            return a + b
-        case "-":
-            return a - b
-        case "*":
-            return a * b
-        case "//":
-            return a // b if b else None
-        case "%":
-            return a % b if b else None
-        case "&":
-            return a & b
-        case "|":
-            return a | b
-        case "^":
-            return a ^ b
-        case "<<":
-            return a << b if 0 <= b < t.bits else 0
-        case ">>":
-            return a >> b if 0 <= b < t.bits else (-1 if a < 0 else 0)
-        case "min":
-            return min(a, b)
-        case "max":
-            return max(a, b)
-        case _:
-            return None
-
-
 def _compare(e: Compare) -> Expr:
     assert isinstance(e.a, Const) and isinstance(e.b, Const)
-    a, b = e.a.value, e.b.value
-    value = {"==": a == b, "!=": a != b, "<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b}[e.op]
-    return Const(value, bool_, loc=e.loc)
+    return Const(bool(scalar_ops.COMPARE[e.op](e.a.value, e.b.value)), bool_, loc=e.loc)
 
 
 def _logic(e: Logic) -> Expr:
@@ -235,15 +187,6 @@ def _logic(e: Logic) -> Expr:
 def _cast(e: Cast) -> Expr:
     if e.x.dtype == e.type:
         return e.x
-    if not isinstance(e.x, Const):
-        return e
-    value, source = e.x.value, e.x.type
-    if e.type == bool_:
-        return Const(bool(value), bool_, loc=e.loc)
-    if source.is_float:
-        return e
-    if e.type.is_int:
-        return Const(wrap(int(value), e.type), e.type, loc=e.loc)
-    if abs(int(value)) < 1 << min(e.type.mantissa_bits, 10):
-        return Const(float(value), e.type, loc=e.loc)
+    if isinstance(e.x, Const):
+        return Const(scalar_ops.cast(e.x.type, e.type)(e.x.value), e.type, loc=e.loc)
     return e
