@@ -83,7 +83,9 @@ class Scope:
     breakable: bool = False
 
     def inner(self, **changes: Any) -> Scope:
-        new = Scope(dict(self.loops), dict(self.scalars), dict(self.counters), dict(self.arrays), self.breakable)
+        new = Scope(
+            dict(self.loops), dict(self.scalars), dict(self.counters), dict(self.arrays), self.breakable
+        )
         for key, value in changes.items():
             setattr(new, key, value)
         return new
@@ -146,6 +148,7 @@ class Generator:
         self.sizes = {"N": 6, "M": 6}
         self.helper: tuple[str, tuple[DType, DType], DType] | None = None
         self.callee: DType | None = None
+        self.returns: DType | None = None
 
     def pick(self, options: Sequence[V]) -> V:
         return self._pick(options)  # type: ignore[no-any-return]
@@ -161,9 +164,16 @@ class Generator:
 
     def program(self) -> Source:
         self.strict = self.chance(40)
+        self.returns = self.pick((*INTS, *FLOATS)) if self.chance(30) else None
         params: list[Array | tuple[str, DType]] = []
         scope = Scope()
-        for name, dims in (("A", ("N", "M")), ("X", ("N",)), ("Y", ("M",)), ("B", ("M", "N")), ("Z", ("N", "M"))):
+        for name, dims in (
+            ("A", ("N", "M")),
+            ("X", ("N",)),
+            ("Y", ("M",)),
+            ("B", ("M", "N")),
+            ("Z", ("N", "M")),
+        ):
             dtype = self.pick((*INTS, *FLOATS, bool_))
             accumulator = name == "Z" and dtype.is_float and not self.strict
             array = Array(name, dtype, dims, accumulator)
@@ -186,18 +196,30 @@ class Generator:
             value = self.pick([n for n, d in scope.scalars.items() if n in "st"])
             z = scope.arrays["Z"].dtype
             convert = value if scope.scalars[value].is_int or z.is_float else f"f64({value} * 0)"
-            body.append(f"            Z[i, j] = {z}({convert})" if z.is_float or convert == value else "            pass")
+            body.append(
+                f"            Z[i, j] = {z}({convert})"
+                if z.is_float or convert == value
+                else "            pass"
+            )
+        result = ""
+        if self.returns is not None:
+            value = self.pick(list(scope.scalars))
+            dtype = scope.scalars[value]
+            body.append(f"    return {self.cast(E(value, dtype, bound=self.stored(dtype)), self.returns)}")
+            result = f" -> {self.returns}"
         shown = []
         for p in params:
-            shown.append(f"{p[0]}: {p[1]}" if isinstance(p, tuple) else f"{p.name}: {p.dtype}[{', '.join(p.dims)}]")
+            shown.append(
+                f"{p[0]}: {p[1]}" if isinstance(p, tuple) else f"{p.name}: {p.dtype}[{', '.join(p.dims)}]"
+            )
         text = [
             *head,
             "@kdsl.kernel(strict=True)" if self.strict else "@kdsl.kernel",
-            f"def program({', '.join(shown)}):",
+            f"def program({', '.join(shown)}){result}:",
             *body,
             "",
         ]
-        n, m = self.pick((3, 1, 2, 5, 6, 0)), self.pick((4, 1, 2, 3, 6, 0))
+        n, m = self.pick((3, 1, 2, 5, 6, 4, 2, 3, 0)), self.pick((4, 1, 2, 3, 6, 5, 4, 2, 0))
         return Source(
             "\n".join(text), tuple(params), self.strict, n, m, self.pick(range(1000)), self.chance(8)
         )
@@ -212,6 +234,15 @@ class Generator:
             if self.chance(30):
                 early = self.cast(self.expr(scope, 1), r)
                 out += [f"    if {self.condition(scope, 1)}:", f"        return {early}"]
+            if self.chance(30):
+                out += [f"    x = {self.cast(self.expr(scope, 1), a)}"]
+                scope.scalars["x"] = a
+                scope.loops["k"] = ()
+                early = self.cast(self.expr(scope, 1), r)
+                out += ["    for k in range(3):", f"        x = {self.cast(self.expr(scope, 2), a)}"]
+                out += [f"        if {self.condition(scope, 1)}:", f"            return {early}"]
+                del scope.loops["k"]
+                value = self.cast(self.expr(scope, 2), r)
             out += [f"    return {value}", ""]
             self.helper = ("helper", (a, b), r)
         if self.chance(20):
@@ -225,6 +256,11 @@ class Generator:
                 "@kdsl.kernel",
                 f"def callee(v: {dtype}[K], a: {dtype}):",
                 "    for k in range(K):",
+                *(
+                    [f"        if {self.condition(scope, 1)}:", "            return"]
+                    if self.chance(30)
+                    else []
+                ),
                 f"        v[k] = {value}",
                 "",
             ]
@@ -280,7 +316,9 @@ class Generator:
                 spec = f"range(0, {dim}, {step})" if step > 0 else f"range({dim} - 1, -1, {step})"
             case "triangle" if outer:
                 v = self.pick(outer)
-                spec = self.pick((f"range({v})", f"range({v} + 1)", f"range({v}, {dim})", f"range({v} + 1, {dim})"))
+                spec = self.pick(
+                    (f"range({v})", f"range({v} + 1)", f"range({v}, {dim})", f"range({v} + 1, {dim})")
+                )
             case "data":
                 count = self.small(scope)
                 spec = f"range(min({count}, {dim}))"
@@ -330,7 +368,13 @@ class Generator:
 
     def _leave(self, scope: Scope, depth: int) -> None:
         self.emit(depth, f"if {self.condition(scope, 1)}:")
-        self.emit(depth + 1, self.pick(("break", "continue")))
+        if self.chance(15):
+            value = self.pick(list(scope.scalars))
+            dtype = scope.scalars[value]
+            e = E(value, dtype, bound=self.stored(dtype))
+            self.emit(depth + 1, f"return {self.cast(e, self.returns)}" if self.returns else "return")
+        else:
+            self.emit(depth + 1, self.pick(("break", "continue")))
 
     def _local(self, scope: Scope, depth: int) -> None:
         dtype = self.pick((*INTS, *FLOATS))
@@ -403,7 +447,9 @@ class Generator:
         elif self.strict:
             op = self.pick(("+", "-", "*", "/", "min", "max"))
             e = self.cast(self.expr(scope, 2), array.dtype)
-            self.emit(depth, f"{place} = {op}({place}, {e})" if op in ("min", "max") else f"{place} {op}= {e}")
+            self.emit(
+                depth, f"{place} = {op}({place}, {e})" if op in ("min", "max") else f"{place} {op}= {e}"
+            )
         else:
             op = self.pick(("min", "max"))
             self.emit(depth, f"{place} = {op}({place}, {self.cast(self.expr(scope, 2), array.dtype)})")
@@ -520,7 +566,9 @@ class Generator:
 
     def literal(self, dtype: DType) -> str:
         if dtype.is_float:
-            return self.pick(("1.0", "0.0", "-2.0", "3.0") if not self.strict else ("1.0", "0.1", "-2.5", "1e3"))
+            return self.pick(
+                ("1.0", "0.0", "-2.0", "3.0") if not self.strict else ("1.0", "0.1", "-2.5", "1e3")
+            )
         options = [1, 0, 2, 3, 5, dtype.max]
         if dtype.min < 0:
             options += [-1, -3, dtype.min]
@@ -695,7 +743,9 @@ class Generator:
         if a.type == "wint":
             if op == "<<":
                 amount = self.pick((1, 2))
-            low, high = (a.low << amount, a.high << amount) if op == "<<" else (a.low >> amount, a.high >> amount)
+            low, high = (
+                (a.low << amount, a.high << amount) if op == "<<" else (a.low >> amount, a.high >> amount)
+            )
             return E(f"({a.text} {op} {amount})", "wint", low, high)
         if self.chance(30):
             assert isinstance(a.type, DType)
@@ -724,7 +774,9 @@ class Generator:
         if a.is_float:
             if self.strict:
                 b = self.expr(scope, depth - 1)
-                result = self.joined(a, b) if not b.is_bool and b.type != "wint" and b.type != "wfloat" else None
+                result = (
+                    self.joined(a, b) if not b.is_bool and b.type != "wint" and b.type != "wfloat" else None
+                )
                 if a.type == "wfloat" or result is None or not self.is_float_type(result):
                     return None
                 return E(f"({a.text} {op} {b.text})", result)
@@ -783,7 +835,9 @@ class Generator:
         return E(f"{name}({first}, {second})", result, bound=self.stored(result))
 
     def condition(self, scope: Scope, depth: int) -> str:
-        kind = self.pick(("compare", "compare", "compare", "truth", "not", "and", "or", "chain", "read", "nan"))
+        kind = self.pick(
+            ("compare", "compare", "compare", "truth", "not", "and", "or", "chain", "read", "nan")
+        )
         if depth > 0 and kind in ("and", "or"):
             return f"({self.condition(scope, depth - 1)} {kind} {self.condition(scope, depth - 1)})"
         if depth > 0 and kind == "not":

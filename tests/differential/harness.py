@@ -74,7 +74,9 @@ def agree(text: str, args: list[Any], name: str = "program", targets: tuple[str,
     for target in targets[1:]:
         other = outcome(kernel, target, args)
         if reference[0] != other[0]:
-            raise AssertionError(_report(text, args, f"{targets[0]}: {reference[0]!r}, {target}: {other[0]!r}"))
+            raise AssertionError(
+                _report(text, args, f"{targets[0]}: {reference[0]!r}, {target}: {other[0]!r}")
+            )
         for number, (want, got) in enumerate(zip(reference[1], other[1])):
             if not same_bits(want, got):
                 what = f"value {number}\n{targets[0]}: {want!r}\n{target}: {got!r}"
