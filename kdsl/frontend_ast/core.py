@@ -1,0 +1,534 @@
+"""The tree between Python's syntax and the IR: names resolved, calls inlined, types not yet known.
+
+Expressions are shared freely; statements live in mutable lists. A `Variable` is a scalar name of one
+function instance; which of its assignments share storage is found by `webs`, types by `typing`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from kdsl.dtypes import DType
+from kdsl.source import Loc
+
+
+@dataclass(eq=False, slots=True)
+class Variable:
+    """A scalar name. `fixed`: assigned at one place only, before all reads (temporaries).
+
+    `checked`: a read that may come before any assignment is the user's error. `let`: bound by a `Let`
+    expression. `param`: a scalar argument of the kernel, set at entry. `shape_value`: the value, if it is
+    assigned once and made of sizes.
+    """
+
+    name: str
+    loc: Loc | None = None
+    fixed: bool = False
+    checked: bool = True
+    let: bool = False
+    param: Param | None = None
+    shape_value: Expr | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Param:
+    """A scalar argument as the body sees it."""
+
+    name: str
+    dtype: DType
+    weak: bool
+
+
+@dataclass(eq=False, slots=True)
+class LoopVar:
+    """The variable of one loop; `variable` is the Python name it sets. `name` is final after emission."""
+
+    name: str
+    variable: Variable | None
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Buffer:
+    """An array: an argument, a result or a local one. `name` is final for parameters, a wish for locals."""
+
+    name: str
+    dtype: DType | Like
+    shape: tuple[Expr, ...]
+    param: bool = False
+    contiguous: bool = True
+    loc: Loc | None = None
+
+
+# ------------------------------------------------------------------ expressions
+
+
+@dataclass(eq=False, slots=True)
+class Num:
+    """A constant; `dtype` None: a weak Python number."""
+
+    value: bool | int | float
+    dtype: DType | None = None
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class SizeVar:
+    name: str
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class LoopRef:
+    loop: LoopVar
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Ref:
+    """A read of a variable."""
+
+    var: Variable
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Load:
+    buffer: Buffer
+    index: tuple[Expr, ...]
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Un:
+    """`-`, `+`, `~`, `not`."""
+
+    op: str
+    x: Expr
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Bin:
+    """A Python operator, or `min` / `max`."""
+
+    op: str
+    a: Expr
+    b: Expr
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Cmp:
+    op: str
+    a: Expr
+    b: Expr
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Logic:
+    """`and` / `or` with Python's value semantics."""
+
+    op: str
+    a: Expr
+    b: Expr
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Pick:
+    """`a if cond else b`."""
+
+    cond: Expr
+    a: Expr
+    b: Expr
+    loc: Loc | None = None
+
+
+CastTo: TypeAlias = "DType | Like | Literal['int', 'float', 'bool', 'index']"
+
+
+@dataclass(eq=False, slots=True)
+class Like:
+    """The strong dtype of an expression, known once types are."""
+
+    x: Expr
+
+
+@dataclass(eq=False, slots=True)
+class Cast:
+    """A cast to a dtype, to a weak Python type, or to a weak int that refuses non-integers ("index")."""
+
+    x: Expr
+    to: CastTo
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Fn:
+    """A function of `ir.builtins` (`dtype`: the result of a bitcast)."""
+
+    name: str
+    args: tuple[Expr, ...]
+    dtype: DType | None = None
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Let:
+    var: Variable
+    value: Expr
+    body: Expr
+    loc: Loc | None = None
+
+
+Expr: TypeAlias = "Num | SizeVar | LoopRef | Ref | Load | Un | Bin | Cmp | Logic | Pick | Cast | Fn | Let"
+
+
+# ------------------------------------------------------------------- statements
+
+
+@dataclass(eq=False, slots=True)
+class Assign:
+    """`var = value`. `declared` fixes the type; `augmented`: the value is `Bin(op, read of var, v)`."""
+
+    var: Variable
+    value: Expr
+    declared: DType | None = None
+    augmented: bool = False
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Store:
+    """`buffer[index] = value`; `augmented` as in `Assign`."""
+
+    buffer: Buffer
+    index: tuple[Expr, ...]
+    value: Expr
+    augmented: bool = False
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class For:
+    loop: LoopVar
+    lo: Expr
+    hi: Expr
+    step: Expr
+    body: Body
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class While:
+    cond: Expr
+    body: Body
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class If:
+    cond: Expr
+    then: Body
+    orelse: Body
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Break:
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Continue:
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Return:
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Block:
+    """`body`, which an `Exit` of this block leaves: an inlined function, an unrolled loop, a `grid`."""
+
+    body: Body
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Exit:
+    block: Block
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Alloc:
+    buffer: Buffer
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Atomic:
+    op: Literal["+", "min", "max"]
+    buffer: Buffer
+    index: tuple[Expr, ...]
+    value: Expr
+    old: Variable | None = None
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Assert:
+    cond: Expr
+    message: str
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Print:
+    items: tuple[str | Expr, ...]
+    sep: str = " "
+    end: str = "\n"
+    loc: Loc | None = None
+
+
+Stmt: TypeAlias = "Assign | Store | For | While | If | Break | Continue | Return | Block | Exit | Alloc | Atomic | Assert | Print"
+Body: TypeAlias = "list[Stmt]"
+
+
+@dataclass(eq=False, slots=True)
+class Check:
+    """A condition on sizes that the call must meet."""
+
+    cond: Expr
+    title: str
+    loc: Loc | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Program:
+    """An elaborated kernel."""
+
+    body: Body = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+
+
+# ------------------------------------------------------------------- traversal
+
+
+def children(e: Expr) -> tuple[Expr, ...]:
+    """Direct subexpressions in evaluation order."""
+    match e:
+        case Load():
+            return e.index
+        case Un():
+            return (e.x,)
+        case Cast():
+            return (e.x, e.to.x) if isinstance(e.to, Like) else (e.x,)
+        case Bin() | Cmp() | Logic():
+            return (e.a, e.b)
+        case Pick():
+            return (e.cond, e.a, e.b)
+        case Fn():
+            return e.args
+        case Let():
+            return (e.value, e.body)
+        case _:
+            return ()
+
+
+def stmt_exprs(s: Stmt) -> tuple[Expr, ...]:
+    """Expressions that stand directly in `s`, in evaluation order."""
+    match s:
+        case Assign():
+            return (s.value,)
+        case Store() | Atomic():
+            return (s.value, *s.index)
+        case For():
+            return (s.lo, s.hi, s.step)
+        case While() | If() | Assert():
+            return (s.cond,)
+        case Alloc():
+            like = (s.buffer.dtype.x,) if isinstance(s.buffer.dtype, Like) else ()
+            return (*s.buffer.shape, *like)
+        case Print():
+            return tuple(i for i in s.items if not isinstance(i, str))
+        case _:
+            return ()
+
+
+def refs(e: Expr, out: list[Ref]) -> None:
+    """Appends the reads of statement-assigned variables below `e`."""
+    if isinstance(e, Ref):
+        if not e.var.let:
+            out.append(e)
+        return
+    for c in children(e):
+        refs(c, out)
+
+
+def loads(e: Expr, out: list[Load]) -> None:
+    """Appends the loads below `e`."""
+    if isinstance(e, Load):
+        out.append(e)
+    for c in children(e):
+        loads(c, out)
+
+
+def has_load(e: Expr) -> bool:
+    """Whether `e` reads an array."""
+    return isinstance(e, Load) or any(has_load(c) for c in children(e))
+
+
+def stable(e: Expr) -> bool:
+    """Whether `e` keeps its value while its names are in scope: it reads no array and no variable that changes."""
+    if isinstance(e, Load) or (isinstance(e, Ref) and not e.var.fixed):
+        return False
+    return all(stable(c) for c in children(e))
+
+
+def can_fault(e: Expr) -> bool:
+    """Whether evaluating `e` may raise: array reads, integer division, integer powers."""
+    if isinstance(e, Load) or (isinstance(e, Bin) and e.op in ("//", "%", "**")) or isinstance(e, Fn):
+        return True
+    return any(can_fault(c) for c in children(e))
+
+
+def is_shape(e: Expr) -> bool:
+    """Whether `e` is made of sizes, integer constants and integer arithmetic on them."""
+    match e:
+        case Num():
+            return isinstance(e.value, int)
+        case SizeVar():
+            return True
+        case Cast():
+            return e.to in ("int", "index") and is_shape(e.x)
+        case Bin():
+            return e.op in ("+", "-", "*", "//", "%", "min", "max") and is_shape(e.a) and is_shape(e.b)
+        case Un():
+            return e.op in ("-", "+") and is_shape(e.x)
+        case _:
+            return False
+
+
+Key = tuple[object, ...]
+
+
+def key(e: Expr) -> Key:
+    """A hashable that two expressions share when they are the same text over the same names."""
+    match e:
+        case Num():
+            return ("num", type(e.value).__name__, repr(e.value), e.dtype)
+        case SizeVar():
+            return ("size", e.name)
+        case LoopRef():
+            return ("loop", id(e.loop))
+        case Ref():
+            return ("ref", id(e.var))
+        case Load():
+            return ("load", id(e.buffer), *[key(i) for i in e.index])
+        case Cast():
+            to = ("like", key(e.to.x)) if isinstance(e.to, Like) else e.to
+            return ("cast", to, key(e.x))
+        case Fn():
+            return ("fn", e.name, e.dtype, *[key(a) for a in e.args])
+        case Un():
+            return ("un", e.op, key(e.x))
+        case Bin() | Cmp() | Logic():
+            return (type(e).__name__, e.op, key(e.a), key(e.b))
+        case Pick():
+            return ("pick", key(e.cond), key(e.a), key(e.b))
+        case Let():
+            return ("let", id(e.var), key(e.value), key(e.body))
+        case _:
+            raise AssertionError(f"unknown expression {e!r}")
+
+
+# ------------------------------------------------------------------ integer polynomials
+
+Poly = dict[tuple[Key, ...], int]
+"""Monomial (sorted atoms) -> coefficient; the constant's monomial is ()."""
+
+
+def poly(e: Expr) -> Poly:
+    """`e`, an integer, as a polynomial over atoms: sizes, loop variables and whatever else it contains."""
+    match e:
+        case Num() if isinstance(e.value, int):
+            return {(): int(e.value)} if e.value else {}
+        case Cast() if e.to == "index":
+            return poly(e.x)
+        case Un() if e.op == "-":
+            return poly_scale(poly(e.x), -1)
+        case Bin() if e.op == "+":
+            return poly_add(poly(e.a), poly(e.b))
+        case Bin() if e.op == "-":
+            return poly_add(poly(e.a), poly_scale(poly(e.b), -1))
+        case Bin() if e.op == "*":
+            return poly_mul(poly(e.a), poly(e.b))
+        case _:
+            return {(key(e),): 1}
+
+
+def poly_add(a: Poly, b: Poly) -> Poly:
+    out = dict(a)
+    for m, c in b.items():
+        out[m] = out.get(m, 0) + c
+    return {m: c for m, c in out.items() if c}
+
+
+def poly_scale(a: Poly, factor: int) -> Poly:
+    return {m: c * factor for m, c in a.items() if factor}
+
+
+def poly_mul(a: Poly, b: Poly) -> Poly:
+    out: Poly = {}
+    for ma, ca in a.items():
+        for mb, cb in b.items():
+            m = tuple(sorted(ma + mb, key=repr))
+            out[m] = out.get(m, 0) + ca * cb
+    return {m: c for m, c in out.items() if c}
+
+
+def constant(e: Expr) -> int | None:
+    """The value of an integer expression that is the same for all sizes, else None."""
+    p = poly(e)
+    if not p:
+        return 0
+    return p[()] if set(p) == {()} else None
+
+
+def add(a: Expr, b: Expr) -> Expr:
+    """`a + b` for integers, without needless zeros."""
+    if isinstance(a, Num) and isinstance(b, Num):
+        return Num(int(a.value) + int(b.value), loc=a.loc)
+    if isinstance(b, Num) and b.value == 0:
+        return a
+    if isinstance(a, Num) and a.value == 0:
+        return b
+    return Bin("+", a, b, a.loc)
+
+
+def sub(a: Expr, b: Expr) -> Expr:
+    """`a - b` for integers, folded when the difference is constant."""
+    if isinstance(b, Num) and b.value == 0:
+        return a
+    difference = constant(Bin("-", a, b))
+    return Num(difference, loc=a.loc) if difference is not None else Bin("-", a, b, a.loc)
+
+
+def mul(a: Expr, b: Expr) -> Expr:
+    """`a * b` for integers, without needless ones."""
+    if isinstance(a, Num) and isinstance(b, Num):
+        return Num(int(a.value) * int(b.value), loc=a.loc)
+    for x, y in ((a, b), (b, a)):
+        if isinstance(x, Num):
+            if x.value == 1:
+                return y
+            if x.value == 0:
+                return Num(0, loc=x.loc)
+    return Bin("*", a, b, a.loc)

@@ -1,0 +1,517 @@
+"""Calls of kernels and device functions: argument checks, sizes, and the callee's body in place."""
+
+from __future__ import annotations
+
+import ast
+import types
+from typing import Any
+
+from kdsl.dtypes import ArrayType, DType, Size, TypeVar, constexpr
+from kdsl.frontend_ast import core
+from kdsl.frontend_ast.calls import Calls
+from kdsl.frontend_ast.frames import (
+    EXPR,
+    Array,
+    Binding,
+    Frame,
+    Result,
+    Static,
+    Tuple,
+    Value,
+    View,
+    bound_names,
+    returns_of,
+    statements_of,
+)
+from kdsl.frontend_ast.source import MISSING, KernelSource, ParamSpec
+from kdsl.source import Loc
+
+_PLAIN: dict[types.CodeType, KernelSource] = {}
+
+
+class Inlining(Calls):
+    """`inline` elaborates a call of another function of the language."""
+
+    def body(self, nodes: list[ast.stmt]) -> bool:
+        raise AssertionError("defined in Statements")
+
+    def inline(self, callee: Any, node: ast.Call, want: bool) -> Value | None:
+        """The callee's body here; its result, or None when it has none."""
+        source = self._source_of(callee, node)
+        loc = self.loc(node)
+        if any(f.source is source for f in self.frames):
+            chain = [f.source.name for f in self.frames[[f.source for f in self.frames].index(source) :]]
+            self.error(
+                "K0240",
+                f"`{source.name}` calls itself",
+                node,
+                label=" -> ".join([*chain, source.name]),
+                help="write a loop: a kernel has no call stack",
+            )
+        hint, self.hint = self.hint, ""
+        values = self._bound_arguments(source, node)
+        body = statements_of(source.node)
+        frame = Frame(source, counts=bound_names(body), overrides=self.frame.overrides)
+        frame.straight = _is_straight(source, body)
+        self._bind_parameters(frame, values, node)
+        returns = returns_of(body)
+        if not frame.straight:
+            self._prepare_results(frame, returns, hint, node, want)
+        return self._run(frame, body, node)
+
+    def _source_of(self, callee: Any, node: ast.Call) -> KernelSource:
+        source = getattr(callee, "__kdsl_source__", None)
+        if isinstance(source, KernelSource):
+            return source
+        if self.plain_functions and isinstance(callee, types.FunctionType):
+            known = _PLAIN.get(callee.__code__)
+            if known is None:
+                known = _PLAIN[callee.__code__] = KernelSource(callee, "func")
+            return known
+        name = getattr(callee, "__name__", type(callee).__name__)
+        self.error(
+            "K0204", f"`{name}` cannot be called from a kernel", node, help="decorate it with `@kdsl.func`"
+        )
+
+    # ---- arguments
+
+    def _bound_arguments(self, source: KernelSource, node: ast.Call) -> list[tuple[Value, ast.AST]]:
+        """One value for each parameter, evaluated in the order of the call."""
+        params = source.params
+        names = [p.name for p in params]
+        order: list[tuple[int, ast.expr]] = []
+        if len(node.args) > len(params):
+            self.error(
+                "K0241",
+                f"`{source.name}` takes {len(params)} argument{'s' * (len(params) != 1)}, but {len(node.args)} are given",
+                node,
+                notes=_defined(source),
+                help=f"call {source.name}({', '.join(names)})",
+            )
+        order += enumerate(node.args)
+        for k in node.keywords:
+            if k.arg is None or k.arg not in names or any(n == names.index(k.arg) for n, _ in order):
+                self.error(
+                    "K0241",
+                    f"`{source.name}` has no further argument `{k.arg}`",
+                    node,
+                    notes=_defined(source),
+                    help=f"call {source.name}({', '.join(names)})",
+                )
+            order.append((names.index(k.arg), k.value))
+        values = self.values([e for _, e in order])
+        given: dict[int, tuple[Value, ast.AST]] = {n: (v, e) for (n, e), v in zip(order, values)}
+        out = []
+        for n, p in enumerate(params):
+            if n not in given:
+                if p.default is MISSING:
+                    self.error(
+                        "K0241",
+                        f"`{source.name}` needs the argument `{p.name}`",
+                        node,
+                        notes=_defined(source),
+                        help=f"call {source.name}({', '.join(names)})",
+                    )
+                given[n] = (self.outside(p.default, node), node)
+            out.append(given[n])
+        return out
+
+    def _bind_parameters(self, frame: Frame, values: list[tuple[Value, ast.AST]], node: ast.Call) -> None:
+        """Checks the arguments against the annotations and binds names, sizes and type variables."""
+        source = frame.source
+        for p, (value, at) in zip(source.params, values):
+            if isinstance(p.annotation, ArrayType):
+                self._check_array(frame, p, value, at)
+        self._unify(frame, [(p, v, at) for p, (v, at) in zip(source.params, values)])
+        for p, (value, at) in zip(source.params, values):
+            match p.annotation:
+                case ArrayType():
+                    frame.env[p.name] = Binding(self._renamed(value, p.name), p.loc, True)
+                case _ if p.annotation is constexpr:
+                    known = isinstance(value, (core.Num, Static)) or (
+                        isinstance(value, Tuple)
+                        and all(isinstance(v, (core.Num, Static)) for v in value.items)
+                    )
+                    if not known:
+                        self.error(
+                            "K0242",
+                            f"argument `{p.name}` of `{source.name}` must be a constant",
+                            at,
+                            notes=_defined(source, p),
+                            help="pass a number, or a kdsl.constexpr argument of this kernel",
+                        )
+                    frame.env[p.name] = Binding(value, p.loc, True)
+                case DType() as dtype:
+                    e = self._scalar_argument(source, p, value, at)
+                    self._bind_scalar(frame, p, self.cast(dtype, e, e.loc), at)
+                case TypeVar() as var:
+                    e = self._scalar_argument(source, p, value, at)
+                    bound = frame.types.setdefault(var.name, core.Like(e))
+                    self._bind_scalar(frame, p, self.cast(bound, e, e.loc), at)
+                case _:
+                    if isinstance(value, View):
+                        frame.env[p.name] = Binding(self._renamed(value, p.name), p.loc, True)
+                    elif isinstance(value, EXPR):
+                        self._bind_scalar(frame, p, value, at)
+                    elif isinstance(value, Array):
+                        self._scalar_argument(source, p, value, at)
+                    else:
+                        frame.env[p.name] = Binding(value, p.loc, True)
+
+    def _scalar_argument(self, source: KernelSource, p: ParamSpec, value: Value, at: ast.AST) -> core.Expr:
+        if isinstance(value, EXPR) or (isinstance(value, View) and not value.shape):
+            return self.scalar(value, at)
+        self.error(
+            "K0242",
+            f"argument `{p.name}` of `{source.name}` is a scalar, but {self.describe(value)} is passed",
+            at,
+            notes=_defined(source, p),
+            help="pass one element" if isinstance(value, View) else "pass a number",
+        )
+
+    def _check_array(self, frame: Frame, p: ParamSpec, value: Value, at: ast.AST) -> None:
+        source, annotation = frame.source, p.annotation
+        assert isinstance(annotation, ArrayType)
+        rank = len(annotation.shape)
+        if not isinstance(value, View):
+            self.error(
+                "K0242",
+                f"argument `{p.name}` of `{source.name}` is an array, but {self.describe(value)} is passed",
+                at,
+                notes=_defined(source, p),
+                help="assign the expression to a local array first"
+                if isinstance(value, Array)
+                else "pass an array or a slice",
+            )
+        if len(value.shape) != rank:
+            self.error(
+                "K0242",
+                f"argument `{p.name}` of `{source.name}` has rank {rank}, but `{value.text}` has rank {len(value.shape)}",
+                at,
+                notes=_defined(source, p),
+                help=f"pass a slice of rank {rank}, such as {value.text}[{', '.join([':'] * rank)}]"
+                if len(value.shape) < rank
+                else f"pass a slice of rank {rank}, such as "
+                f"{value.text}[{', '.join(['i'] * (len(value.shape) - rank) + [':'] * rank)}]",
+            )
+        want = annotation.dtype
+        have = value.buffer.dtype
+        if isinstance(want, TypeVar):
+            bound = frame.types.get(want.name)
+            if bound is None:
+                if isinstance(have, DType) and have not in want.choices:
+                    self.error(
+                        "K0242",
+                        f"argument `{p.name}` of `{source.name}` may be {', '.join(map(str, want.choices))}, not {have}",
+                        at,
+                        notes=_defined(source, p),
+                        help="convert the array before the call",
+                    )
+                frame.types[want.name] = have
+                return
+            if bound == have:
+                return
+            shown: object = f"{want.name} = {bound}"
+        elif want == have:
+            return
+        else:
+            shown = want
+        self.error(
+            "K0242",
+            f"argument `{p.name}` of `{source.name}` is {shown}, but `{value.text}` is {have}",
+            at,
+            notes=_defined(source, p),
+            help="change the annotation, or copy into a local array of the other type",
+        )
+
+    def _unify(self, frame: Frame, args: list[tuple[ParamSpec, Value, ast.AST]]) -> None:
+        """Gives the callee's size symbols their values and checks all other extents."""
+        left: list[tuple[ParamSpec, int, Size, core.Expr, ast.AST]] = []
+        for p, value, at in args:
+            if isinstance(p.annotation, ArrayType) and isinstance(value, View):
+                for dim, (want, have) in enumerate(zip(p.annotation.shape, value.shape)):
+                    have = self.frozen(have, "extent")
+                    if want.symbol is not None and want.symbol not in frame.symbols:
+                        frame.symbols[want.symbol] = have
+                    else:
+                        left.append((p, dim, want, have, at))
+        while left:
+            ready = next((x for x in left if sum(s not in frame.symbols for s in x[2].terms) <= 1), None)
+            if ready is None:
+                return
+            left.remove(ready)
+            p, dim, want, have, at = ready
+            unknown = [s for s in want.terms if s not in frame.symbols]
+            outer, self.frame = self.frame, frame
+            try:
+                rest = Size({s: c for s, c in want.terms.items() if s not in unknown}, want.const)
+                known = self.size(rest, p.loc)
+            finally:
+                self.frame = outer
+            title = f"`{frame.source.name}` needs dimension {dim} of `{p.name}` to be {want}"
+            loc = self.loc(at)
+            if not unknown:
+                self.require_equal(known, have, title, loc, "K0243", "pass arrays whose sizes agree")
+                continue
+            coefficient = want.terms[unknown[0]]
+            scaled = core.sub(have, known)
+            if coefficient == 1:
+                frame.symbols[unknown[0]] = scaled
+                continue
+            value_of = core.constant(scaled)
+            if value_of is not None and value_of % coefficient == 0:
+                frame.symbols[unknown[0]] = core.Num(value_of // coefficient)
+                continue
+            quotient = self.frozen(core.Bin("//", scaled, core.Num(coefficient), loc))
+            frame.symbols[unknown[0]] = quotient
+            self.require_equal(core.mul(core.Num(coefficient), quotient), scaled, title, loc, "K0243")
+
+    def _renamed(self, value: Value, name: str) -> Value:
+        """A view under the callee's name for it, so that messages there use its words."""
+        if isinstance(value, View):
+            return View.of(value.buffer, value.shape, value.place, name, value.whole)
+        return value
+
+    def _bind_scalar(self, frame: Frame, p: ParamSpec, e: core.Expr, at: ast.AST) -> None:
+        """A scalar parameter: the argument itself when that cannot change or fail, else a variable."""
+        rebound = frame.counts[p.name] > 0
+        if not rebound and _cheap(e):
+            frame.env[p.name] = Binding(e, p.loc)
+            return
+        if not rebound and frame.straight and _used_once(frame.source, p.name) and not core.can_fault(e):
+            frame.env[p.name] = Binding(e, p.loc)
+            return
+        var = core.Variable(p.name, p.loc, fixed=not rebound, checked=False)
+        self.out.append(core.Assign(var, e, loc=self.loc(at)))
+        frame.variables[p.name] = var
+        frame.env[p.name] = Binding(var, p.loc)
+
+    # ---- results and body
+
+    def _prepare_results(
+        self, frame: Frame, returns: list[ast.Return], hint: str, node: ast.Call, want: bool
+    ) -> None:
+        """Makes the places that `return` fills: arrays before the body, or scalar variables."""
+        source = frame.source
+        annotation = source.returns
+        loc = self.loc(node)
+        if annotation is None:
+            valued = [r for r in returns if r.value is not None and not _is_none(r.value)]
+            if source.kind == "func" and valued:
+                first = valued[0].value
+                count = len(first.elts) if isinstance(first, ast.Tuple) else 1
+                frame.results = [
+                    Result(var=core.Variable(source.name, loc, checked=False)) for _ in range(count)
+                ]
+            return
+        annotations = annotation if isinstance(annotation, tuple) else (annotation,)
+        results: list[Result] = []
+        for number, a in enumerate(annotations):
+            if isinstance(a, ArrayType):
+                outer, self.frame = self.frame, frame
+                try:
+                    extents = [self.size(s, source.loc) for s in a.shape]
+                finally:
+                    self.frame = outer
+                dtype = self.result_dtype(frame, a.dtype)
+                shape = self.local_shape(extents, loc)
+                name = hint or returned_name(returns, number, len(annotations)) or source.name
+                outer_locals, self.frame.result_locals = (
+                    self.frame.result_locals,
+                    (self.frame.result_locals if hint else {}),
+                )
+                view = self.new_array(name, dtype, shape, loc)
+                self.frame.result_locals = outer_locals
+                results.append(Result(array=view))
+            elif isinstance(a, TypeVar):
+                bound = frame.types.get(a.name)
+                results.append(
+                    Result(
+                        var=core.Variable(source.name, loc, checked=False),
+                        declared=bound if isinstance(bound, DType) else None,
+                    )
+                )
+            else:
+                assert isinstance(a, DType)
+                results.append(Result(var=core.Variable(source.name, loc, checked=False), declared=a))
+        frame.results = results
+        frame.result_locals = returned_locals(statements_of(source.node), returns, results)
+
+    def result_dtype(self, frame: Frame, dtype: DType | TypeVar) -> DType | core.Like:
+        """The element type of a result, type variables bound by the arguments."""
+        if isinstance(dtype, DType):
+            return dtype
+        bound = frame.types.get(dtype.name)
+        if bound is None:
+            self.error(
+                "K0209", f"no argument of `{frame.source.name}` gives the type `{dtype.name}` of its result",
+                frame.source.loc, help="annotate an argument with it",
+            )  # fmt: skip
+        return bound
+
+    def _run(self, frame: Frame, body: list[ast.stmt], node: ast.Call) -> Value | None:
+        """Elaborates the callee's body in place and gives its result."""
+        loc = self.loc(node)
+        block = core.Block([], loc)
+        frame.block = block
+        outer_frame, outer_out = self.frame, self.out
+        self.frame = frame
+        self.frames.append(frame)
+        if not frame.straight:
+            self.out = block.body
+        try:
+            falls = self.body(body)
+            if falls and (frame.results is not None):
+                self.falls_off_end(frame.source)
+        finally:
+            self.frame, self.out = outer_frame, outer_out
+            self.frames.pop()
+        if frame.straight:
+            value = frame.returned
+            declared = frame.source.returns
+            if isinstance(value, Tuple) and isinstance(declared, tuple):
+                return Tuple(tuple(self._declared(frame, v, d, node) for v, d in zip(value.items, declared)))
+            if value is not None and not isinstance(declared, tuple):
+                return self._declared(frame, value, declared, node)
+            return value
+        _splice(block, self.out)
+        if frame.results is None:
+            return None
+        values = tuple(self._result_value(r, loc) for r in frame.results)
+        return Tuple(values) if isinstance(frame.source.returns, tuple) or len(values) > 1 else values[0]
+
+    def _declared(self, frame: Frame, value: Value, declared: object, node: ast.AST) -> Value:
+        """A straight function's result in its annotated type."""
+        if not isinstance(value, EXPR):
+            return value
+        if isinstance(declared, TypeVar):
+            declared = frame.types.get(declared.name)
+        if isinstance(declared, (DType, core.Like)):
+            return self.cast(declared, value, self.loc(node))
+        return value
+
+    def _result_value(self, result: Result, loc: Loc | None) -> Value:
+        if result.array is not None:
+            return result.array
+        assert result.var is not None
+        return core.Ref(result.var, loc)
+
+    def falls_off_end(self, source: KernelSource) -> None:
+        """The error of a path without `return` in a function with results."""
+        self.error(
+            "K0234",
+            f"`{source.name}` can reach its end without a `return`",
+            source.loc,
+            label="it has a result",
+            help="end every path with `return`",
+        )
+
+
+def returned_name(returns: list[ast.Return], number: int, count: int) -> str:
+    """The name that every `return` gives for result `number`, or an empty string."""
+    names = set()
+    for r in returns:
+        value = r.value
+        if count > 1 or isinstance(value, ast.Tuple):
+            value = value.elts[number] if isinstance(value, ast.Tuple) and len(value.elts) == count else None
+        names.add(value.id if isinstance(value, ast.Name) else "")
+    return names.pop() if len(names) == 1 else ""
+
+
+def returned_locals(
+    body: list[ast.stmt], returns: list[ast.Return], results: list[Result]
+) -> dict[str, View]:
+    """The local arrays that can be the results themselves: assigned once, at the top level of the body, by
+    a call, and returned by every `return` as the same result, once."""
+    counts = bound_names(body)
+    top = {
+        s.targets[0].id
+        for s in body
+        if isinstance(s, ast.Assign) and len(s.targets) == 1 and isinstance(s.targets[0], ast.Name)
+        and isinstance(s.value, ast.Call)
+    }  # fmt: skip
+    out: dict[str, View] = {}
+    for number, result in enumerate(results):
+        name = returned_name(returns, number, len(results))
+        if (
+            name in top
+            and counts[name] == 1
+            and name not in out
+            and result.array is not None
+            and result.array.shape
+        ):
+            out[name] = result.array
+    return out
+
+
+def _is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+def _is_straight(source: KernelSource, body: list[ast.stmt]) -> bool:
+    """Whether a device function is assignments to names and one `return` of scalars at the end."""
+    if source.kind != "func" or not body or not isinstance(body[-1], ast.Return) or body[-1].value is None:
+        return False
+    for s in body[:-1]:
+        match s:
+            case ast.Assign(targets=[ast.Name() | ast.Tuple()]) | ast.AugAssign(target=ast.Name()):
+                continue
+            case _:
+                return False
+    return True
+
+
+def _cheap(e: core.Expr) -> bool:
+    """Whether an argument can stand for its parameter wherever that is used."""
+    return (
+        isinstance(e, (core.Num, core.SizeVar, core.LoopRef))
+        or (isinstance(e, core.Ref) and e.var.fixed)
+        or (core.stable(e) and core.is_shape(e) and not core.can_fault(e))
+    )
+
+
+def _used_once(source: KernelSource, name: str) -> bool:
+    """Whether a straight function reads `name` once, where it is certainly evaluated."""
+    count = 0
+    for s in source.node.body:
+        for n in ast.walk(s):
+            if isinstance(n, (ast.IfExp, ast.BoolOp, ast.Compare)) and any(
+                isinstance(m, ast.Name) and m.id == name for m in ast.walk(n)
+            ):
+                return False
+            if isinstance(n, ast.Name) and n.id == name:
+                count += 1
+    return count <= 1
+
+
+def _splice(block: core.Block, out: core.Body) -> None:
+    """Appends a function's body; the block itself is kept only when something leaves it early."""
+    if block.body and isinstance(block.body[-1], core.Exit) and block.body[-1].block is block:
+        block.body.pop()
+    if exits(block.body, block):
+        out.append(block)
+    else:
+        out.extend(block.body)
+
+
+def exits(body: core.Body, block: core.Block) -> bool:
+    """Whether a statement of `body` leaves `block`."""
+    for s in body:
+        match s:
+            case core.Exit():
+                if s.block is block:
+                    return True
+            case core.For() | core.While() | core.Block():
+                if exits(s.body, block):
+                    return True
+            case core.If():
+                if exits(s.then, block) or exits(s.orelse, block):
+                    return True
+            case _:
+                pass
+    return False
+
+
+def _defined(source: KernelSource, p: ParamSpec | None = None) -> list[str | tuple[Loc, str]]:
+    where = p.loc if p is not None else source.loc
+    return [(where, "declared here" if p is not None else "defined here")] if where is not None else []
