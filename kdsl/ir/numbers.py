@@ -37,6 +37,8 @@ def rounder(dtype: DType) -> Callable[[float], float]:
     def round_narrow(x: float) -> float:
         if x == 0.0 or x - x != 0.0:  # zeros, infinities, NaN
             return x
+        if abs(x) >= 2.0**too_large:
+            return math.copysign(math.inf, x)
         unit = max(math.frexp(x)[1] - bits, lowest)
         r = math.ldexp(round(math.ldexp(x, -unit)), unit)
         return math.copysign(math.inf if abs(r) >= 2.0**too_large else r, x)
