@@ -15,57 +15,40 @@ names the buffer. Results are kept like locals and copied to the caller's arrays
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from kdsl.dtypes import DType
 from kdsl.ir import scalar_ops
-from kdsl.ir.builtins import TABLE
-from kdsl.ir.faults import condition_error, fault, index_error, uninitialised
+from kdsl.ir.faults import condition_error, fault, uninitialised
+from kdsl.ir.interpreter_exprs import PRINT, Buffer, ExprCompiler, Frame, Poison, Used, make
 from kdsl.ir.nodes import (
     Accumulate,
     Alloc,
     ArrayParam,
     Assert,
     Atomic,
-    Binary,
     Body,
     Break,
-    Call,
-    Cast,
-    Compare,
-    Const,
     Continue,
     Expr,
     Func,
     If,
-    Let,
-    Load,
-    Logic,
     Loop,
     Print,
     Return,
-    Select,
     Stmt,
     Store,
-    Unary,
-    Var,
     While,
 )
-from kdsl.ir.numbers import int_to_float, number_text, round_float, wrap
-from kdsl.source import Loc
+from kdsl.ir.numbers import float_to_int, int_to_float, number_text, round_float, wrap
 
-Frame = list[Any]
-Eval = Callable[[Frame], Any]
 Run = Callable[[Frame], "str | None"]
 """A statement: None when control goes on to the next one, else "break", "continue" or "return"."""
-
-_PRINT = 0  # the frame's slot that holds `on_print`
 
 
 def run(
@@ -109,7 +92,7 @@ class Interpreter:
         what ran before it has been written. `on_print` gets each printed text, its end included.
         """
         f: Frame = [None] * self._slots
-        f[_PRINT] = on_print or (lambda text: print(text, end=""))
+        f[PRINT] = on_print or (lambda text: print(text, end=""))
         for name, slot in self._sizes:
             f[slot] = int(sizes[name])
         for p, slot in self._scalars:
@@ -122,7 +105,7 @@ class Interpreter:
             shape = tuple(dim.evaluate(sizes) for dim in a.shape)
             assert array.shape == shape and array.dtype == a.dtype.np, f"{a.name}: {array.dtype}{array.shape}"
             if a.result:
-                _make(f, b, shape, _Poison(a.name, a.loc))
+                make(f, b, shape, Poison(a.name, a.loc))
             else:
                 f[b.slot], f[b.extents] = array, shape
         self._body(f)
@@ -130,98 +113,23 @@ class Interpreter:
             if a.result:
                 cells = f[b.slot] if b.rank else [f[b.slot]]
                 for at, value in zip(np.ndindex(arrays[a.name].shape), cells):
-                    if not isinstance(value, _Poison):
+                    if not isinstance(value, Poison):
                         arrays[a.name][at] = value
 
 
 def as_value(x: Any, dtype: DType) -> bool | int | float:
-    """A Python or NumPy scalar as the number that stands for it: integers wrap, floats are rounded."""
+    """A Python or NumPy scalar as the number that stands for it, converted as `Cast` does."""
     if dtype.kind == "bool":
         return bool(x)
+    whole = isinstance(x, (int, np.integer, np.bool_))
     if dtype.is_int:
-        return wrap(int(x), dtype)
-    return int_to_float(int(x), dtype) if isinstance(x, (int, np.integer)) else round_float(float(x), dtype)
-
-
-# ---------------------------------------------------------------------- poison
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Poison:
-    """The value of a cell that was never set. Using it as a number raises `_Used`."""
-
-    buffer: str
-    made: Loc | None
-
-    def use(self, *_: object) -> NoReturn:
-        raise _Used(self)
-
-
-class _Used(Exception):
-    """A poison value was used; the statement around turns this into the error."""
-
-    def __init__(self, poison: _Poison) -> None:
-        self.poison = poison
-
-
-_OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "and", "or", "xor", "lshift", "rshift")
-_OTHERS = (
-    *("eq", "ne", "lt", "le", "gt", "ge", "neg", "pos", "invert", "abs"),
-    *("bool", "int", "float", "index", "round", "floor", "ceil", "trunc"),
-)
-for _name in (*_OPERATORS, *(f"r{name}" for name in _OPERATORS), *_OTHERS):
-    setattr(_Poison, f"__{_name}__", _Poison.use)
-
-
-# --------------------------------------------------------------------- buffers
-
-
-@dataclass(frozen=True, slots=True)
-class _Buffer:
-    """Where a buffer lives: `array`: an ndarray in `slot`; `local`: a flat list in `slot`, of rank 0 the
-    value itself. `extents` is the slot of the shape."""
-
-    name: str
-    kind: str
-    slot: int
-    extents: int
-    rank: int
-
-
-def _make(f: Frame, b: _Buffer, extents: tuple[int, ...], poison: _Poison) -> None:
-    """A new local buffer, all poison."""
-    f[b.slot] = [poison] * math.prod(extents) if b.rank else poison
-    f[b.extents] = extents
+        return wrap(int(x), dtype) if whole else float_to_int(float(x), dtype)
+    return int_to_float(int(x), dtype) if whole else round_float(float(x), dtype)
 
 
 @dataclass(slots=True)
-class _Compiler:
-    scope: dict[str, int | _Buffer] = field(default_factory=dict)
-    slots: int = _PRINT + 1
-
-    def name(self, name: str) -> int:
-        """A new slot for a variable."""
-        self.scope[name] = slot = self.slots
-        self.slots += 1
-        return slot
-
-    def buffer(self, name: str, kind: str, rank: int) -> _Buffer:
-        """Two new slots for a buffer."""
-        self.scope[name] = b = _Buffer(name, kind, self.slots, self.slots + 1, rank)
-        self.slots += 2
-        return b
-
-    def slot(self, name: str) -> int:
-        found = self.scope[name]
-        assert isinstance(found, int), f"{name} is a buffer"
-        return found
-
-    def found(self, name: str) -> _Buffer:
-        found = self.scope[name]
-        assert isinstance(found, _Buffer), f"{name} is no buffer"
-        return found
-
-    # ---------------------------------------------------------- statements
+class _Compiler(ExprCompiler):
+    """Makes closures of statements."""
 
     def body(self, body: Body) -> Run:
         # `scope` is never popped: no name is bound twice on a path, so the last binding is the one in view.
@@ -231,7 +139,7 @@ class _Compiler:
             for step, loc in steps:
                 try:
                     leave = step(f)
-                except _Used as used:
+                except Used as used:
                     raise uninitialised(used.poison.buffer, used.poison.made, loc) from None
                 if leave is not None:
                     return leave
@@ -303,11 +211,11 @@ class _Compiler:
 
     def alloc(self, s: Alloc) -> Run:
         shape = [self.expr(e) for e in s.shape]
-        poison = _Poison(s.name, s.loc)
+        poison = Poison(s.name, s.loc)
         b = self.buffer(s.name, "local", len(s.shape))
 
         def run_alloc(f: Frame) -> None:
-            _make(f, b, tuple([max(0, extent(f)) for extent in shape]), poison)
+            make(f, b, tuple([max(0, extent(f)) for extent in shape]), poison)
 
         return run_alloc
 
@@ -332,7 +240,7 @@ class _Compiler:
 
         def store_array(f: Frame) -> None:
             v = value(f)
-            if v.__class__ is _Poison:
+            if v.__class__ is Poison:
                 v.use()
             f[slot][at(f)] = v
 
@@ -361,7 +269,7 @@ class _Compiler:
         return run_update
 
     @staticmethod
-    def write_old(b: _Buffer) -> Callable[[Frame, Any], None]:
+    def write_old(b: Buffer) -> Callable[[Frame, Any], None]:
         slot = b.slot
         if b.kind == "local":
             return lambda f, v: operator.setitem(f, slot, v)
@@ -381,7 +289,7 @@ class _Compiler:
         sep, end = s.sep, s.end
 
         def run_print(f: Frame) -> None:
-            f[_PRINT](sep.join([text(f) for text in texts]) + end)
+            f[PRINT](sep.join([text(f) for text in texts]) + end)
 
         return run_print
 
@@ -390,132 +298,3 @@ class _Compiler:
             return lambda f: item
         value, dtype = self.expr(item), item.dtype
         return lambda f: number_text(value(f), dtype)
-
-    # --------------------------------------------------------- expressions
-
-    def expr(self, e: Expr) -> Eval:
-        match e:
-            case Const():
-                value = e.value
-                return lambda f: value
-            case Var():
-                return operator.itemgetter(self.slot(e.name))
-            case Load():
-                return self.load(e)
-            case Unary():
-                op1, x = scalar_ops.unary(e.op, e.dtype), self.expr(e.x)
-                return lambda f: op1(x(f))
-            case Binary():
-                return self.binary(e)
-            case Compare():
-                op2, a, b = scalar_ops.COMPARE[e.op], self.expr(e.a), self.expr(e.b)
-                return lambda f: op2(a(f), b(f))
-            case Logic(op="and"):
-                a, b = self.expr(e.a), self.expr(e.b)
-                return lambda f: a(f) and b(f)
-            case Logic():
-                a, b = self.expr(e.a), self.expr(e.b)
-                return lambda f: a(f) or b(f)
-            case Select():
-                cond, a, b = self.expr(e.cond), self.expr(e.a), self.expr(e.b)
-                return lambda f: a(f) if cond(f) else b(f)
-            case Cast():
-                convert, x = scalar_ops.cast(e.x.dtype, e.type), self.expr(e.x)
-                return lambda f: convert(x(f))
-            case Call():
-                return self.call(e)
-            case Let():
-                return self.let(e)
-            case _:
-                raise AssertionError(f"unknown expression {type(e).__name__}")
-
-    def load(self, e: Load) -> Eval:
-        b = self.found(e.buffer)
-        slot = b.slot
-        if b.kind == "local" and b.rank == 0:
-            return operator.itemgetter(slot)
-        at = self.position(b, e.index, e.loc)
-        if b.kind == "local":
-            return lambda f: f[slot][at(f)]
-        return lambda f: f[slot].item(at(f))
-
-    def position(self, b: _Buffer, index: tuple[Expr, ...], loc: Loc | None) -> Eval:
-        """The tested place in a buffer: an array's index, a local's number in its flat list."""
-        name, extents = b.name, b.extents
-        ix = [self.expr(e) for e in index]
-        flat = b.kind == "local"
-        if len(ix) == 1:
-            (only,) = ix
-
-            def place1(f: Frame) -> int:
-                i: int = only(f)
-                if not 0 <= i < f[extents][0]:
-                    raise index_error(name, 0, i, f[extents][0], loc)
-                return i
-
-            return place1
-
-        def place(f: Frame) -> int | tuple[int, ...]:
-            at = [i(f) for i in ix]
-            shape = f[extents]
-            number = 0
-            for dim, (i, extent) in enumerate(zip(at, shape)):
-                if not 0 <= i < extent:
-                    raise index_error(name, dim, i, extent, loc)
-                number = number * extent + i
-            return number if flat else tuple(at)
-
-        return place
-
-    def binary(self, e: Binary) -> Eval:
-        t = e.dtype
-        op, a, b = scalar_ops.binary(e.op, t), self.expr(e.a), self.expr(e.b)
-        if t.is_float or e.op not in ("//", "%"):
-            return lambda f: op(a(f), b(f))
-        loc = e.loc
-
-        def divide(f: Frame) -> Any:
-            x, y = a(f), b(f)
-            if y == 0:
-                raise fault("zero_division", loc)
-            return op(x, y)
-
-        return divide
-
-    def call(self, e: Call) -> Eval:
-        assert TABLE[e.fn].kind == "primitive", f"{e.fn} is expanded before the IR runs"
-        args = [self.expr(a) for a in e.args]
-        t, loc = e.args[0].dtype, e.loc
-        if e.fn == "bitcast":
-            fn: Callable[..., Any] = scalar_ops.bitcast(t, e.type)
-        else:
-            fn = scalar_ops.function(e.fn, t)
-        if e.fn == "ipow":
-
-            def power(f: Frame) -> Any:
-                x, y = args[0](f), args[1](f)
-                if y < 0:
-                    raise fault("negative_power", loc, value=y)
-                return fn(x, y)
-
-            return power
-        if len(args) == 1:
-            (x,) = args
-            return lambda f: fn(x(f))
-        return lambda f: fn(*[a(f) for a in args])
-
-    def let(self, e: Let) -> Eval:
-        links = []
-        body: Expr = e
-        while isinstance(body, Let):
-            value = self.expr(body.value)
-            links.append((self.name(body.name), value))
-            body = body.body
-        result = self.expr(body)
-
-        def run_let(f: Frame) -> Any:
-            for slot, v in links:
-                f[slot] = v(f)
-            return result(f)
-
-        return run_let

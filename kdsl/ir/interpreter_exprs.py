@@ -1,0 +1,243 @@
+"""The interpreter's lower half: the frame, poison, buffers, and closures of expressions."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from kdsl.ir import scalar_ops
+from kdsl.ir.builtins import TABLE
+from kdsl.ir.faults import fault, index_error
+from kdsl.ir.nodes import (
+    Binary,
+    Call,
+    Cast,
+    Compare,
+    Const,
+    Expr,
+    Let,
+    Load,
+    Logic,
+    Select,
+    Unary,
+    Var,
+)
+from kdsl.source import Loc
+
+Frame = list[Any]
+Eval = Callable[[Frame], Any]
+
+PRINT = 0  # the frame's slot that holds `on_print`
+
+
+# ---------------------------------------------------------------------- poison
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Poison:
+    """The value of a cell that was never set. Using it as a number raises `Used`."""
+
+    buffer: str
+    made: Loc | None
+
+    def use(self, *_: object) -> NoReturn:
+        raise Used(self)
+
+
+class Used(Exception):
+    """A poison value was used; the statement around turns this into the error."""
+
+    def __init__(self, poison: Poison) -> None:
+        self.poison = poison
+
+
+_OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "and", "or", "xor", "lshift", "rshift")
+_OTHERS = (
+    *("eq", "ne", "lt", "le", "gt", "ge", "neg", "pos", "invert", "abs"),
+    *("bool", "int", "float", "index", "round", "floor", "ceil", "trunc"),
+)
+for _name in (*_OPERATORS, *(f"r{name}" for name in _OPERATORS), *_OTHERS):
+    setattr(Poison, f"__{_name}__", Poison.use)
+
+
+# --------------------------------------------------------------------- buffers
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Where a buffer lives: `array`: an ndarray in `slot`; `local`: a flat list in `slot`, of rank 0 the
+    value itself. `extents` is the slot of the shape."""
+
+    name: str
+    kind: str
+    slot: int
+    extents: int
+    rank: int
+
+
+def make(f: Frame, b: Buffer, extents: tuple[int, ...], poison: Poison) -> None:
+    """A new local buffer, all poison."""
+    f[b.slot] = [poison] * math.prod(extents) if b.rank else poison
+    f[b.extents] = extents
+
+
+@dataclass(slots=True)
+class ExprCompiler:
+    """Gives names their slots, and makes closures of expressions."""
+
+    scope: dict[str, int | Buffer] = field(default_factory=dict)
+    slots: int = PRINT + 1
+
+    def name(self, name: str) -> int:
+        """A new slot for a variable."""
+        self.scope[name] = slot = self.slots
+        self.slots += 1
+        return slot
+
+    def buffer(self, name: str, kind: str, rank: int) -> Buffer:
+        """Two new slots for a buffer."""
+        self.scope[name] = b = Buffer(name, kind, self.slots, self.slots + 1, rank)
+        self.slots += 2
+        return b
+
+    def slot(self, name: str) -> int:
+        found = self.scope[name]
+        assert isinstance(found, int), f"{name} is a buffer"
+        return found
+
+    def found(self, name: str) -> Buffer:
+        found = self.scope[name]
+        assert isinstance(found, Buffer), f"{name} is no buffer"
+        return found
+
+    # --------------------------------------------------------- expressions
+
+    def expr(self, e: Expr) -> Eval:
+        match e:
+            case Const():
+                value = e.value
+                return lambda f: value
+            case Var():
+                return operator.itemgetter(self.slot(e.name))
+            case Load():
+                return self.load(e)
+            case Unary():
+                op1, x = scalar_ops.unary(e.op, e.dtype), self.expr(e.x)
+                return lambda f: op1(x(f))
+            case Binary():
+                return self.binary(e)
+            case Compare():
+                op2, a, b = scalar_ops.COMPARE[e.op], self.expr(e.a), self.expr(e.b)
+                return lambda f: op2(a(f), b(f))
+            case Logic(op="and"):
+                a, b = self.expr(e.a), self.expr(e.b)
+                return lambda f: a(f) and b(f)
+            case Logic():
+                a, b = self.expr(e.a), self.expr(e.b)
+                return lambda f: a(f) or b(f)
+            case Select():
+                cond, a, b = self.expr(e.cond), self.expr(e.a), self.expr(e.b)
+                return lambda f: a(f) if cond(f) else b(f)
+            case Cast():
+                convert, x = scalar_ops.cast(e.x.dtype, e.type), self.expr(e.x)
+                return lambda f: convert(x(f))
+            case Call():
+                return self.call(e)
+            case Let():
+                return self.let(e)
+            case _:
+                raise AssertionError(f"unknown expression {type(e).__name__}")
+
+    def load(self, e: Load) -> Eval:
+        b = self.found(e.buffer)
+        slot = b.slot
+        if b.kind == "local" and b.rank == 0:
+            return operator.itemgetter(slot)
+        at = self.position(b, e.index, e.loc)
+        if b.kind == "local":
+            return lambda f: f[slot][at(f)]
+        return lambda f: f[slot].item(at(f))
+
+    def position(self, b: Buffer, index: tuple[Expr, ...], loc: Loc | None) -> Eval:
+        """The tested place in a buffer: an array's index, a local's number in its flat list."""
+        name, extents = b.name, b.extents
+        ix = [self.expr(e) for e in index]
+        flat = b.kind == "local"
+        if len(ix) == 1:
+            (only,) = ix
+
+            def place1(f: Frame) -> int:
+                i: int = only(f)
+                if not 0 <= i < f[extents][0]:
+                    raise index_error(name, 0, i, f[extents][0], loc)
+                return i
+
+            return place1
+
+        def place(f: Frame) -> int | tuple[int, ...]:
+            at = [i(f) for i in ix]
+            shape = f[extents]
+            number = 0
+            for dim, (i, extent) in enumerate(zip(at, shape)):
+                if not 0 <= i < extent:
+                    raise index_error(name, dim, i, extent, loc)
+                number = number * extent + i
+            return number if flat else tuple(at)
+
+        return place
+
+    def binary(self, e: Binary) -> Eval:
+        t = e.dtype
+        op, a, b = scalar_ops.binary(e.op, t), self.expr(e.a), self.expr(e.b)
+        if t.is_float or e.op not in ("//", "%"):
+            return lambda f: op(a(f), b(f))
+        loc = e.loc
+
+        def divide(f: Frame) -> Any:
+            x, y = a(f), b(f)
+            if y == 0:
+                raise fault("zero_division", loc)
+            return op(x, y)
+
+        return divide
+
+    def call(self, e: Call) -> Eval:
+        assert TABLE[e.fn].kind == "primitive", f"{e.fn} is expanded before the IR runs"
+        args = [self.expr(a) for a in e.args]
+        t, loc = e.args[0].dtype, e.loc
+        if e.fn == "bitcast":
+            fn: Callable[..., Any] = scalar_ops.bitcast(t, e.type)
+        else:
+            fn = scalar_ops.function(e.fn, t)
+        if e.fn == "ipow":
+
+            def power(f: Frame) -> Any:
+                x, y = args[0](f), args[1](f)
+                if y < 0:
+                    raise fault("negative_power", loc, value=y)
+                return fn(x, y)
+
+            return power
+        if len(args) == 1:
+            (x,) = args
+            return lambda f: fn(x(f))
+        return lambda f: fn(*[a(f) for a in args])
+
+    def let(self, e: Let) -> Eval:
+        links = []
+        body: Expr = e
+        while isinstance(body, Let):
+            value = self.expr(body.value)
+            links.append((self.name(body.name), value))
+            body = body.body
+        result = self.expr(body)
+
+        def run_let(f: Frame) -> Any:
+            for slot, v in links:
+                f[slot] = v(f)
+            return result(f)
+
+        return run_let
