@@ -1,8 +1,8 @@
 """Memory that two arguments share, exactly: intervals first, then NumPy's bounded Diophantine solver.
 
-A compiled kernel keeps program order, but it may hold values in registers and knows its arrays apart: an array
-that is written must not share an element with another argument, nor with itself. Interleaved views that share
-no element are fine.
+A compiled kernel keeps program order, but it may hold values in registers and knows its arrays apart: an
+array that is written must not share an element with another argument, nor with itself. Interleaved views that
+share no element are fine.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ def overlap(a: Array, b: Array) -> Overlap:
     if a_low >= b_high or b_low >= a_high or a.size == 0 or b.size == 0:
         return "none"
     try:
-        return "some" if np.shares_memory(a, b, max_work=MAX_WORK) else "none"
+        shared = np.shares_memory(a, b, max_work=MAX_WORK)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return "undecided"
+    return "some" if shared else "none"
 
 
 def self_overlap(a: Array) -> Overlap:

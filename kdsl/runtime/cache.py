@@ -7,8 +7,8 @@ b"KDSL" schema:u32 header_bytes:u32 code_bytes:u64 sha256(header + code):32 head
 ```
 
 Nothing in it is executed while it is read (no pickle). A file is written beside its place and moved there, so
-a reader sees all of it or nothing; whatever does not check out is a miss. The oldest entries go when the folder
-outgrows `LIMIT_BYTES`; an entry's modification time is the time it was last used, to the hour.
+a reader sees all of it or nothing; whatever does not check out is a miss. The oldest entries go when the
+folder outgrows `LIMIT_BYTES`; an entry's modification time is the time it was last used, to the hour.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def _unframe(data: bytes) -> Entry | None:
 
 
 def default_folder() -> Path | None:
-    """`KDSL_CACHE_DIR`, or kdsl's place in the user's cache folder; None when the variable is set and empty."""
+    """`KDSL_CACHE_DIR`, or kdsl's place in the user's cache folder; None when the variable is empty."""
     chosen = os.environ.get("KDSL_CACHE_DIR")
     if chosen is not None:
         return Path(chosen).expanduser() if chosen else None
@@ -214,7 +214,7 @@ def unsafe_folder(folder: Path) -> str | None:
 
 @cache
 def open_folder(folder: Path) -> DiskCache | None:
-    """The cache in `folder`, which is made if missing (mode 0700); None, with one warning, when it cannot be used."""
+    """The cache in `folder`, made if missing (mode 0700); None, with one warning, when it cannot be used."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         reason = unsafe_folder(folder)

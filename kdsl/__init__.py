@@ -1,0 +1,116 @@
+"""Kernels in Python syntax, compiled for NumPy arrays.
+
+    import numpy as np
+    import kdsl
+    from kdsl import f32
+
+    N = kdsl.sizes("N")
+
+    @kdsl.kernel
+    def saxpy(a: f32, X: f32[N], Y: f32[N]):
+        for i in range(N):
+            Y[i] += a * X[i]
+
+What is imported here is light; compilers load when a kernel is first compiled. The language's own functions
+(`kdsl.exp`, `kdsl.grid`, `kdsl.atomic_add`) are those of `kdsl.lang`, found on first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kdsl.dtypes import (
+    ArrayType,
+    DType,
+    Size,
+    TypeVar,
+    bf16,
+    bool_,
+    constexpr,
+    f16,
+    f32,
+    f64,
+    i8,
+    i16,
+    i32,
+    i64,
+    sizes,
+    typevar,
+    u8,
+    u16,
+    u32,
+    u64,
+)
+from kdsl.errors import (
+    ArgumentError,
+    CompileError,
+    KdslError,
+    KernelAssertionError,
+    KernelIndexError,
+    KernelValueError,
+    KernelZeroDivisionError,
+    ScheduleError,
+    TargetError,
+)
+from kdsl.runtime.kernel import Function, Kernel, func, kernel
+from kdsl.runtime.targets import Device, devices
+
+if TYPE_CHECKING:
+    from kdsl.lang import *  # noqa: F403
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArgumentError",
+    "ArrayType",
+    "CompileError",
+    "DType",
+    "Device",
+    "Function",
+    "KdslError",
+    "Kernel",
+    "KernelAssertionError",
+    "KernelIndexError",
+    "KernelValueError",
+    "KernelZeroDivisionError",
+    "ScheduleError",
+    "Size",
+    "TargetError",
+    "TypeVar",
+    "bf16",
+    "bool_",
+    "constexpr",
+    "devices",
+    "f16",
+    "f32",
+    "f64",
+    "func",
+    "i8",
+    "i16",
+    "i32",
+    "i64",
+    "kernel",
+    "sizes",
+    "typevar",
+    "u8",
+    "u16",
+    "u32",
+    "u64",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if not name.startswith("_"):
+        import kdsl.lang as lang
+
+        if name in lang.__all__:
+            value = getattr(lang, name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'kdsl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    import kdsl.lang as lang
+
+    return sorted({*globals(), *lang.__all__})

@@ -1,0 +1,55 @@
+"""What a kernel becomes, as text, and the signature that annotations alone give."""
+
+from __future__ import annotations
+
+from kdsl.dtypes import ArrayType, DType, TypeVar, constexpr
+from kdsl.errors import ArgumentError
+from kdsl.frontend_ast.signature import Arg, ArrayArg, ConstArg, ScalarArg, Signature
+from kdsl.frontend_ast.source import MISSING, KernelSource, ParamSpec
+from kdsl.runtime.compile import Request, front, lowered
+from kdsl.runtime.targets import resolve
+
+
+def llvm_text(request: Request) -> str:
+    """LLVM assembly after LLVM's passes."""
+    from kdsl.backends import llvm
+
+    cpu = resolve("cpu")
+    return llvm.llvm_text(lowered(front(request), cpu), cpu)
+
+
+def asm_text(request: Request) -> str:
+    """Machine code as assembly."""
+    from kdsl.backends import llvm
+
+    cpu = resolve("cpu")
+    return llvm.asm_text(lowered(front(request), cpu), cpu)
+
+
+def default_signature(source: KernelSource) -> Signature:
+    """The signature of a call with contiguous arrays of the annotated types.
+
+    A type variable stands for its first choice. ArgumentError when a parameter is typed by the call.
+    """
+    return tuple([_default(source, p) for p in source.params])
+
+
+def _default(source: KernelSource, p: ParamSpec) -> Arg:
+    match p.annotation:
+        case ArrayType() as a:
+            return ArrayArg(_first(a.dtype), len(a.shape))
+        case DType() | TypeVar() as t:
+            return ScalarArg(_first(t))
+        case _ if p.annotation is constexpr and p.default is not MISSING:
+            return ConstArg(p.default)
+        case _:
+            raise ArgumentError(
+                "K0421",
+                f"argument `{p.name}` of {source.name} has no type before a call",
+                loc=p.loc,
+                help=f"call {source.name} first, or pass the arguments here: {source.name}.ir(...)",
+            )
+
+
+def _first(t: DType | TypeVar) -> DType:
+    return t.choices[0] if isinstance(t, TypeVar) else t

@@ -1,0 +1,329 @@
+"""The objects that `@kdsl.kernel` and `@kdsl.func` make of a Python function.
+
+A call of a kernel, from the fastest to the slowest way:
+
+    entry    machine code for one signature, newest first; what it does not take goes to the next one
+      v
+    slow     Python: converts arguments, finds the program of their signature, compiles it if need be
+      v
+    program  checks sizes, overlap and conditions; runs; returns new arrays
+
+Each kernel has a class of its own, whose `__call__` is the newest entry (a C function) or the slow path, so a
+call costs what the C function costs. This module is imported by `import kdsl` and loads no compiler.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+
+from kdsl.runtime.targets import check_name, default_name, resolve
+
+if TYPE_CHECKING:
+    from kdsl.frontend_ast.source import KernelSource
+    from kdsl.runtime.arguments import Arguments
+    from kdsl.runtime.compile import Request
+    from kdsl.runtime.program import EntryMaker, Program
+    from kdsl.target import Target
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+CHAIN = 4
+"""Number of entries that are tried before the slow path: the newest ones."""
+
+
+class Kernel(Generic[P]):
+    """A Python function that is compiled for the arguments of its calls.
+
+    `kernel(...)` runs compiled code; `kernel.py(...)` runs the function itself on the same arguments.
+    """
+
+    __kdsl_source__: KernelSource
+    __wrapped__: Callable[..., Any]
+    __name__: str
+    __qualname__: str
+
+    def __init__(self, source: KernelSource, target: str | None = None) -> None:
+        self.__kdsl_source__ = source
+        self.__wrapped__ = source.fn
+        self.__name__ = source.fn.__name__
+        self.__qualname__ = source.fn.__qualname__
+        self.__module__ = source.fn.__module__
+        self.__doc__ = source.fn.__doc__
+        self._target_name = target
+        self._target: Target | None = None
+        self._programs: dict[Any, Program] = {}
+        self._requests: dict[Any, Request] = {}
+        self._makers: list[EntryMaker] = []
+        self._last: Request | None = None
+        self._lock = threading.RLock()
+        self._siblings: dict[str, Kernel[P]] = {}
+
+    def __new__(cls, source: KernelSource, target: str | None = None) -> Kernel[P]:
+        own = type(cls.__name__, (cls,), {"__module__": cls.__module__, "__call__": cls._slow_call})
+        return object.__new__(own)
+
+    if TYPE_CHECKING:
+
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+            """Runs the kernel on these arguments; compiles it first if their types are new."""
+
+    # -- what a user asks of a kernel
+
+    @property
+    def name(self) -> str:
+        """The name in messages, dumps and artifacts."""
+        return self.__kdsl_source__.name
+
+    @property
+    def source(self) -> str:
+        """The text of the Python function, its decorators included."""
+        return self.__kdsl_source__.text
+
+    @property
+    def target(self) -> str:
+        """The name of the target that calls run on."""
+        return self._target_name or default_name()
+
+    def py(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Runs the body as ordinary Python on the same arguments: `pdb`, `print` and coverage work."""
+        from kdsl.runtime.pymode import run
+
+        return run(self.__kdsl_source__, args, kwargs)
+
+    def on(self, target: str) -> Kernel[P]:
+        """The same kernel on another target (`kdsl.devices()` lists them)."""
+        check_name(target)
+        if target == self.target:
+            return self
+        with self._lock:
+            if target not in self._siblings:
+                other: Kernel[P] = Kernel(self.__kdsl_source__, target)
+                other._siblings = self._siblings
+                self._siblings.setdefault(self.target, self)
+                self._siblings[target] = other
+            return self._siblings[target]
+
+    def ir(self, *args: Any, **kwargs: Any) -> str:
+        """The loop nest before lowering: for these arguments, else the last call's, else the annotations'."""
+        from kdsl.ir.printer import print_func
+        from kdsl.runtime.compile import front
+
+        return print_func(front(self._request(args, kwargs)))
+
+    def llvm(self, *args: Any, **kwargs: Any) -> str:
+        """LLVM assembly after LLVM's passes; arguments as for `ir`."""
+        from kdsl.runtime.inspection import llvm_text
+
+        return llvm_text(self._request(args, kwargs))
+
+    def asm(self, *args: Any, **kwargs: Any) -> str:
+        """Machine code as assembly; arguments as for `ir`."""
+        from kdsl.runtime.inspection import asm_text
+
+        return asm_text(self._request(args, kwargs))
+
+    def __repr__(self) -> str:
+        params = ", ".join(
+            p.name if p.annotation is None else f"{p.name}: {_annotation_text(p.annotation)}"
+            for p in self.__kdsl_source__.params
+        )
+        on = f" on {self._target_name}" if self._target_name else ""
+        return f"<kdsl kernel {self.name}({params}){on}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from kdsl.runtime.pickling import reduce_source
+
+        return rebuild_kernel, (*reduce_source(self.__kdsl_source__), self._target_name)
+
+    # -- calling
+
+    def _slow_call(self, *args: Any, **kwargs: Any) -> Any:
+        """The way of a call that no entry took."""
+        from kdsl.runtime.arguments import arguments
+
+        given = arguments(self.__kdsl_source__, args, kwargs)
+        return self._program(given)(given.for_ir())
+
+    def _program(self, given: Arguments) -> Program:
+        """The program for a call's signature; two threads that need the same one wait for one compilation."""
+        found = self._programs.get(given.key)
+        if found is None:
+            with self._lock:
+                found = self._programs.get(given.key)
+                if found is None:
+                    found = self._compile(given)
+        self._last = self._requests[given.key]
+        return found
+
+    def _compile(self, given: Arguments) -> Program:
+        from kdsl.runtime.compile import Request, program
+
+        request = Request(self.__kdsl_source__, given.signature, self._resolved())
+        found = program(request)
+        self._requests[given.key] = request
+        self._programs[given.key] = found
+        if request.entry:
+            self._add_entry(found)
+        return found
+
+    def _add_entry(self, program: Program) -> None:
+        """Puts the program's entry before the others; the oldest one beyond `CHAIN` goes."""
+        if program.make_entry is None:
+            return
+        makers = [program.make_entry, *self._makers][:CHAIN]
+        entry: Any = self._slow_call
+        for make in reversed(makers):
+            entry = make(entry)
+            if entry is None:
+                return
+        self._makers = makers
+        type(self).__call__ = entry  # type: ignore[method-assign]
+
+    def _resolved(self) -> Target:
+        if self._target is None:
+            self._target = resolve(self.target)
+        return self._target
+
+    def _request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request:
+        """What `ir`, `llvm` and `asm` show: for these arguments, else the last call, else the annotations."""
+        from kdsl.runtime.arguments import arguments
+        from kdsl.runtime.compile import Request
+        from kdsl.runtime.inspection import default_signature
+
+        if not args and not kwargs:
+            if self._last is not None:
+                return self._last
+            signature = default_signature(self.__kdsl_source__)
+        else:
+            signature = arguments(self.__kdsl_source__, args, kwargs).signature
+        return Request(self.__kdsl_source__, signature, self._resolved())
+
+
+class Function(Generic[P]):
+    """A device function: inlined where kernels call it; called from Python, it runs as Python."""
+
+    __kdsl_source__: KernelSource
+    __wrapped__: Callable[..., Any]
+    __name__: str
+    __qualname__: str
+
+    def __init__(self, source: KernelSource) -> None:
+        self.__kdsl_source__ = source
+        self.__wrapped__ = source.fn
+        self.__name__ = source.fn.__name__
+        self.__qualname__ = source.fn.__qualname__
+        self.__module__ = source.fn.__module__
+        self.__doc__ = source.fn.__doc__
+
+    @property
+    def name(self) -> str:
+        """The name in messages."""
+        return self.__kdsl_source__.name
+
+    @property
+    def source(self) -> str:
+        """The text of the Python function, its decorators included."""
+        return self.__kdsl_source__.text
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Runs the function as Python, its arguments cast to their annotated types."""
+        from kdsl.runtime.pymode import run
+
+        return run(self.__kdsl_source__, args, kwargs)
+
+    py = __call__
+
+    def __repr__(self) -> str:
+        return f"<kdsl func {self.name}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from kdsl.runtime.pickling import reduce_source
+
+        return rebuild_function, reduce_source(self.__kdsl_source__)
+
+
+# ------------------------------------------------------------------- decorators
+
+
+@overload
+def kernel(fn: Callable[P, R], /) -> Kernel[P]: ...
+
+
+@overload
+def kernel(
+    *,
+    name: str | None = None,
+    target: str | None = None,
+    strict: bool = False,
+    fastmath: bool = False,
+    bounds: str = "checked",
+    may_alias: tuple[str, ...] = (),
+) -> Callable[[Callable[P, R]], Kernel[P]]: ...
+
+
+def kernel(
+    fn: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    target: str | None = None,
+    strict: bool = False,
+    fastmath: bool = False,
+    bounds: str = "checked",
+    may_alias: tuple[str, ...] = (),
+) -> Any:
+    """Makes a kernel of a Python function: `@kdsl.kernel` or `@kdsl.kernel(option=…)`.
+
+    `strict`: no fused multiply-add and no reordering, the same bits everywhere. `fastmath`: floats may be
+    reassociated and are taken to be finite. `bounds="unchecked"`: indices that depend on data are not tested.
+    `may_alias`: arguments that may share memory. `target`: where it runs, instead of `KDSL_TARGET`.
+    `name`: the name in messages, dumps and artifacts.
+    """
+
+    def decorate(fn: Callable[..., Any]) -> Kernel[Any]:
+        from kdsl.runtime.options import kernel_source
+
+        source = kernel_source(fn, name, strict, fastmath, bounds, may_alias)
+        return Kernel(source, None if target is None else check_name(target))
+
+    return decorate if fn is None else decorate(fn)
+
+
+@overload
+def func(fn: Callable[P, R], /) -> Function[P]: ...
+
+
+@overload
+def func(*, name: str | None = None) -> Callable[[Callable[P, R]], Function[P]]: ...
+
+
+def func(fn: Callable[..., Any] | None = None, /, *, name: str | None = None) -> Any:
+    """Makes a device function of a Python function: kernels can call it, and inline it."""
+
+    def decorate(fn: Callable[..., Any]) -> Function[Any]:
+        from kdsl.frontend_ast.source import KernelSource
+
+        return Function(KernelSource(fn, "func", name))
+
+    return decorate if fn is None else decorate(fn)
+
+
+def rebuild_kernel(*state: Any) -> Kernel[Any]:
+    """Unpickles a kernel."""
+    from kdsl.runtime.pickling import rebuild_source
+
+    return Kernel(rebuild_source(*state[:-1]), state[-1])
+
+
+def rebuild_function(*state: Any) -> Function[Any]:
+    """Unpickles a device function."""
+    from kdsl.runtime.pickling import rebuild_source
+
+    return Function(rebuild_source(*state))
+
+
+def _annotation_text(annotation: Any) -> str:
+    return str(annotation.__name__) if isinstance(annotation, type) else repr(annotation)

@@ -1,0 +1,57 @@
+"""The options of `@kdsl.kernel`, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kdsl.dtypes import ArrayType
+from kdsl.errors import CompileError
+from kdsl.frontend_ast.source import KernelSource
+from kdsl.ir.nodes import Options
+
+
+def kernel_source(
+    fn: Callable[..., Any],
+    name: str | None,
+    strict: bool,
+    fastmath: bool,
+    bounds: str,
+    may_alias: tuple[str, ...],
+) -> KernelSource:
+    """The source of a kernel with these options; CompileError for options that make no sense."""
+    aliases = (may_alias,) if isinstance(may_alias, str) else tuple(may_alias)
+    options = Options(bool(strict), bool(fastmath), bounds == "unchecked", aliases)
+    source = KernelSource(fn, "kernel", name, options)
+    if name is not None and not (isinstance(name, str) and name.isidentifier()):
+        raise CompileError(
+            "K0106",
+            f"`name={name!r}` is not an identifier",
+            loc=source.loc,
+            help='use letters, digits and "_": name="matmul_small"',
+        )
+    if strict and fastmath:
+        raise CompileError(
+            "K0106",
+            "`strict` and `fastmath` contradict each other",
+            loc=source.loc,
+            label="one keeps every bit, the other gives bits away for speed",
+            help="choose one",
+        )
+    if bounds not in ("checked", "unchecked"):
+        raise CompileError(
+            "K0106",
+            f"`bounds={bounds!r}` is not a choice",
+            loc=source.loc,
+            help='write bounds="checked" or bounds="unchecked"',
+        )
+    arrays = [p.name for p in source.params if p.annotation is None or isinstance(p.annotation, ArrayType)]
+    for alias in aliases:
+        if alias not in arrays:
+            raise CompileError(
+                "K0106",
+                f"`may_alias` names `{alias}`, which is not an array argument of {source.name}",
+                loc=source.loc,
+                help=f"its array arguments are {', '.join(arrays) or 'none'}",
+            )
+    return source

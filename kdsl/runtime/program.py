@@ -1,0 +1,73 @@
+"""A kernel compiled for one signature and target: checks a call's values, runs, gives the results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from kdsl.errors import ArgumentError
+from kdsl.ir.binding import BindingPlan, binding_plan
+from kdsl.ir.nodes import ArrayParam, Func
+from kdsl.runtime.outputs import check_outputs
+from kdsl.runtime.sizes import bind_sizes
+
+Array = np.ndarray[Any, Any]
+EntryMaker = Callable[[Callable[..., Any]], Any]
+"""Gives a C function that passes on to the one given what it does not take; None where none can be made."""
+
+
+class Executor(Protocol):
+    """A program's code on its target."""
+
+    def run(self, values: Sequence[Any], sizes: Mapping[str, int]) -> None:
+        """Checks the call conditions and runs; raises what fails.
+
+        `values` has an entry for each parameter, results included.
+        """
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Program:
+    """`func` as the front end built it, and the code made of it."""
+
+    func: Func
+    plan: BindingPlan
+    executor: Executor
+    tuple_result: bool
+    make_entry: EntryMaker | None = None
+
+    @staticmethod
+    def of(
+        func: Func, executor: Executor, tuple_result: bool, make_entry: EntryMaker | None = None
+    ) -> Program:
+        """`tuple_result`: the return annotation is a tuple. `make_entry` makes the code's C-level entry."""
+        plan = binding_plan(func.params, func.sizes)
+        assert not plan.unsolved, f"{func.name}: no argument determines {plan.unsolved}"
+        return Program(func, plan, executor, tuple_result, make_entry)
+
+    def __call__(self, values: Sequence[Any]) -> Any:
+        """Runs on converted values, one for each parameter that is neither constexpr nor a result."""
+        params = self.func.params
+        arrays = {p.name: v for p, v in zip(params, values) if isinstance(p, ArrayParam)}
+        shapes = {n: v.shape for n, (p, v) in enumerate(zip(params, values)) if isinstance(p, ArrayParam)}
+        sizes = bind_sizes(self.func.name, params, self.plan, shapes)
+        check_outputs(self.func, arrays)
+        results = [self._new(p, sizes) for p in self.func.results]
+        self.executor.run([*values, *results], sizes)
+        out = tuple([r if r.ndim else r[()] for r in results])
+        return out if self.tuple_result else out[0] if out else None
+
+    def _new(self, p: ArrayParam, sizes: Mapping[str, int]) -> Array:
+        shape = tuple([extent.evaluate(sizes) for extent in p.shape])
+        for dim, extent in enumerate(shape):
+            if extent < 0:
+                raise ArgumentError(
+                    "K0406",
+                    f"dimension {dim} of the result would have {p.shape[dim]} = {extent} elements",
+                    loc=p.loc,
+                    help="pass larger arrays",
+                )
+        return np.empty(shape, p.dtype.np)
