@@ -104,6 +104,10 @@ def __getattr__(name: str) -> Any:
         import kdsl.lang as lang
 
         if name in lang.__all__:
+            if name in ("random_bits", "uniform"):
+                from kdsl.mathlib.random import random_bits_u64, uniform_u64
+
+                lang.provide_generators(random_bits_u64, uniform_u64)
             value = getattr(lang, name)
             globals()[name] = value
             return value
