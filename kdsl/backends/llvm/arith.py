@@ -234,14 +234,13 @@ class Arith:
         raise AssertionError(f"{fn} is no primitive (math functions are expanded before)")
 
     def _propagating(self, fn: str, t: DType, x: str, y: str) -> str:
-        """np.minimum, np.maximum: NaN when either is NaN."""
+        """np.minimum, np.maximum: NaN when either is NaN; -0.0 is below 0.0."""
         if not t.is_float:
             return self.binary("min" if fn == "minimum" else "max", t, x, y)
         ty = value_type(t)
-        chosen = self._select_by(ty, "olt" if fn == "minimum" else "ogt", x, y)
         if self.fastmath:
-            return chosen
-        return self.b.value(f"select i1 {self.b.value(f'fcmp uno {ty} {x}, {x}')}, {ty} {x}, {ty} {chosen}")
+            return self._select_by(ty, "olt" if fn == "minimum" else "ogt", x, y)
+        return self.b.call(ty, f"llvm.{fn}.{'f64' if t.bits == 64 else 'f32'}", (ty, x), (ty, y))
 
     def _bitcast(self, t: DType, x: str, result: DType) -> str:
         stored = self.to_memory(t, x)
@@ -287,8 +286,7 @@ class Arith:
                 to_type, f"llvm.{fn}.sat.{to_type}.{'f64' if source.bits == 64 else 'f32'}", (from_type, x)
             )
         if target.is_float:
-            convert = "sitofp" if source.kind == "int" else "uitofp"
-            return self.rounded(target, b.value(f"{convert} {from_type} {x} to {to_type}"))
+            return self._int_to_float(x, source, target)
         if source.kind != "bool" and target.bits == source.bits:
             return x
         if source.kind != "bool" and target.bits < source.bits:
@@ -301,10 +299,20 @@ class Arith:
             return self.rounded(target, x) if target.bits == 16 else x
         if target.bits == 64:
             return b.value(f"fpext float {x} to double")
-        if target.name == "f16":
-            return self.rounded(target, halves.truncate_to_odd(b, x))
-        # ml_dtypes rounds a double to float first, then to bfloat16; so does this.
-        return self.rounded(target, b.value(f"fptrunc double {x} to float"))
+        if target.bits == 32:
+            return b.value(f"fptrunc double {x} to float")
+        return self.rounded(target, halves.truncate_to_odd(b, x))
+
+    def _int_to_float(self, x: str, source: DType, target: DType) -> str:
+        """The nearest float. bf16 has the range of f32 but not its digits: it takes care to round once."""
+        convert = "sitofp" if source.kind == "int" else "uitofp"
+        if target.name != "bf16" or source.bits < 32:
+            result = self.b.value(f"{convert} {value_type(source)} {x} to {value_type(target)}")
+            return self.rounded(target, result)
+        if source.bits == 64:
+            x = halves.keep_53_bits(self.b, x, signed=source.kind == "int")
+        wide = self.b.value(f"{convert} {value_type(source)} {x} to double")
+        return self._float_to_float(wide, f64, target)
 
     def rounded(self, t: DType, x: str) -> str:
         """A float rounded to the nearest f16 or bf16 (ties to even); other types are exact already."""

@@ -33,7 +33,7 @@ from kdsl.backends.llvm.gil import emit_gil
 from kdsl.backends.llvm.memory import Buffer
 from kdsl.backends.llvm.statements import SiteTable, Statements
 from kdsl.backends.llvm.types import memory_type
-from kdsl.dtypes import Size
+from kdsl.dtypes import Size, i64
 from kdsl.ir.nodes import Alloc, ArrayParam, Const, Func, Loop, ScalarParam
 from kdsl.ir.walk import stmts
 from kdsl.source import Loc
@@ -247,7 +247,7 @@ def _take_arena(
     total = b.call("i64", "llvm.umax.i64", ("i64", offset), ("i64", str(ARENA_ALIGN_BYTES)))
     fn = b.value(f"load ptr, ptr {b.value('getelementptr i8, ptr %table, i64 24')}, align 8")
     arena = b.value(f"call noalias ptr {fn}(i64 {ARENA_ALIGN_BYTES}, i64 {total}) nounwind")
-    b.guard(b.value(f"icmp ne ptr {arena}, null"), last)
+    b.guard(b.value(f"icmp ne ptr {arena}, null"), last, index=total)
     b.do(f"store ptr {arena}, ptr {slot}, align 8")
     for s, extents, at in placed:
         pointer = b.named(
@@ -258,5 +258,5 @@ def _take_arena(
 
 def _exact(x: Expressions, op: str, a: str, b: str, site: int) -> str:
     result, fits = x.arith.overflowing(op, a, b)
-    x.b.guard(fits, site)
+    x.b.guard(fits, site, index=str(i64.max))
     return result

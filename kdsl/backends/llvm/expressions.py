@@ -102,7 +102,8 @@ class Expressions:
         exponent = e.args[1]
         if t.kind == "int" and not (isinstance(exponent, Const) and exponent.value >= 0):
             ok = self.b.value(f"icmp sge {value_type(t)} {args[1]}, 0")
-            self.b.guard(ok, self.site("negative_power", "", 0, e.loc))
+            exponent_i64 = self.arith.cast(args[1], t, i64)
+            self.b.guard(ok, self.site("negative_power", "", 0, e.loc), index=exponent_i64)
         return self.arith.power(t, args[0], args[1])
 
     def _let(self, e: Let) -> str:

@@ -72,6 +72,16 @@ def truncate_to_odd(b: Builder, x: str) -> str:
     return b.value(f"bitcast i32 {odd} to float")
 
 
+def keep_53_bits(b: Builder, x: str, *, signed: bool) -> str:
+    """An i64 that a double holds exactly and that rounds to the same bf16: large ones are rounded to odd."""
+    cut = b.value(f"and i64 {x}, -2048")
+    inexact = b.value(f"icmp ne i64 {cut}, {x}")
+    odd = b.value(f"or i64 {cut}, {b.value(f'select i1 {inexact}, i64 2048, i64 0')}")
+    magnitude = b.call("i64", "llvm.abs.i64", ("i64", x), ("i1", "false")) if signed else x
+    small = b.value(f"icmp ult i64 {magnitude}, {1 << 53}")
+    return b.value(f"select i1 {small}, i64 {x}, i64 {odd}")
+
+
 _TO_F16 = """define internal i16 @kdsl.f32_to_f16(float %x) alwaysinline #0 {
   %w = bitcast float %x to i32
   %magnitude = and i32 %w, 2147483647
