@@ -75,10 +75,12 @@ class FrameLayout:
                                                    then the sizes, in `func.sizes` order
     ```
     The run-time table is six addresses: the stop word (u32, nonzero: call `poll`), `poll` (`i64 (ptr table)`,
-    returns nonzero to stop), the print callback `void (i64 site, i64 count, ptr values)` (values: 8-byte
-    slots, floats as f64, integers as i64 or u64), `aligned_alloc`, `free`, and a Python object (see below).
+    returns nonzero to stop), a Python function that prints, `aligned_alloc`, `free`, and a Python object (see
+    below). The printing function gets (site, count, address of the values: 8-byte slots, floats as f64,
+    integers as i64 or u64).
 
-    A kernel is `i64 symbol(ptr frame)`: 0 when done, a site's number when it faulted, -1 when stopped.
+    A kernel is `i64 symbol(ptr frame)`: 0 when done, a site's number when it faulted, -1 when stopped; then a
+    Python exception is set in this thread.
     Its companion `i64 symbol.check(ptr frame)` gives the number of the first call condition that fails, or 0.
     `i64 symbol.run(ptr frame)` is the kernel for callers that hold the GIL: it is released meanwhile.
     `symbol.poll` is a `poll` that clears the stop word, calls the Python object of the table (which is to set
