@@ -132,7 +132,8 @@ def fma(a: Any, b: Any, c: Any) -> Any:
 def where(cond: Any, a: Any, b: Any) -> Any:
     """`a` where `cond` is true, else `b`: both are evaluated."""
     if _is_python(a) and _is_python(b) and np.ndim(cond) == 0:
-        return a if cond else b
+        chosen = a if cond else b
+        return float(chosen) if isinstance(a, float) or isinstance(b, float) else chosen
     return np.where(cond, a, b)[()]
 
 
@@ -251,9 +252,54 @@ def uniform(seed: Any, i: Any) -> Any:
 
 
 __all__ = [
-    "abs", "acos", "asin", "atan", "atan2", "atomic_add", "atomic_max", "atomic_min", "bitcast", "cbrt", "ceil",
-    "copysign", "cos", "cosh", "empty", "erf", "exp", "exp2", "expm1", "floor", "fma", "fmod", "full", "grid",
-    "hypot", "inf", "isfinite", "isinf", "isnan", "log", "log10", "log1p", "log2", "maximum", "minimum", "nan",
-    "pow", "random_bits", "round", "rsqrt", "sin", "sinh", "sqrt", "static_range", "tan", "tanh", "trunc",
-    "uniform", "where", "zeros",
-]  # fmt: skip
+    "abs",
+    "acos",
+    "asin",
+    "atan",
+    "atan2",
+    "atomic_add",
+    "atomic_max",
+    "atomic_min",
+    "bitcast",
+    "cbrt",
+    "ceil",
+    "copysign",
+    "cos",
+    "cosh",
+    "empty",
+    "erf",
+    "exp",
+    "exp2",
+    "expm1",
+    "floor",
+    "fma",
+    "fmod",
+    "full",
+    "grid",
+    "hypot",
+    "inf",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "maximum",
+    "minimum",
+    "nan",
+    "pow",
+    "random_bits",
+    "round",
+    "rsqrt",
+    "sin",
+    "sinh",
+    "sqrt",
+    "static_range",
+    "tan",
+    "tanh",
+    "trunc",
+    "uniform",
+    "where",
+    "zeros",
+]

@@ -136,8 +136,8 @@ class Calls(Expressions):
             case "py.min" | "py.max":
                 return self._min_max(name[3:], self.plain(node, 1, 64, shown), node)
             case "py.pow" | "np.power" | "pow":
-                a, b = self.plain(node, 2, 2, shown)
-                return self.binary("**", a, b, node)
+                base, exponent = self.plain(node, 2, 2, shown)
+                return self.binary("**", base, exponent, node)
             case "py.round":
                 return self._round(node)
             case "py.int" | "py.float" | "py.bool":
@@ -162,9 +162,8 @@ class Calls(Expressions):
                 x = self.plain(node, 1, 1, shown)[0]
                 return self.elementwise([x], lambda v: core.Un("not", v[0], loc), node)
             case "where":
-                c, a, b = self.plain(node, 3, 3, shown)
                 return self.elementwise(
-                    [c, a, b],
+                    self.plain(node, 3, 3, shown),
                     lambda v: (
                         (v[1] if v[0].value else v[2])
                         if isinstance(v[0], core.Num)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from kdsl.dtypes import DType
+from kdsl.ir.nodes import CompareOp
 from kdsl.source import Loc
 
 
@@ -121,7 +122,7 @@ class Bin:
 
 @dataclass(eq=False, slots=True)
 class Cmp:
-    op: str
+    op: CompareOp
     a: Expr
     b: Expr
     loc: Loc | None = None

@@ -14,13 +14,14 @@ from kdsl.dtypes import DType, TypeVar
 from kdsl.frontend_ast import core, scope
 from kdsl.frontend_ast.frames import EXPR, Array, Binding, Method, Poison, Static, Tuple, Value, View
 from kdsl.frontend_ast.views import Views
+from kdsl.ir.nodes import CompareOp
 from kdsl.source import Loc
 
 BINARY: dict[type[ast.operator], str] = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%", ast.Pow: "**",
     ast.BitAnd: "&", ast.BitOr: "|", ast.BitXor: "^", ast.LShift: "<<", ast.RShift: ">>",
 }  # fmt: skip
-_COMPARE: dict[type[ast.cmpop], str] = {
+_COMPARE: dict[type[ast.cmpop], CompareOp] = {
     ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
 }  # fmt: skip
 _UNARY: dict[type[ast.unaryop], str] = {ast.USub: "-", ast.UAdd: "+", ast.Invert: "~", ast.Not: "not"}

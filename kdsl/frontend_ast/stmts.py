@@ -426,7 +426,7 @@ class Statements(Inlining):
         if name == "static_range":
             return self._unrolled(node, iterated)
         values = [
-            self._bound(v, n)
+            self._loop_bound(v, n)
             for v, n in zip(self.plain(iterated, 1, 8, ast.unparse(iterated.func)), iterated.args)
         ]
         if name == "grid":
@@ -468,7 +468,7 @@ class Statements(Inlining):
         if any(_may_leave(s) for s in body):
             self.certain = False
 
-    def _bound(self, value: Value, node: ast.expr) -> core.Expr:
+    def _loop_bound(self, value: Value, node: ast.expr) -> core.Expr:
         e = self.scalar(value, node, "a loop bound")
         if isinstance(e, core.Num) and not isinstance(e.value, int):
             self.error(

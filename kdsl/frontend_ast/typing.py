@@ -23,6 +23,7 @@ from kdsl.frontend_ast.types import (
 from kdsl.frontend_ast.webs import Webs
 from kdsl.ir import nodes as ir
 from kdsl.ir.builtins import TABLE, float_of
+from kdsl.ir.numbers import int_to_float, round_float, wrap
 from kdsl.source import Loc
 
 Typed = tuple[ir.Expr, Ty]
@@ -178,7 +179,9 @@ class Typist:
         value, at = x.value, x.loc or loc
         if to.is_float:
             try:
-                rounded = float(to(float(value)))
+                rounded = (
+                    round_float(float(value), to) if isinstance(value, float) else int_to_float(value, to)
+                )
             except OverflowError:
                 raise CompileError(
                     "K0252",
@@ -193,8 +196,7 @@ class Typist:
             return ir.Cast(ir.Const(value, ty.dtype, loc=at), to, loc=at)
         if not to.min <= value <= to.max:
             if not ty.weak:
-                bits = int(value) & ((1 << to.bits) - 1)
-                return ir.Const(bits - (1 << to.bits) if bits > to.max else bits, to, loc=at)
+                return ir.Const(wrap(int(value), to), to, loc=at)
             way = (
                 "write kdsl.u64(...)"
                 if to == i64 and value <= u64.max
@@ -317,11 +319,10 @@ class Typist:
             return ir.Unary("~", x, loc=e.loc), ty
         return ir.Unary("-", x, loc=e.loc), ty
 
-    def compare(self, op: str, a: Typed, b: Typed, loc: Loc | None) -> Typed:
+    def compare(self, op: ir.CompareOp, a: Typed, b: Typed, loc: Loc | None) -> Typed:
         """A comparison, exact between integers of any types."""
         ta, tb = a[1], b[1]
         result = WEAK_BOOL if ta.weak and tb.weak else BOOL
-        assert op in ("==", "!=", "<", "<=", ">", ">=")
         if ta.dtype.is_float or tb.dtype.is_float:
             ty = join(ta, tb)
             return self._compare(op, a, b, ty.dtype, loc), result
@@ -340,12 +341,11 @@ class Typist:
             return self._compare(op, a, b, u64 if strong.dtype == u64 else i64, loc), result
         return self._compare(op, a, b, ty.dtype, loc), result
 
-    def _compare(self, op: str, a: Typed, b: Typed, dtype: DType, loc: Loc | None) -> ir.Expr:
+    def _compare(self, op: ir.CompareOp, a: Typed, b: Typed, dtype: DType, loc: Loc | None) -> ir.Expr:
         x, y = self.convert(a, dtype, loc), self.convert(b, dtype, loc)
-        assert op in ("==", "!=", "<", "<=", ">", ">=")
         return ir.Compare(op, x, y, loc=loc)
 
-    def _compare_constant(self, op: str, x: Typed, c: ir.Const, loc: Loc | None) -> ir.Expr | None:
+    def _compare_constant(self, op: ir.CompareOp, x: Typed, c: ir.Const, loc: Loc | None) -> ir.Expr | None:
         """`x op c` for a Python int: in x's own type when c fits it, else decided by the ranges."""
         dtype = x[1].dtype
         value = int(c.value)
@@ -357,14 +357,13 @@ class Typist:
         known = {"==": False, "!=": True, "<": above, "<=": above, ">": not above, ">=": not above}[op]
         return ir.Const(known, bool_, loc=loc)
 
-    def _compare_u64(self, op: str, a: Typed, b: Typed, loc: Loc | None) -> ir.Expr:
+    def _compare_u64(self, op: ir.CompareOp, a: Typed, b: Typed, loc: Loc | None) -> ir.Expr:
         """u64 against a signed type: a negative number is less than any u64."""
         if a[1].dtype != u64:
             return self._compare_u64(_MIRROR[op], b, a, loc)
         signed = self.convert(b, i64, loc)
         as_unsigned = ir.Cast(signed, u64, loc=loc)
         zero = ir.Const(0, i64, loc=loc)
-        assert op in ("==", "!=", "<", "<=", ">", ">=")
         inner = ir.Compare(op, self.convert(a, u64, loc), as_unsigned, loc=loc)
         if op in ("!=", ">", ">="):
             return ir.Logic("or", ir.Compare("<", signed, zero, loc=loc), inner, loc=loc)
@@ -399,8 +398,7 @@ class Typist:
         if to == bool_:
             return self._truth(v, loc)
         if isinstance(x, ir.Const) and ty.weak and not isinstance(x.value, float) and to.is_int:
-            wrapped = int(x.value) & ((1 << to.bits) - 1)
-            return ir.Const(wrapped - (1 << to.bits) if wrapped > to.max else wrapped, to, loc=loc)
+            return ir.Const(wrap(int(x.value), to), to, loc=loc)
         return self.convert(v, to, loc)
 
     # ---- functions
@@ -467,11 +465,10 @@ class Typist:
         return ir.Call(e.name, tuple(self.convert(a, ty.dtype, e.loc) for a in args), ty.dtype, loc=e.loc), ty
 
 
-_MIRROR = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_MIRROR: dict[ir.CompareOp, ir.CompareOp] = {
+    "==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<=",
+}  # fmt: skip
 
 
 def _the(ty: Ty) -> str:
     return f"a Python {ty}" if ty.weak else f"{'an' if ty.dtype.name[0] in 'i' else 'a'} {ty}"
-
-
-__all__ = ["Names", "Typed", "Typist", "Unready", "bf16", "f16", "f32", "f64", "i8"]
