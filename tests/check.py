@@ -147,5 +147,6 @@ class Program:
             args = self.arguments(Draw(seed), *sizes)
             try:
                 check(self.kernel, *args, oracle=self.oracle, targets=(target,), terms=self.terms)
-            except AssertionError as e:
-                raise AssertionError(f"{self.id}{sizes}: {e}") from None
+            except Exception as e:
+                e.add_note(f"in {self.id} at sizes {sizes}")
+                raise

@@ -10,7 +10,7 @@ I, J, K, L, P = kdsl.sizes("I J K L P")
 M, N, Q, R = kdsl.sizes("M N Q R")
 
 
-@kdsl.kernel(name="2mm")
+@kdsl.kernel
 def k2mm(alpha: f64, beta: f64, tmp: f64[I, J], A: f64[I, K], B: f64[K, J], C: f64[J, L], D: f64[I, L]):
     # D := alpha * A * B * C + beta * D
     for i in range(I):
@@ -30,7 +30,7 @@ def k2mm_oracle(alpha, beta, tmp, A, B, C, D):
     D[:] = np.linalg.multi_dot([alpha * A, B, C]) + beta * D
 
 
-@kdsl.kernel(name="3mm")
+@kdsl.kernel
 def k3mm(E: f64[I, J], A: f64[I, K], B: f64[K, J], F: f64[J, L], C: f64[J, P], D: f64[P, L], G: f64[I, L]):
     for i in range(I):
         for j in range(J):

@@ -94,7 +94,7 @@ def deriche_oracle(alpha, imgIn, imgOut, y1, y2):
     imgOut[:] = x
 
 
-@kdsl.kernel(name="floyd-warshall")
+@kdsl.kernel
 def floyd_warshall(paths: i32[N, N]):
     for k in range(N):
         for i in range(N):

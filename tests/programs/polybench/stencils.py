@@ -84,7 +84,7 @@ def adi_oracle(tsteps, u, v, p, q):
         sweep(u.T, v.T, -mul2 / 2, 1 + mul2, -mul1 / 2)
 
 
-@kdsl.kernel(name="fdtd-2d")
+@kdsl.kernel
 def fdtd_2d(ex: f64[NX, NY], ey: f64[NX, NY], hz: f64[NX, NY], fict: f64[TMAX]):
     for t in range(TMAX):
         for j in range(NY):
@@ -108,7 +108,7 @@ def fdtd_2d_oracle(ex, ey, hz, fict):
         hz[:-1, :-1] -= 0.7 * (np.diff(ex, axis=1)[:-1] + np.diff(ey, axis=0)[:, :-1])
 
 
-@kdsl.kernel(name="heat-3d")
+@kdsl.kernel
 def heat_3d(tsteps: i64, A: f64[N, N, N], B: f64[N, N, N]):
     for t in range(1, tsteps + 1):
         for i in range(1, N - 1):
@@ -146,7 +146,7 @@ def heat_3d_oracle(tsteps, A, B):
         step(A, B)
 
 
-@kdsl.kernel(name="jacobi-1d")
+@kdsl.kernel
 def jacobi_1d(tsteps: i64, A: f64[N], B: f64[N]):
     for t in range(tsteps):
         for i in range(1, N - 1):
@@ -163,7 +163,7 @@ def jacobi_1d_oracle(tsteps, A, B):
         A[1:-1] = np.convolve(B, np.full(3, 0.33333), "valid")
 
 
-@kdsl.kernel(name="jacobi-2d")
+@kdsl.kernel
 def jacobi_2d(tsteps: i64, A: f64[N, N], B: f64[N, N]):
     for t in range(tsteps):
         for i in range(1, N - 1):
@@ -194,7 +194,7 @@ def jacobi_2d_oracle(tsteps, A, B):
         A[1:-1, 1:-1] = scipy.signal.convolve2d(B, cross, "valid")
 
 
-@kdsl.kernel(name="seidel-2d")
+@kdsl.kernel
 def seidel_2d(tsteps: i64, A: f64[N, N]):
     for t in range(tsteps):
         for i in range(1, N - 1):
