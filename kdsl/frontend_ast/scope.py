@@ -123,18 +123,41 @@ def wrap(obj: Any, size: Callable[[Size], core.Expr], plain_functions: bool, loc
     raise Unknown(*_why(obj, name))
 
 
+_INSTEAD = {
+    "enumerate": "loop over the indices: for i in range(len(A)): ... A[i]",
+    "zip": "loop over the indices: for i in range(len(A)): ... A[i], B[i]",
+    "reversed": "loop downwards: for i in range(n - 1, -1, -1)",
+    "sum": "add in a loop: total += A[i]",
+    "any": "test in a loop, and `break` when the answer is known",
+    "all": "test in a loop, and `break` when the answer is known",
+    "sorted": "sort outside, or write the loops of a sorting network",
+    "dot": "write the loop: total += A[i] * B[i]",
+    "matmul": "write the three loops, or call a kernel that has them",
+    "mean": "add in a loop and divide",
+    "zeros": "make a local array: kdsl.zeros(shape, f32)",
+    "empty": "make a local array: kdsl.empty(shape, f32)",
+    "ones": "make a local array: kdsl.full(shape, 1, f32)",
+    "full": "make a local array: kdsl.full(shape, value, f32)",
+    "zeros_like": "make a local array: kdsl.zeros(A.shape, f32)",
+    "empty_like": "make a local array: kdsl.empty(A.shape, f32)",
+    "arange": "loop over `range(n)`",
+    "array": "make a local array: kdsl.empty(n, f32)",
+}
+
+
 def _why(obj: Any, name: str) -> tuple[str, str]:
     if isinstance(obj, np.ndarray):
         return "an array of the enclosing scope cannot be used", "pass it as an argument"
-    if obj in (np.zeros, np.empty, np.full, np.ones):
-        return f"`np.{name}` cannot be used in a kernel", "make a local array: kdsl.zeros(shape, f32)"
-    if isinstance(obj, types.FunctionType):
+    if isinstance(obj, types.FunctionType) and not (obj.__module__ or "").startswith("numpy"):
         return (
             f"`{name}` is a plain Python function",
-            f"decorate it with `@kdsl.func` to call it from a kernel",
+            "decorate it with `@kdsl.func` to call it from a kernel",
         )
     if callable(obj) and name:
-        return f"`{name}` has no meaning in a kernel", "use the functions of kdsl (kdsl.exp, kdsl.sqrt, ...)"
+        instead = _INSTEAD.get(
+            name, "use the functions of kdsl (kdsl.exp, kdsl.sqrt, ...), or write the loop"
+        )
+        return f"`{name}` has no meaning in a kernel", instead
     return (
         f"a `{type(obj).__name__}` of the enclosing scope cannot be used",
         "capture numbers, tuples of numbers, types and kernels; pass the rest as arguments",

@@ -250,7 +250,12 @@ def annotation_value(fn: Callable[..., Any], name: str, node: ast.expr, loc: Cal
     except NameError:
         pass
     except (TypeError, ValueError, AttributeError, SyntaxError) as error:
-        raise CompileError("K0105", f"the annotation `{value}` fails: {error}", loc=loc(node)) from None
+        raise CompileError(
+            "K0105",
+            f"the annotation `{value}` fails: {error}",
+            loc=loc(node),
+            help="sizes are integers, symbols, or sums of them: f32[M + 2, 2 * N]",
+        ) from None
     # Names that only annotations use are in no closure: look in the frame that is defining the function.
     frame = sys._getframe(1)
     at: Any = frame

@@ -179,6 +179,13 @@ class Statements(Inlining):
                 node,
                 help="write the text where it is printed",
             )
+        if isinstance(value, Static) and value.value is None:
+            self.error(
+                "K0225",
+                "`None` cannot be kept in a variable",
+                node,
+                help="start with a number, and keep in a second variable whether it counts",
+            )
         self.frame.env[name] = Binding(value, loc)
 
     def _check_rebinding(self, name: str, old: Binding | None, loc: Loc) -> None:
@@ -627,7 +634,6 @@ class Statements(Inlining):
         if frame.straight:
             frame.returned = value
             return
-        self.certain = False
         results = frame.results
         if results is None:
             if value is not None:
@@ -645,6 +651,7 @@ class Statements(Inlining):
                 )  # fmt: skip
             for result, v in zip(results, self._settled(results, values)):
                 self._deliver(result, v, node)
+        self.certain = False
         self.out.append(core.Return(loc) if frame.block is None else core.Exit(frame.block, loc))
 
     def _settled(self, results: list[Result], values: list[Value]) -> list[Value]:

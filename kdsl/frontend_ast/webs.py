@@ -133,9 +133,11 @@ class _Finder:
     def use(self, ref: core.Ref, state: State) -> None:
         reaching = self.reaching(state, ref.var)
         first: Definition | None = None
-        for d in sorted(reaching, key=_order):
+        ordered = sorted(reaching, key=_order)
+        for d in ordered:
             if isinstance(d.stmt, core.For):
                 _refuse_after_loop(ref, d.stmt)
+        for d in ordered:
             if d.unset and ref.var.checked:
                 _refuse_unset(ref, reaching)
             if first is None:
