@@ -77,8 +77,7 @@ def build(source: KernelSource, signature: Signature) -> ir.Func:
                 frame.env[p.name] = Binding(var, p.loc)
                 params.append(ir.ScalarParam(name, arg.dtype, loc=p.loc))
             case ArrayArg():
-                assert isinstance(p.annotation, ArrayType)
-                shape = free.get(number) or p.annotation.shape
+                shape = p.annotation.shape if isinstance(p.annotation, ArrayType) else free[number]
                 dtype = arg.dtype
                 name = names.fresh(p.name)
                 extents = tuple(elaborator.size(s, p.loc) for s in shape)
