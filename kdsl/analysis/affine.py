@@ -175,11 +175,6 @@ def equal(form: Form) -> Formula:
     return all_of(at_least(form), at_least(-form))
 
 
-def not_equal(form: Form) -> Formula:
-    """`form != 0`."""
-    return any_of(at_least(form - 1), at_least(-form - 1))
-
-
 def all_of(*parts: Formula) -> Formula:
     """The conjunction, flattened."""
     return _group("all", parts, TRUE, FALSE)

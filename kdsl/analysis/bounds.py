@@ -25,7 +25,7 @@ from kdsl.analysis.affine import (
     negate,
     symbol,
 )
-from kdsl.analysis.conditions import PRODUCT_LIMIT, from_ast, text, to_expr
+from kdsl.analysis.conditions import PRODUCT_LIMIT, from_set, text, to_expr
 from kdsl.analysis.polyhedra import Polyhedra, is_param
 from kdsl.analysis.ranges import Facts, may_hold, prove
 from kdsl.analysis.values import ASSUMED, Values
@@ -103,7 +103,7 @@ class _Bounds:
             if decision.safe:
                 self.demand(access, dim, decision)
                 self.assume(access, index)
-            elif not (self.func.options.unchecked and self.depends_on_data(index)):
+            elif not (self.func.options.unchecked and self.depends_on_data(access, index)):
                 self.checked.setdefault(id(access.site), set()).add(dim)
 
     def verdict(self, access: Access, index: Form, extent: Form) -> Decision:
@@ -139,15 +139,34 @@ class _Bounds:
         names = set().union(*[formula_names(f) for f in access.context], *[f.names() for f in forms])
         return any(self.values.symbols[n].kind == "opaque" for n in self.values.closure(names))
 
-    def depends_on_data(self, form: Form) -> bool:
-        return any(self.values.symbols[n].kind == "opaque" for n in self.values.closure(form.names()))
+    def depends_on_data(self, access: Access, index: Form) -> bool:
+        """True when data, not control alone, decides the index."""
+        names = self.values.closure(index.names())
+        for loop in reversed(access.loops):
+            if loop.name in names:
+                names |= self.values.closure(formula_names(loop.points))
+        return any(self.values.symbols[n].kind == "opaque" for n in names)
 
     def assume(self, access: Access, index: Form) -> None:
-        """Scalars that the proof took to be small are checked at the call."""
-        names = set().union(*[formula_names(f) for f in access.context], index.names())
-        for n in self.values.closure(names):
+        """Scalars that the proof took to be small are checked at the call.
+
+        A loop over a bare scalar that the index does not depend on (`for t in range(T)`) relies on nothing.
+        """
+        ranges = {loop.points for loop in access.loops if self.assumes_only_bounds(loop.points)}
+        names = index.names().union(*[formula_names(f) for f in access.context if f not in ranges])
+        relied = self.values.closure(names)
+        for loop in reversed(access.loops):
+            inside = self.values.closure(formula_names(loop.points))
+            if loop.points in ranges and inside & relied:
+                relied |= inside
+        for n in relied:
             for scalar in self.values.symbols[n].assumes:
                 self.demand_small(scalar, access.site.loc)
+
+    def assumes_only_bounds(self, points: Formula) -> bool:
+        """True when a loop's range assumes something only about scalars that are its bounds as they are."""
+        used = [self.values.symbols[n] for n in self.values.closure(formula_names(points))]
+        return all(not s.assumes or s.cases[0][1] == symbol(s.assumes[0]) for s in used)
 
     def demand_small(self, scalar: str, loc: Loc | None) -> None:
         if scalar not in self.assumed:
@@ -292,7 +311,7 @@ class _Bounds:
             allowed = violated.params().complement().gist(known).coalesce()
             if sum(b.n_constraint() for b in allowed.get_basic_sets()) > TERMS:
                 return IN_PLACE
-            expr = from_ast(p.isl.AstBuild.from_context(known).expr_from_set(allowed), self.dtypes)
+            expr = from_set(p.isl.AstBuild.from_context(known).expr_from_set(allowed), self.dtypes)
             return self.conditional(expr, expr)
 
         return p.within_limit(solve) or IN_PLACE

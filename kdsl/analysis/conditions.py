@@ -92,6 +92,12 @@ _LOGIC: dict[str, LogicOp] = {"and_": "and", "or_": "or", "and_then": "and", "or
 _COMPARE: dict[str, CompareOp] = {"eq": "==", "le": "<=", "lt": "<", "ge": ">=", "gt": ">"}
 
 
+def from_set(e: Any, dtypes: Dtypes) -> Expr:
+    """A condition for a set's AST expression; isl writes 0 and 1 for the empty and the whole set."""
+    out = from_ast(e, dtypes)
+    return Const(out != Const(0, i64), bool_) if out.dtype == i64 else out
+
+
 def from_ast(e: Any, dtypes: Dtypes) -> Expr:
     """An isl AST expression (of `AstBuild.expr_from_set`) as IR.
 
@@ -100,7 +106,6 @@ def from_ast(e: Any, dtypes: Dtypes) -> Expr:
     """
     kind = e.get_type().name
     if kind == "int":
-        # A whole set that is empty or everything comes as 0 or 1.
         return Const(int(e.int_get_val().to_python()), i64)
     if kind == "id":
         return _name(e.id_get_id().get_name(), dtypes)

@@ -23,7 +23,6 @@ from kdsl.analysis.affine import (
     constant,
     equal,
     formula_names,
-    not_equal,
     symbol,
 )
 from kdsl.dtypes import DType, Size, i64
@@ -261,18 +260,26 @@ class Values:
     def compare(self, op: str, a: Form, b: Form) -> Truth:
         """`a op b`."""
         match op:
-            case "==":
-                return Truth(equal(a - b), not_equal(a - b), True)
-            case "!=":
-                return Truth(not_equal(a - b), equal(a - b), True)
             case "<":
-                return Truth(at_least(b - a - 1), at_least(a - b), True)
+                yes, no = self._at_least(b - a - 1), self._at_least(a - b)
             case "<=":
-                return Truth(at_least(b - a), at_least(a - b - 1), True)
+                yes, no = self._at_least(b - a), self._at_least(a - b - 1)
             case ">":
                 return self.compare("<", b, a)
-            case _:
+            case ">=":
                 return self.compare("<=", b, a)
+            case "!=":
+                return self.compare("==", a, b).negated()
+            case _:
+                gap = a - b
+                yes = all_of(self._at_least(gap), self._at_least(-gap))
+                no = any_of(self._at_least(gap - 1), self._at_least(-gap - 1))
+        return Truth(yes, no, True)
+
+    def _at_least(self, form: Form) -> Formula:
+        """`form >= 0`, decided where the ranges of its symbols do."""
+        lo, hi = self.interval(form)
+        return TRUE if lo >= 0 else FALSE if hi < 0 else at_least(form)
 
     # ------------------------------------------------------------------ closures
 

@@ -108,7 +108,7 @@ class _Expander:
                 case Const():
                     return e
                 case Let():
-                    return _map_lets(e, copy, copy, rename)
+                    return _map_lets(e, copy, copy, rename, loc)
                 case _:
                     return replace(map_expr_children(e, copy), loc=loc)
 
@@ -134,8 +134,9 @@ def _map_lets(
     on_value: Callable[[Expr], Expr],
     on_body: Callable[[Expr], Expr],
     rename: Callable[[Let], str] = lambda let: let.name,
+    loc: Loc | None = None,
 ) -> Expr:
-    """A chain of `Let`s rebuilt without recursion along the chain (definitions have dozens of links)."""
+    """A chain of `Let`s rebuilt, at `loc` if given, without recursion along the chain (dozens of links)."""
     chain: list[tuple[Let, str, Expr]] = []
     e: Expr = let
     while isinstance(e, Let):
@@ -145,5 +146,5 @@ def _map_lets(
     body = on_body(e)
     for link, name, value in reversed(chain):
         same = name == link.name and value is link.value and body is link.body
-        body = link if same else Let(name, value, body, loc=link.loc)
+        body = link if same else Let(name, value, body, loc=loc or link.loc)
     return body
