@@ -55,13 +55,13 @@ class Request:
         )
         return defaulted and given <= len(kinds) - code.co_kwonlyargcount
 
-    @property
-    def forms(self) -> dict[str, ScalarForm]:
-        """Which objects each scalar parameter takes: an unannotated one only the kind it was compiled for."""
+    def forms(self, func: Func) -> dict[str, ScalarForm]:
+        """Which objects each scalar parameter takes: an unannotated one only what it was compiled for."""
         out: dict[str, ScalarForm] = {}
-        for p, a in zip(self.source.params, self.signature):
+        passed = [(p, a) for p, a in zip(self.source.params, self.signature) if not isinstance(a, ConstArg)]
+        for param, (p, a) in zip(func.params, passed):
             if isinstance(a, ScalarArg):
-                out[p.name] = "any" if p.annotation is not None else "python" if a.weak else "numpy"
+                out[param.name] = "any" if p.annotation is not None else "python" if a.weak else "numpy"
         return out
 
 
@@ -98,7 +98,8 @@ def artifact(func: Func, request: Request) -> Artifact:
     from kdsl.backends import llvm
 
     target, cache, places = request.target, disk_cache(), Places.of(func)
-    variant = f"{request.entry} {sorted(request.forms.items())}"
+    forms = request.forms(func)
+    variant = f"{request.entry} {sorted(forms.items())}"
     key = code_key(func, places, target, cache, variant)
     dump = _dumper(func.name, key)
     if cache is not None and dump is None:
@@ -109,7 +110,7 @@ def artifact(func: Func, request: Request) -> Artifact:
     if dump is not None:
         dump("ir", _text(func))
     low = lowered(func, target, dump)
-    made = llvm.compile(low, target, entry=request.entry, forms=request.forms)
+    made = llvm.compile(low, target, entry=request.entry, forms=forms)
     if dump is not None:
         dump("ll", llvm.llvm_text(low, target))
         dump("s", llvm.asm_text(low, target))

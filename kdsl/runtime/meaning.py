@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from types import CodeType
@@ -34,9 +33,9 @@ FROM_END, FLOORDIV, MOD, CHECK, TYPE = (
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """`code` defines the function when it is run; `declared` gives the annotation of each declared local name.
+    """`code` defines the function when it is run; `declared`: the annotation of each declared local name.
 
-    `captured` are the names that the function reads from outside, `attributes` those it looks up in them.
+    `captured`: the names that the function reads from outside; `attributes`: those it looks up in them.
     """
 
     code: CodeType

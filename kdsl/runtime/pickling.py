@@ -1,4 +1,4 @@
-"""Kernels pickled by value: the text of the function and what it captures, so they can go to other machines."""
+"""Kernels pickled by value: the text of the function and what it captures."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def rebuild_source(
     annotations: dict[str, Any],
     captured: dict[str, Any],
 ) -> KernelSource:
-    """The source that `reduce_source` took apart. Its text is known to `linecache` under a name of its own."""
+    """The source that `reduce_source` took apart; `linecache` knows its text under a name of its own."""
     filename = f"<kdsl {name} {hashlib.sha256(text.encode()).hexdigest()[:8]}>"
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
     indented = text[:1] in " \t"

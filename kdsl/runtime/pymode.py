@@ -100,15 +100,15 @@ class _Scope:
     """What symbols stand for in one call."""
 
     sizes: Mapping[str, int]
-    types: Mapping[str, DType]
+    type_of: Mapping[str, DType]
 
     def substitute(self, value: Any, attributes: frozenset[str]) -> Any:
-        """What a captured object is in the body. `attributes`: the names that the body looks up in modules."""
+        """What a captured object is in the body. `attributes`: what the body looks up in modules."""
         match value:
             case Size():
                 return value.evaluate(self.sizes) if value.terms.keys() <= self.sizes.keys() else value
             case TypeVar():
-                return self.types.get(value.name, value)
+                return self.type_of.get(value.name, value)
             case tuple():
                 return tuple([self.substitute(item, attributes) for item in value])
             case types.ModuleType():
@@ -117,8 +117,8 @@ class _Scope:
                 return value.py
             case _ if getattr(value, "__kdsl_builtin__", "") in _LOCAL_ARRAYS:
                 return _local_array(value)
-            case types.BuiltinFunctionType() if getattr(math, value.__name__, None) is value:
-                return _MATH.get(value.__name__, value)
+            case types.BuiltinFunctionType() as built_in if value.__module__ == "math":
+                return _MATH.get(built_in.__name__, value)
             case _ if value is np.where:
                 return lang.where
             case _:
