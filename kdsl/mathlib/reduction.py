@@ -14,39 +14,45 @@ from kdsl.lang import bitcast, where
 
 
 def turns_f32(x):
-    """x / (2 pi) modulo 1, times 2^64, as u64 (two's complement for x < 0); |x| >= 512, error below 2^-7.
+    """|x| / (2 pi) modulo 1, times 2^64, as (high, low) u32 words; |x| >= 1, error below 2^-7.
 
     inf and nan give any value.
     """
     bits = bitcast(x, u32)
     m = (bits & 0x7FFFFF) | 0x800000
-    # Word 0 stands before the point. The window starts at bit (exponent of m) + 32.
-    start = ((bits >> 23) & 0xFF) - 118
-    two = (start & 64) != 0
+    # The words are 1 / (2 pi) behind 23 zeros; the window starts at bit (exponent of m) + 23.
+    start = ((bits >> 23) & 0xFF) - 127
     one = (start & 32) != 0
-    four = start >= 128
-    # 1 / (2 pi) = 0 . 28be60db 9391054a 7f09d5f4 7d4d3770 36d8a566 4f10e410 7f9458ea ...
-    a0 = where(two, where(one, u32(0x7F09D5F4), u32(0x9391054A)), where(one, u32(0x28BE60DB), u32(0)))
+    two = (start & 64) != 0
+    a0 = where(
+        two,
+        where(one, u32(0x13ABE8FA), u32(0x220A94FE)),
+        where(one, u32(0x7CC1B727), u32(0x00000051)),
+    )
     a1 = where(
-        two, where(one, u32(0x7D4D3770), u32(0x7F09D5F4)), where(one, u32(0x9391054A), u32(0x28BE60DB))
+        two,
+        where(one, u32(0x9A6EE06D), u32(0x13ABE8FA)),
+        where(one, u32(0x220A94FE), u32(0x7CC1B727)),
     )
     a2 = where(
-        two, where(one, u32(0x36D8A566), u32(0x7D4D3770)), where(one, u32(0x7F09D5F4), u32(0x9391054A))
+        two,
+        where(one, u32(0xB14ACC9E), u32(0x9A6EE06D)),
+        where(one, u32(0x13ABE8FA), u32(0x220A94FE)),
     )
     a3 = where(
-        two, where(one, u32(0x4F10E410), u32(0x36D8A566)), where(one, u32(0x7D4D3770), u32(0x7F09D5F4))
+        two,
+        where(one, u32(0x21C820FF), u32(0xB14ACC9E)),
+        where(one, u32(0x9A6EE06D), u32(0x13ABE8FA)),
     )
-    a0 = where(four, u32(0x7D4D3770), a0)
-    a1 = where(four, u32(0x36D8A566), a1)
-    a2 = where(four, u32(0x4F10E410), a2)
-    a3 = where(four, u32(0x7F9458EA), a3)
     shift = start & 31
     back = 31 - shift
     w0 = (a0 << shift) | ((a1 >> 1) >> back)
     w1 = (a1 << shift) | ((a2 >> 1) >> back)
     w2 = (a2 << shift) | ((a3 >> 1) >> back)
-    turns = (u64(m * w0) << 32) + u64(m) * u64(w1) + ((u64(m) * u64(w2)) >> 32)
-    return where(x < 0.0, 0 - turns, turns)
+    carried = u32((u64(m) * u64(w2)) >> 32)
+    low = m * w1 + carried
+    high = m * w0 + u32((u64(m) * u64(w1)) >> 32) + where(low < carried, u32(1), u32(0))
+    return high, low
 
 
 def _high_product(m, w):
@@ -74,7 +80,7 @@ def turns_f64(x):
     four = (start & 256) != 0
     eight = (start & 512) != 0
     sixteen = start >= 1024
-    # 1 / (2 pi) = 0 . 28be60db9391054a 7f09d5f47d4d3770 36d8a5664f10e410 ...
+    # 1 / (2 pi) = 0 . 28BE60DB9391054A 7F09D5F47D4D3770 36D8A5664F10E410 ...
     a0 = where(eight, u64(0xBA208D7D4BAED121), u64(0x0000000000000000))
     a1 = where(eight, u64(0x3A671C09AD17DF90), u64(0x28BE60DB9391054A))
     a2 = where(eight, u64(0x4E64758E60D4CE7D), u64(0x7F09D5F47D4D3770))

@@ -8,7 +8,7 @@ with the multiple is exact with and without contraction. For larger ones see `re
 
 from math import inf, nan
 
-from kdsl.dtypes import f32, f64, i64, u32, u64
+from kdsl.dtypes import f32, f64, i32, i64, u32, u64
 from kdsl.lang import bitcast, copysign, where
 from kdsl.mathlib.exponential import ROUND_F32, ROUND_F64
 from kdsl.mathlib.reduction import turns_f32, turns_f64
@@ -38,19 +38,30 @@ def _cos_near_f32(x):
     return bitcast(bitcast(r, u32) ^ (bitcast(shifted, u32) << 31), f32)
 
 
-def _angle_f32(turns):
+def _angle_f32(high, low):
     """2 pi times the signed 64-bit fraction of a turn, as an exact large part and the rest."""
-    top = i64(turns + 0x800000000000) >> 48
+    top = i32(high + 0x8000) >> 16
+    middle = ((i32(high) - (top << 16)) << 15) | i32(low >> 17)
     large = f32(top)
-    rest = f32(i64(turns) - (top << 48)) * 3.40612158e-19 + large * 2.95304440e-8
-    return large * 0.000095844268798828125, rest
+    rest = f32(middle) * 4.46447168e-14 + f32(i32(low & 0x1FFFF)) * 3.40612158e-19
+    return large * 0.000095844268798828125, rest + large * 2.95304440e-8
 
 
-def _folded_f32(turns):
-    """The angle r in [-pi/2, pi/2] with sin(r) = sin(2 pi turns / 2^64)."""
-    far = ((turns ^ (turns << 1)) >> 63) != 0
-    large, rest = _angle_f32(where(far, 0x8000000000000000 - turns, turns))
+def _folded_f32(high, low):
+    """The angle r in [-pi/2, pi/2] with sin(r) = sin(2 pi (high + low / 2^32) / 2^32), to 2^-64 of a turn."""
+    far = u32(i32(high ^ (high << 1)) >> 31)
+    large, rest = _angle_f32(high ^ (far & 0x7FFFFFFF), low ^ far)
     return large + rest
+
+
+def _sin_far_f32(x):
+    high, low = turns_f32(x)
+    return bitcast(bitcast(_folded_f32(high, low), u32) ^ (bitcast(x, u32) & 0x80000000), f32)
+
+
+def _cos_far_f32(x):
+    high, low = turns_f32(x)
+    return _folded_f32(high + 0x40000000, low)
 
 
 def _sin_of_reduced_f32(r):
@@ -64,12 +75,12 @@ def _sin_of_reduced_f32(r):
 
 
 def sin_f32(x):
-    r = where(abs(x) <= FAST_F32, _sin_near_f32(x), _folded_f32(turns_f32(x)))
+    r = where(abs(x) <= FAST_F32, _sin_near_f32(x), _sin_far_f32(x))
     return where(x == 0.0, x, where(abs(x) < inf, _sin_of_reduced_f32(r), nan))
 
 
 def cos_f32(x):
-    r = where(abs(x) <= FAST_F32, _cos_near_f32(x), _folded_f32(turns_f32(x) + 0x4000000000000000))
+    r = where(abs(x) <= FAST_F32, _cos_near_f32(x), _cos_far_f32(x))
     return where(abs(x) < inf, _sin_of_reduced_f32(r), nan)
 
 
@@ -155,11 +166,6 @@ def cos_f64(x):
     return where(a < inf, _sin_of_reduced_f64(r), nan)
 
 
-def _within_quarter(turns):
-    """The fraction of a turn less the nearest multiple of a quarter."""
-    return u64(i64(turns << 2) >> 2)
-
-
 def tan_f32(x):
     a = abs(x)
     # x = n * pi/2 + r + lost
@@ -169,14 +175,16 @@ def tan_f32(x):
     second = first - n * 7.5495336204767227173e-8
     tail = ((first - second) - n * 7.5495336204767227173e-8) - n * 2.5632829192545614205e-12
     tail = tail - n * 6.12323426e-17
-    turns = turns_f32(x)
-    large, rest = _angle_f32(_within_quarter(turns))
+    # The turn less the nearest multiple of a quarter
+    high, low = turns_f32(x)
+    large, rest = _angle_f32(u32(i32(high << 2) >> 2), low)
+    sign = copysign(1.0, x)
     slow = a > FAST_F32
-    first = where(slow, large, second)
-    tail = where(slow, rest, tail)
+    first = where(slow, large * sign, second)
+    tail = where(slow, rest * sign, tail)
     r = first + tail
     lost = (first - r) + tail
-    odd = where(slow, u32((turns + 0x2000000000000000) >> 62), bitcast(shifted, u32)) & 1
+    odd = where(slow, (high + 0x20000000) >> 30, bitcast(shifted, u32)) & 1
     # (tan(r) / r - 1) / r^2 on |r| <= pi/4 * 1.001, error 2^-29.5
     z = r * r
     p = 0.00438044127 * z + 8.37304178e-5
@@ -198,8 +206,9 @@ def tan_f64(x):
     second = first - n * 6.0771005063039659766e-11
     tail = ((first - second) - n * 6.0771005063039659766e-11) - n * 2.0222662487111664558e-21
     tail = tail - n * 8.47842766036889957e-32
+    # The turn less the nearest multiple of a quarter
     high, low = turns_f64(x)
-    large, rest = _angle_f64(_within_quarter(high), low)
+    large, rest = _angle_f64(u64(i64(high << 2) >> 2), low)
     slow = a > FAST_F64
     first = where(slow, large, second)
     tail = where(slow, rest, tail)
