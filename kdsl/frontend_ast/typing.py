@@ -346,7 +346,10 @@ class Typist:
         return ir.Compare(op, x, y, loc=loc)
 
     def _compare_constant(self, op: ir.CompareOp, x: Typed, c: ir.Const, loc: Loc | None) -> ir.Expr | None:
-        """`x op c` for a Python int: in x's own type when c fits it, else decided by the ranges."""
+        """`x op c` for a Python int: in x's own type when c fits it, else decided by the ranges.
+
+        The decided one is still a comparison of `x`, whose evaluation may fault.
+        """
         dtype = x[1].dtype
         value = int(c.value)
         if dtype == bool_:
@@ -355,7 +358,8 @@ class Typist:
             return self._compare(op, x, (c, WEAK_INT), dtype, loc)
         above = value > dtype.max
         known = {"==": False, "!=": True, "<": above, "<=": above, ">": not above, ">=": not above}[op]
-        return ir.Const(known, bool_, loc=loc)
+        lowest = ir.Const(dtype.min, dtype, loc=loc)
+        return ir.Compare(">=" if known else "<", self.convert(x, dtype, loc), lowest, loc=loc)
 
     def _compare_u64(self, op: ir.CompareOp, a: Typed, b: Typed, loc: Loc | None) -> ir.Expr:
         """u64 against a signed type: a negative number is less than any u64."""
