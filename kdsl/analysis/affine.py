@@ -214,6 +214,13 @@ def conjuncts(formula: Formula) -> Iterator[Form]:
             yield from conjuncts(p)
 
 
+def affine_throughout(formula: Formula) -> bool:
+    """True when no product of names occurs in `formula`."""
+    if isinstance(formula, Atom):
+        return formula.form.is_affine
+    return all(affine_throughout(p) for p in formula.parts)
+
+
 def formula_names(formula: Formula) -> set[str]:
     """The names that occur in `formula`."""
     if isinstance(formula, Atom):

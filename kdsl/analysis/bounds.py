@@ -17,6 +17,7 @@ from kdsl.analysis.accesses import Access, Accesses, Iteration, collect
 from kdsl.analysis.affine import (
     Form,
     Formula,
+    affine_throughout,
     all_of,
     any_of,
     at_least,
@@ -120,7 +121,7 @@ class _Bounds:
                 )
         if not (index.is_affine and extent.is_affine) or not all(may_hold(g, facts) for g in goals):
             return IN_PLACE
-        return self.by_isl(access, index, goals, exact)
+        return self.by_isl(access, index, goals, exact and self.all_affine(access, index, extent))
 
     # ------------------------------------------------------------------- contexts
 
@@ -138,6 +139,12 @@ class _Bounds:
     def any_opaque(self, access: Access, *forms: Form) -> bool:
         names = set().union(*[formula_names(f) for f in access.context], *[f.names() for f in forms])
         return any(self.values.symbols[n].kind == "opaque" for n in self.values.closure(names))
+
+    def all_affine(self, access: Access, *forms: Form) -> bool:
+        """True when isl sees all that leads to `access`."""
+        names = set().union(*[formula_names(f) for f in access.context], *[f.names() for f in forms])
+        used = [self.values.symbols[n].definition for n in self.values.closure(names)]
+        return all(affine_throughout(f) for f in (*access.context, *used))
 
     def depends_on_data(self, access: Access, index: Form) -> bool:
         """True when data, not control alone, decides the index."""
@@ -237,6 +244,8 @@ class _Bounds:
             if least is None or not all(self.values.symbols[n].lo >= 0 for n in product_names(least)):
                 return None
             needed.append(least)
+        if not all(affine_throughout(f) for f in (*guards, *empty)):
+            return None
         return self.weakened(needed, [*guards, *empty])
 
     def is_range(self, access: Access, formula: Formula) -> bool:
