@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -138,6 +138,9 @@ report.on(TARGET)(np.array([0.5, 1.5]), -3)
 def test_print(target: str, tmp_path: Path) -> None:
     script = tmp_path / "report.py"
     script.write_text(PRINTING.replace("TARGET", repr(target)))
-    done: Any = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    root = str(Path(kdsl.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root}
+    )
     assert done.stderr == ""
     assert done.stdout == "values: 2\n0, 0.5, -3, False;\n1, 1.5, -3, True;\n"
