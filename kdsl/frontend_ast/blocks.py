@@ -159,6 +159,8 @@ def _without(body: core.Body, dropped: set[int]) -> core.Body:
                 s.body = _without(s.body, dropped)
             case core.If():
                 s.then, s.orelse = _without(s.then, dropped), _without(s.orelse, dropped)
+                if not s.then and s.orelse:
+                    s.cond, s.then, s.orelse = core.Un("not", s.cond, s.loc), s.orelse, []
             case _:
                 pass
         out.append(s)

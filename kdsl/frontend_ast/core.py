@@ -503,23 +503,53 @@ def constant(e: Expr) -> int | None:
     return p[()] if set(p) == {()} else None
 
 
+def _split(e: Expr) -> tuple[Expr | None, int]:
+    """`e` as (base, constant) with `e == base + constant`; base None: e is the constant."""
+    match e:
+        case Num() if isinstance(e.value, int):
+            return None, int(e.value)
+        case Bin() if e.op in ("+", "-") and isinstance(e.b, Num) and isinstance(e.b.value, int):
+            base, constant_part = _split(e.a)
+            return base, constant_part + (int(e.b.value) if e.op == "+" else -int(e.b.value))
+        case _:
+            return e, 0
+
+
 def add(a: Expr, b: Expr) -> Expr:
-    """`a + b` for integers, without needless zeros."""
-    if isinstance(a, Num) and isinstance(b, Num):
-        return Num(int(a.value) + int(b.value), loc=a.loc)
-    if isinstance(b, Num) and b.value == 0:
-        return a
-    if isinstance(a, Num) and a.value == 0:
-        return b
-    return Bin("+", a, b, a.loc)
+    """`a + b` for integers, constants gathered at the end."""
+    (base_a, rest_a), (base_b, rest_b) = _split(a), _split(b)
+    rest = rest_a + rest_b
+    if base_a is not None and base_b is not None:
+        if rest_a and not rest_b and isinstance(a, Bin):
+            return Bin("+", a, b, a.loc)
+        base: Expr = Bin("+", base_a, base_b, a.loc)
+    elif base_a is None and base_b is None:
+        return Num(rest, loc=a.loc)
+    elif base_a is None and base_b is not None:
+        # An offset in front stays there: `1 + s0`.
+        return Bin("+", a, b, a.loc) if rest_a and not rest_b else _offset(base_b, rest)
+    else:
+        assert base_a is not None
+        base = base_a
+    return _offset(base, rest)
+
+
+def _offset(base: Expr, rest: int) -> Expr:
+    if rest == 0:
+        return base
+    return Bin("+" if rest > 0 else "-", base, Num(abs(rest), loc=base.loc), base.loc)
 
 
 def sub(a: Expr, b: Expr) -> Expr:
-    """`a - b` for integers, folded when the difference is constant."""
-    if isinstance(b, Num) and b.value == 0:
-        return a
+    """`a - b` for integers, folded when the difference is constant or one of the two is."""
     difference = constant(Bin("-", a, b))
-    return Num(difference, loc=a.loc) if difference is not None else Bin("-", a, b, a.loc)
+    if difference is not None:
+        return Num(difference, loc=a.loc)
+    if isinstance(b, Num) and isinstance(b.value, int):
+        base, rest = _split(a)
+        assert base is not None
+        return _offset(base, rest - int(b.value))
+    return Bin("-", a, b, a.loc)
 
 
 def mul(a: Expr, b: Expr) -> Expr:
