@@ -109,7 +109,8 @@ def _numpy_dtype(name: str) -> np.dtype[Any]:
     if name == "bf16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
+        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return bfloat16
     return np.dtype(_NUMPY_NAMES[name])
 
 
@@ -209,12 +210,14 @@ class Size:
         return hash((tuple(self.terms.items()), self.const))
 
     def __repr__(self) -> str:
-        parts = []
+        parts: list[str] = []
         for s, c in self.terms.items():
             body = s if abs(c) == 1 else f"{abs(c)} * {s}"
             parts.append(("-" if c < 0 else "") + body if not parts else f"{'-' if c < 0 else '+'} {body}")
-        if self.const or not parts:
-            parts.append(str(self.const) if not parts else f"{'-' if self.const < 0 else '+'} {abs(self.const)}")
+        if not parts:
+            return str(self.const)
+        if self.const:
+            parts.append(f"{'-' if self.const < 0 else '+'} {abs(self.const)}")
         return " ".join(parts)
 
     def __index__(self) -> int:

@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from kdsl.dtypes import DType
-from kdsl.ir.nodes import ArrayParam, Func
+from kdsl.ir.params import ArrayParam, Param
 from kdsl.source import Loc
 from kdsl.target import Target
+
+if TYPE_CHECKING:
+    from kdsl.ir.nodes import Func
 
 FaultKind = Literal["index", "zero_division", "assertion", "zero_step", "negative_power", "memory", "print"]
 
@@ -94,9 +98,14 @@ class FrameLayout:
     @staticmethod
     def of(func: Func) -> FrameLayout:
         """The layout for `func`: slot numbers of parameters and sizes, and the number of slots."""
+        return FrameLayout.for_call(func.params, func.sizes)
+
+    @staticmethod
+    def for_call(params: Sequence[Param], sizes: Sequence[str]) -> FrameLayout:
+        """As `of`, for the parameters and sizes of a function."""
         at = 3
-        params = []
-        for p in func.params:
-            params.append(at)
+        slots = []
+        for p in params:
+            slots.append(at)
             at += 1 + (len(p.shape) if isinstance(p, ArrayParam) and not p.contiguous else 0)
-        return FrameLayout(tuple(params), tuple(range(at, at + len(func.sizes))), at + len(func.sizes))
+        return FrameLayout(tuple(slots), tuple(range(at, at + len(sizes))), at + len(sizes))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kdsl.dtypes import Size
-from kdsl.ir.nodes import ArrayParam, Param
+from kdsl.ir.params import ArrayParam, Param
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ equality. Everything is strongly typed: operands of a `Binary` or `Compare` have
 conversion is a `Cast`. Weak Python numbers exist in the front end only.
 
     Func   name, params, body, sizes, conditions, options
-    Param  ArrayParam | ScalarParam
+    Param  ArrayParam | ScalarParam                       (in `ir.params`, which loads fast)
 
     Stmt   Loop | While | If | Break | Continue | Return
          | Alloc | Store | Accumulate | Atomic | Assert | Print
@@ -25,7 +25,12 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Literal
 
-from kdsl.dtypes import DType, Size, bool_
+from kdsl.dtypes import DType, bool_
+from kdsl.ir.params import NO_OPTIONS
+from kdsl.ir.params import ArrayParam as ArrayParam
+from kdsl.ir.params import Options as Options
+from kdsl.ir.params import Param as Param
+from kdsl.ir.params import ScalarParam as ScalarParam
 from kdsl.source import Loc
 
 _ids = itertools.count(1)
@@ -370,36 +375,6 @@ class Print(Stmt):
 
 
 @dataclass(frozen=True, slots=True)
-class ArrayParam:
-    """An array argument. Each dimension of `shape` is affine in the size symbols.
-
-    `contiguous`: C order is promised, and the strides follow from the shape; otherwise byte strides
-    come with the call. `result`: made by the run time for each call and returned to the caller
-    (rank 0: returned as a scalar). `written`: the body stores to it.
-    """
-
-    name: str
-    dtype: DType
-    shape: tuple[Size, ...]
-    contiguous: bool = True
-    written: bool = False
-    result: bool = False
-    loc: Loc | None = field(default=None, compare=False, repr=False, kw_only=True)
-
-
-@dataclass(frozen=True, slots=True)
-class ScalarParam:
-    """A scalar argument: a `Var` of this dtype in the body, never written."""
-
-    name: str
-    dtype: DType
-    loc: Loc | None = field(default=None, compare=False, repr=False, kw_only=True)
-
-
-Param = ArrayParam | ScalarParam
-
-
-@dataclass(frozen=True, slots=True)
 class Condition:
     """A bool_ expression over sizes and scalar parameters, checked once at the call.
 
@@ -409,18 +384,6 @@ class Condition:
     expr: Expr
     title: str
     loc: Loc | None = field(default=None, compare=False, repr=False, kw_only=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """`strict`: no contraction, no reordering, the same bits everywhere. `fastmath`: floats may be
-    reassociated and are taken to be finite. `unchecked`: data-dependent indices are not tested.
-    `may_alias`: arrays of these names may share memory."""
-
-    strict: bool = False
-    fastmath: bool = False
-    unchecked: bool = False
-    may_alias: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -436,7 +399,7 @@ class Func:
     body: Body
     sizes: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
-    options: Options = Options()
+    options: Options = NO_OPTIONS
     loc: Loc | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     @property
