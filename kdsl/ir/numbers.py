@@ -82,8 +82,6 @@ def shortest(x: float, dtype: DType) -> str:
 
 
 def number_text(value: bool | int | float, dtype: DType) -> str:
-    """A value as NumPy's `str` shows a scalar of `dtype`: what a kernel's `print` writes."""
-    if dtype.is_float:
-        x = float(value)
-        return shortest(x, dtype) if x - x == 0.0 else str(x)
-    return str(bool(value)) if dtype.kind == "bool" else str(int(value))
+    """A value as `str` shows a NumPy scalar of `dtype`: what a kernel's `print` writes."""
+    number = float(value) if dtype.is_float else bool(value) if dtype.kind == "bool" else int(value)
+    return str(dtype(number))

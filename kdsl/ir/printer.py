@@ -244,7 +244,7 @@ def _simple(s: Stmt) -> str:
             parts += [f"end={_quoted(s.end)}"] if s.end != "\n" else []
             return f"print({', '.join(parts)})"
         case _:
-            raise AssertionError(f"unknown statement {type(s).__name__}")
+            return f"<{s!r}>"
 
 
 def looks_like_accumulate(s: Store) -> bool:
@@ -318,7 +318,7 @@ def _expr(e: Expr, known: bool) -> tuple[int, str]:
             a, b = _group((e.a, e.b), known, (_TERNARY, _TERNARY))
             return _ATOM, f"{e.op}({a}, {b})"
         case Binary():
-            level = _BINARY[e.op]
+            level = _BINARY.get(e.op, _TERNARY)
             a, b = _group((e.a, e.b), known, (level, level + 1))
             return level, f"{a} {e.op} {b}"
         case Compare():
@@ -337,7 +337,7 @@ def _expr(e: Expr, known: bool) -> tuple[int, str]:
         case Let():
             return _ATOM, _let(e, known)
         case _:
-            raise AssertionError(f"unknown expression {type(e).__name__}")
+            return _ATOM, f"<{e!r}>"  # no IR: `verify` shows what it refuses
 
 
 def _const(e: Const, known: bool) -> tuple[int, str]:
