@@ -12,7 +12,7 @@ def kernel(A: f32[N], B: f32[N]):
         x = A[0]
     else:
         x = A[:]
-    B[0] = 1
+    B[0] = x
 
 
 kernel(np.ones(4, np.float32), np.ones(4, np.float32))
