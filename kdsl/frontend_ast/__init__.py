@@ -1,9 +1,13 @@
-"""Python source to typed IR."""
+"""Python source to typed IR. Decorated functions are read at once; what builds IR loads when it is used."""
 
-from kdsl.frontend_ast.build import build, build_definition
-from kdsl.frontend_ast.resolve import Resolved, SignatureConflict, resolve_params
+from typing import TYPE_CHECKING, Any
+
 from kdsl.frontend_ast.signature import Arg, ArrayArg, ConstArg, ScalarArg, Signature
 from kdsl.frontend_ast.source import MISSING, KernelSource, ParamSpec
+
+if TYPE_CHECKING:
+    from kdsl.frontend_ast.build import build, build_definition
+    from kdsl.frontend_ast.resolve import Resolved, SignatureConflict, resolve_params
 
 __all__ = [
     "MISSING",
@@ -20,3 +24,15 @@ __all__ = [
     "build_definition",
     "resolve_params",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'kdsl.frontend_ast' has no attribute {name!r}")
+    import kdsl.frontend_ast.build as builder
+    import kdsl.frontend_ast.resolve as resolver
+
+    module = builder if name.startswith("build") else resolver
+    # Importing the module `build` has put it where the function of that name belongs.
+    globals().update(build=builder.build, build_definition=builder.build_definition)
+    return getattr(module, name)

@@ -143,6 +143,8 @@ class Calls(Expressions):
             case "py.int" | "py.float" | "py.bool":
                 to: Any = name[3:]
                 x = self.plain(node, 1, 1, shown)[0]
+                if to == "float" and isinstance(x, Static) and x.value in ("inf", "-inf", "nan"):
+                    return core.Num(float(str(x.value)), loc=loc)
                 return self.elementwise([x], lambda v: self.cast(to, v[0], loc), node)
             case "py.abs" | "abs":
                 x = self.plain(node, 1, 1, shown)[0]
@@ -404,7 +406,7 @@ class Calls(Expressions):
             ):
                 self.error(
                     "K0114",
-                    f"`print` takes constant `sep` and `end` only",
+                    "`print` takes constant `sep` and `end` only",
                     node,
                     help='write print(a, b, sep=", ")',
                 )

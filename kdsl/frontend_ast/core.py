@@ -2,6 +2,9 @@
 
 Expressions are shared freely; statements live in mutable lists. A `Variable` is a scalar name of one
 function instance; which of its assignments share storage is found by `webs`, types by `typing`.
+
+The classes have no slots, equality or text: making those costs a millisecond a class at import, and every
+process that calls a kernel imports this module.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from kdsl.ir.nodes import CompareOp
 from kdsl.source import Loc
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Variable:
     """A scalar name. `fixed`: assigned at one place only, before all reads (temporaries).
 
@@ -32,7 +35,7 @@ class Variable:
     shape_value: Expr | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Param:
     """A scalar argument as the body sees it."""
 
@@ -41,7 +44,7 @@ class Param:
     weak: bool
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class LoopVar:
     """The variable of one loop; `variable` is the Python name it sets. `name` is final after emission."""
 
@@ -50,7 +53,7 @@ class LoopVar:
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Buffer:
     """An array: an argument, a result or a local one. `name` is final for parameters, a wish for locals."""
 
@@ -65,7 +68,7 @@ class Buffer:
 # ------------------------------------------------------------------ expressions
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Num:
     """A constant; `dtype` None: a weak Python number."""
 
@@ -74,19 +77,23 @@ class Num:
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class SizeVar:
+    """A size symbol."""
+
     name: str
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class LoopRef:
+    """A read of a running loop's variable."""
+
     loop: LoopVar
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Ref:
     """A read of a variable."""
 
@@ -94,14 +101,16 @@ class Ref:
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Load:
+    """An element of a buffer."""
+
     buffer: Buffer
     index: tuple[Expr, ...]
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Un:
     """`-`, `+`, `~`, `not`."""
 
@@ -110,7 +119,7 @@ class Un:
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Bin:
     """A Python operator, or `min` / `max`."""
 
@@ -120,15 +129,17 @@ class Bin:
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Cmp:
+    """A comparison of two numbers."""
+
     op: CompareOp
     a: Expr
     b: Expr
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Logic:
     """`and` / `or` with Python's value semantics."""
 
@@ -138,7 +149,7 @@ class Logic:
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Pick:
     """`a if cond else b`."""
 
@@ -151,14 +162,14 @@ class Pick:
 CastTo: TypeAlias = "DType | Like | Literal['int', 'float', 'bool', 'index']"
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Like:
     """The strong dtype of an expression, known once types are."""
 
     x: Expr
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Cast:
     """A cast to a dtype, to a weak Python type, or to a weak int that refuses non-integers ("index")."""
 
@@ -167,7 +178,7 @@ class Cast:
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Fn:
     """A function of `ir.builtins` (`dtype`: the result of a bitcast)."""
 
@@ -177,8 +188,10 @@ class Fn:
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Let:
+    """`body` with `var` standing for `value`."""
+
     var: Variable
     value: Expr
     body: Expr
@@ -191,7 +204,7 @@ Expr: TypeAlias = "Num | SizeVar | LoopRef | Ref | Load | Un | Bin | Cmp | Logic
 # ------------------------------------------------------------------- statements
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Assign:
     """`var = value`. `declared` fixes the type; `augmented`: the value is `Bin(op, read of var, v)`."""
 
@@ -202,7 +215,7 @@ class Assign:
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Store:
     """`buffer[index] = value`; `augmented` as in `Assign`."""
 
@@ -213,8 +226,10 @@ class Store:
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class For:
+    """`for loop in range(lo, hi, step)`."""
+
     loop: LoopVar
     lo: Expr
     hi: Expr
@@ -223,37 +238,47 @@ class For:
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class While:
+    """`while cond`."""
+
     cond: Expr
     body: Body
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class If:
+    """`if cond: then else: orelse`."""
+
     cond: Expr
     then: Body
     orelse: Body
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Break:
+    """Leaves the innermost loop."""
+
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Continue:
+    """Starts the next iteration of the innermost loop."""
+
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Return:
+    """Leaves the kernel."""
+
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Block:
     """`body`, which an `Exit` of this block leaves: an inlined function, an unrolled loop, a `grid`."""
 
@@ -261,20 +286,26 @@ class Block:
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Exit:
+    """Leaves `block`, from inside it."""
+
     block: Block
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Alloc:
+    """Makes a local buffer."""
+
     buffer: Buffer
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Atomic:
+    """An indivisible update; the old value goes to `old`."""
+
     op: Literal["+", "min", "max"]
     buffer: Buffer
     index: tuple[Expr, ...]
@@ -283,15 +314,19 @@ class Atomic:
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Assert:
+    """`assert cond, message`."""
+
     cond: Expr
     message: str
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Print:
+    """`print(*items, sep=, end=)`."""
+
     items: tuple[str | Expr, ...]
     sep: str = " "
     end: str = "\n"
@@ -302,7 +337,7 @@ Stmt: TypeAlias = "Assign | Store | For | While | If | Break | Continue | Return
 Body: TypeAlias = "list[Stmt]"
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Check:
     """A condition on sizes that the call must meet."""
 
@@ -311,7 +346,7 @@ class Check:
     loc: Loc | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Program:
     """An elaborated kernel."""
 

@@ -266,9 +266,8 @@ class Emitter:
 
 
 def _negated(x: ir.Expr, loc: Loc | None) -> ir.Expr:
-    if isinstance(x, ir.Const) and not isinstance(x.value, bool):
-        if x.type.is_float or x.type.min <= -x.value <= x.type.max:
-            return ir.Const(-x.value, x.type, loc=x.loc)
+    if isinstance(x, ir.Const) and (x.type.is_float or x.type.min <= -x.value <= x.type.max):
+        return ir.Const(-x.value, x.type, loc=x.loc)
     return ir.Unary("-", x, loc=loc)
 
 

@@ -16,14 +16,14 @@ from kdsl.source import Loc
 Index = tuple[core.Expr, ...]
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Static:
     """A compile-time object that is no number: a type, a function, a module, a string, None."""
 
     value: object
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Method:
     """A method of an array value, waiting for its call."""
 
@@ -31,14 +31,14 @@ class Method:
     name: str
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Tuple:
     """Several values side by side."""
 
     items: tuple[Value, ...]
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Array:
     """An elementwise expression over arrays: `elem` gives the element at an index of `shape`'s rank."""
 
@@ -46,7 +46,7 @@ class Array:
     elem: Callable[[Index], core.Expr]
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class View(Array):
     """Elements of one buffer in place: `place` maps an index of the view to one of the buffer.
 
@@ -81,7 +81,7 @@ EXPR = (
 )  # fmt: skip
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Poison:
     """A name whose array or constant differs between the paths that lead here."""
 
@@ -89,7 +89,7 @@ class Poison:
     loc: Loc | None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Binding:
     """What a name stands for at a point: a scalar variable, a running loop's variable, or a value.
 
@@ -101,7 +101,7 @@ class Binding:
     argument: bool = False
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Result:
     """Where one returned value goes: an array, or a scalar variable (`declared` dtype, None if not annotated)."""
 
@@ -110,7 +110,7 @@ class Result:
     declared: DType | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Frame:
     """One running instance of a function: the kernel itself or an inlined call.
 
@@ -163,7 +163,8 @@ def returns_of(body: list[ast.stmt]) -> list[ast.Return]:
 def statements_of(node: ast.FunctionDef) -> list[ast.stmt]:
     """The body without its docstring."""
     body = node.body
-    if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-        if isinstance(body[0].value.value, str):
-            return body[1:]
-    return body
+    match body:
+        case [ast.Expr(value=ast.Constant(value=str())), *rest]:
+            return rest
+        case _:
+            return body

@@ -354,7 +354,7 @@ class Inlining(Calls):
         loc = self.loc(node)
         block = core.Block([], loc)
         frame.block = block
-        outer_frame, outer_out = self.frame, self.out
+        outer_frame, outer_out, certain = self.frame, self.out, self.certain
         self.frame = frame
         self.frames.append(frame)
         if not frame.straight:
@@ -374,7 +374,9 @@ class Inlining(Calls):
             if value is not None and not isinstance(declared, tuple):
                 return self._declared(frame, value, declared, node)
             return value
+        mark = len(self.out)
         _splice(block, self.out)
+        self.certain = certain and not any(may_leave(s) for s in self.out[mark:])
         if frame.results is None:
             return None
         values = tuple(self._result_value(r, loc) for r in frame.results)
@@ -442,6 +444,19 @@ def returned_locals(
         ):
             out[name] = result.array
     return out
+
+
+def may_leave(s: core.Stmt) -> bool:
+    """Whether the statement may leave the function, or never end."""
+    match s:
+        case core.Return() | core.While() | core.Exit():
+            return True
+        case core.For() | core.Block():
+            return any(may_leave(n) for n in s.body)
+        case core.If():
+            return any(may_leave(n) for n in [*s.then, *s.orelse])
+        case _:
+            return False
 
 
 def _is_none(node: ast.expr) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
-import difflib
 import math
 import types
 from collections.abc import Callable, Iterable
@@ -14,7 +12,7 @@ import numpy as np
 from kdsl.dtypes import DType, Size, TypeVar, from_numpy
 from kdsl.frontend_ast import core
 from kdsl.frontend_ast.frames import Static, Tuple, Value
-from kdsl.frontend_ast.source import KernelSource
+from kdsl.frontend_ast.source import lookup as lookup
 from kdsl.ir.builtins import TABLE
 from kdsl.source import Loc
 
@@ -51,25 +49,10 @@ _NUMPY: dict[str, str] = {
 }  # fmt: skip
 
 
-def lookup(source: KernelSource, name: str, overrides: dict[str, object]) -> Any:
-    """The object that `name` means outside the function; KeyError when there is none."""
-    if name in overrides:
-        return overrides[name]
-    fn = source.fn
-    code = fn.__code__
-    if name in code.co_freevars:
-        cell = (fn.__closure__ or ())[code.co_freevars.index(name)]
-        try:
-            return cell.cell_contents
-        except ValueError:
-            raise KeyError(name) from None
-    if name in fn.__globals__:
-        return fn.__globals__[name]
-    return vars(builtins)[name]
-
-
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """The candidate closest in spelling, or an empty string."""
+    import difflib
+
     return next(iter(difflib.get_close_matches(name, list(candidates), 1)), "")
 
 
@@ -115,9 +98,9 @@ def wrap(obj: Any, size: Callable[[Size], core.Expr], plain_functions: bool, loc
         return Static(Function(_NUMPY[name]))
     if obj is np.where:
         return Static(Function("where"))
-    if isinstance(obj, types.BuiltinFunctionType) and getattr(math, name, None) is obj:
-        if name in _MATH or name in TABLE:
-            return Static(Function(_MATH.get(name, name)))
+    in_math = isinstance(obj, types.BuiltinFunctionType) and getattr(math, name, None) is obj
+    if in_math and (name in _MATH or name in TABLE):
+        return Static(Function(_MATH.get(name, name)))
     if plain_functions and isinstance(obj, types.FunctionType):
         return Static(obj)
     raise Unknown(*_why(obj, name))

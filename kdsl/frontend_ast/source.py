@@ -7,6 +7,7 @@ millisecond however long the file is.
 from __future__ import annotations
 
 import ast
+import builtins
 import linecache
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from typing import Any, Final, Literal
 from kdsl.dtypes import ArrayType, DType, TypeVar, constexpr
 from kdsl.errors import CompileError
 from kdsl.frontend_ast.syntax import refuse_unsupported
-from kdsl.ir.nodes import Options
+from kdsl.ir.params import Options
 from kdsl.source import Loc
 
 
@@ -278,6 +279,23 @@ def _filled(cell: Any) -> bool:
     except ValueError:
         return False
     return True
+
+
+def lookup(source: KernelSource, name: str, overrides: dict[str, object]) -> Any:
+    """The object that `name` means outside the function; KeyError when there is none."""
+    if name in overrides:
+        return overrides[name]
+    fn = source.fn
+    code = fn.__code__
+    if name in code.co_freevars:
+        cell = (fn.__closure__ or ())[code.co_freevars.index(name)]
+        try:
+            return cell.cell_contents
+        except ValueError:
+            raise KeyError(name) from None
+    if name in fn.__globals__:
+        return fn.__globals__[name]
+    return vars(builtins)[name]
 
 
 def _check_annotation(value: Any, node: ast.expr, loc: Callable[[ast.AST], Loc], what: str) -> Annotation:

@@ -12,7 +12,6 @@ from kdsl.frontend_ast.frames import (
     EXPR,
     Array,
     Binding,
-    Frame,
     Poison,
     Result,
     Static,
@@ -21,7 +20,7 @@ from kdsl.frontend_ast.frames import (
     View,
     bound_names,
 )
-from kdsl.frontend_ast.inlining import Inlining
+from kdsl.frontend_ast.inlining import Inlining, may_leave
 from kdsl.frontend_ast.scope import Function
 from kdsl.source import Loc
 
@@ -32,10 +31,7 @@ class Statements(Inlining):
     """`body` elaborates a block; it tells whether its end can be reached."""
 
     def body(self, nodes: list[ast.stmt]) -> bool:
-        for node in nodes:
-            if not self.statement(node):
-                return False
-        return True
+        return all(self.statement(node) for node in nodes)
 
     def statement(self, node: ast.stmt) -> bool:
         """One statement; False when control never goes on to the next one."""
@@ -472,7 +468,7 @@ class Statements(Inlining):
         return Loc(at.filename, at.line, at.col, last.end_line, last.end_col + 1)
 
     def _after_loop(self, body: core.Body) -> None:
-        if any(_may_leave(s) for s in body):
+        if any(may_leave(s) for s in body):
             self.certain = False
 
     def _loop_bound(self, value: Value, node: ast.expr) -> core.Expr:
@@ -734,19 +730,3 @@ def _breaks(body: list[ast.stmt]) -> bool:
             return True
         # An unrolled loop's own `break` leaves that loop only.
     return False
-
-
-def _may_leave(s: core.Stmt) -> bool:
-    """Whether the statement may leave the function, or never end."""
-    match s:
-        case core.Return() | core.While() | core.Exit():
-            return True
-        case core.For() | core.Block():
-            return any(_may_leave(n) for n in s.body)
-        case core.If():
-            return any(_may_leave(n) for n in [*s.then, *s.orelse])
-        case _:
-            return False
-
-
-__all__ = ["Frame", "Statements"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NoReturn
 
-from kdsl.dtypes import DType, bool_, bf16, f16, f32, f64, i8, i64, u8, u64
+from kdsl.dtypes import DType, bool_, i64, u8, u64
 from kdsl.errors import CompileError
 from kdsl.frontend_ast import core
 from kdsl.frontend_ast.types import (

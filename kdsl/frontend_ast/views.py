@@ -12,7 +12,7 @@ from kdsl.frontend_ast.frames import EXPR, Array, Index, Static, Tuple, Value, V
 from kdsl.source import Loc
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class _Slice:
     """Indices `lo`, `lo + step`, ...: `extent` of them."""
 

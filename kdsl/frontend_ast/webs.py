@@ -14,7 +14,7 @@ from kdsl.frontend_ast import core
 from kdsl.source import Loc
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Definition:
     """One place that gives a variable a value; `stmt` None: entry of the kernel (an argument, or nothing)."""
 
@@ -28,7 +28,7 @@ class Definition:
         return self.stmt is None and self.var.param is None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Web:
     """One storage place. `param`: an argument that is never assigned. `home`: where it is allocated."""
 
@@ -43,7 +43,7 @@ class Web:
 State = dict[core.Variable, frozenset[Definition]]
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class Webs:
     """The result: the web of each assigning statement and of each read, by `id`.
 
@@ -150,9 +150,11 @@ class _Finder:
     # ---- control flow
 
     def flow(self, body: core.Body, state: State | None) -> State | None:
-        for s in body:
+        for at, s in enumerate(body):
             if state is None:
-                return None
+                # Never reached, whatever the state: nothing there has a meaning.
+                del body[at:]
+                break
             state = self.step(s, state)
         return state
 
