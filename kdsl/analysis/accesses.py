@@ -231,7 +231,8 @@ class _Walk:
         stride = step.const if step.is_const else 0
         if abs(stride) > 1:
             turn = v.add(f"{s.var}_turn", "derived", 0, 1 << i64.bits)
-            points = all_of(points, equal(var - lo - turn * stride), at_least(turn))
+            last = (hi - 1 - lo - turn * stride) if stride > 0 else (lo - hi - 1 + turn * stride)
+            points = all_of(points, equal(var - lo - turn * stride), at_least(turn), at_least(last))
         (name,) = var.names()
         self.names = {**names, s.var: var}
         self.loops = (*loops, Iteration(name, s.id, lo, hi, stride, points))
@@ -442,6 +443,9 @@ class _Walk:
                 return v.floordiv(a, constant(1 << b.const), t)
             case "&" if b.is_const and b.const >= 0 and (b.const + 1) & b.const == 0:
                 return v.mod(a, constant(b.const + 1), t)
+            case "|" | "^" if v.interval(a)[0] >= 0 and v.interval(b)[0] >= 0:
+                bits = max(v.interval(a)[1].bit_length(), v.interval(b)[1].bit_length())
+                return v.opaque((e.op, a, b), "bits", 0, (1 << bits) - 1)
             case "&" if v.interval(a)[0] >= 0 or v.interval(b)[0] >= 0:
                 (alo, ahi), (blo, bhi) = v.interval(a), v.interval(b)
                 top = min([hi for lo, hi in ((alo, ahi), (blo, bhi)) if lo >= 0])

@@ -29,8 +29,8 @@ from kdsl.analysis.affine import (
 from kdsl.analysis.conditions import PRODUCT_LIMIT, from_set, text, to_expr
 from kdsl.analysis.polyhedra import Polyhedra, is_param
 from kdsl.analysis.ranges import Facts, may_hold, prove
-from kdsl.analysis.values import ASSUMED, Values
-from kdsl.dtypes import DType, i64
+from kdsl.analysis.values import ASSUMED, Assumption, Values
+from kdsl.dtypes import DType, i32, i64
 from kdsl.ir.nodes import Binary, Compare, Condition, Const, Expr, Func, Load, Logic, ScalarParam, Var
 from kdsl.ir.printer import print_expr
 from kdsl.ir.walk import subexprs
@@ -81,7 +81,7 @@ class _Bounds:
     all: Accesses
     checked: dict[int, set[int]] = field(default_factory=dict)
     conditions: dict[Expr, Condition] = field(default_factory=dict)
-    assumed: dict[str, Condition] = field(default_factory=dict)
+    assumed: dict[Assumption, Condition] = field(default_factory=dict)
     dtypes: dict[str, DType] = field(default_factory=dict)
     polyhedra: Polyhedra | None = None
     _facts: dict[tuple[Formula, ...], Facts] = field(default_factory=dict)
@@ -167,22 +167,29 @@ class _Bounds:
             if loop.points in ranges and inside & relied:
                 relied |= inside
         for n in relied:
-            for scalar in self.values.symbols[n].assumes:
-                self.demand_small(scalar, access.site.loc)
+            for assumption in self.values.symbols[n].assumes:
+                self.demand_assumed(assumption, access.site.loc)
 
     def assumes_only_bounds(self, points: Formula) -> bool:
         """True when a loop's range assumes something only about scalars that are its bounds as they are."""
         used = [self.values.symbols[n] for n in self.values.closure(formula_names(points))]
-        return all(not s.assumes or s.cases[0][1] == symbol(s.assumes[0]) for s in used)
+        return all(not s.assumes or (s.cases[0][1] == s.assumes[0].form and s.lo < i32.min) for s in used)
 
-    def demand_small(self, scalar: str, loc: Loc | None) -> None:
-        if scalar not in self.assumed:
-            me = Var(scalar, self.dtypes[scalar])
-            expr: Expr = Compare("<=", me, Const(ASSUMED, me.type))
-            if me.type.min < 0:
-                expr = Logic("and", Compare("<=", Const(-ASSUMED, me.type), me), expr)
-            title = f"`{scalar}` is too large for index arithmetic"
-            self.assumed[scalar] = Condition(expr, title, loc=loc)
+    def demand_assumed(self, assumption: Assumption, loc: Loc | None) -> None:
+        if assumption in self.assumed:
+            return
+        form, lo, hi = assumption.form, assumption.lo, assumption.hi
+        if assumption.dtype.bits < 64:
+            expr = to_expr(all_of(at_least(form - lo), at_least(-form + hi)), self.dtypes)
+            title = f"`{form}` does not fit {assumption.dtype}"
+        else:
+            (name,) = form.names()
+            me = Var(name, assumption.dtype)
+            expr = Compare("<=", me, Const(hi, me.type))
+            if lo < 0:
+                expr = Logic("and", Compare("<=", Const(lo, me.type), me), expr)
+            title = f"`{name}` is too large for index arithmetic"
+        self.assumed[assumption] = Condition(expr, title, loc=loc)
 
     def demand(self, access: Access, dim: int, decision: Decision) -> None:
         """Adds the conditions on which a decision rests."""
@@ -191,8 +198,10 @@ class _Bounds:
         if expr is None:
             return
         for scalar in scalars_in_sums(expr):
-            if self.dtypes[scalar].bits == 64 and scalar not in self.func.sizes:
-                self.demand_small(scalar, access.site.loc)
+            dtype = self.dtypes[scalar]
+            if dtype.bits == 64 and scalar not in self.func.sizes:
+                small = Assumption(symbol(scalar), dtype, max(dtype.min, -ASSUMED), ASSUMED)
+                self.demand_assumed(small, access.site.loc)
         if expr in self.conditions:
             return
         array, extent = access.site.buffer, access.extent[dim]

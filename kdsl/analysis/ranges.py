@@ -69,7 +69,7 @@ def prove(goal: Form, facts: Facts) -> bool:
     return _Search(facts.values).nonnegative(goal, facts, DEPTH)
 
 
-FAR = 1 << 40
+FAR = 1 << 16
 
 
 def may_hold(goal: Form, facts: Facts) -> bool:

@@ -25,7 +25,7 @@ from kdsl.analysis.affine import (
     formula_names,
     symbol,
 )
-from kdsl.dtypes import DType, Size, i64
+from kdsl.dtypes import DType, Size, i64, u64
 
 SIZE_MAX = (1 << 47) - 1
 ASSUMED = 1 << 62
@@ -35,12 +35,22 @@ SymbolKind = Literal["size", "scalar", "loop", "derived", "opaque"]
 
 
 @dataclass(frozen=True, slots=True)
+class Assumption:
+    """`lo <= form <= hi`, to be checked at the call. 64-bit forms are bare scalars of type `dtype`."""
+
+    form: Form
+    dtype: DType
+    lo: int
+    hi: int
+
+
+@dataclass(frozen=True, slots=True)
 class Symbol:
     """A name in forms. `rank` grows with time of creation: definitions use lower ranks only.
 
     `lo <= symbol <= hi` always. `facts` (each >= 0) hold wherever the symbol has been evaluated,
     `definition` everywhere. `cases`, if any, are exhaustive: in one of them the guard holds and the symbol
-    equals the form. `assumes` lists scalars taken to be small (see `ASSUMED`).
+    equals the form. `assumes` is what must hold at the call for all this to be true.
     """
 
     name: str
@@ -51,7 +61,7 @@ class Symbol:
     facts: tuple[Form, ...] = ()
     definition: Formula = TRUE
     cases: tuple[tuple[Formula, Form], ...] = ()
-    assumes: tuple[str, ...] = ()
+    assumes: tuple[Assumption, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +116,7 @@ class Values:
         *,
         facts: Callable[[Form], tuple[Form, ...]] = lambda _: (),
         cases: tuple[tuple[Formula, Form], ...] = (),
-        assumes: tuple[str, ...] = (),
+        assumes: tuple[Assumption, ...] = (),
         exact: bool = False,
     ) -> Form:
         """A new symbol called `stem`, or `stem#2` and so on when that is taken.
@@ -164,10 +174,10 @@ class Values:
         lo, hi = self.interval(form)
         if dtype.min <= lo and hi <= dtype.max:
             return form
-        if dtype == i64 and form.is_affine and all(abs(c) <= 8 for m, c in form.terms.items() if m):
-            small = self._fits_if_small(form)
-            if small is not None:
-                return small
+        if form.is_affine and all(abs(c) <= 8 for m, c in form.terms.items() if m):
+            fits = self._fits_if_small(form) if dtype == i64 else self._fits_narrow(form, dtype)
+            if fits is not None:
+                return fits
         return self.opaque(("wrap", form, dtype), "wrapped", dtype.min, dtype.max)
 
     def bounded(self, form: Form) -> Form:
@@ -187,14 +197,24 @@ class Values:
             s = self.symbols[m[0]]
             low, high = s.lo, s.hi
             if s.kind == "scalar" and (low < -ASSUMED or high > ASSUMED):
-                assumes.append(s.name)
                 low, high = max(low, -ASSUMED), min(high, ASSUMED)
+                assumes.append(Assumption(symbol(s.name), u64 if s.lo == 0 else i64, low, high))
             lo += min(c * low, c * high)
             hi += max(c * low, c * high)
         if not assumes or lo < i64.min or hi > i64.max:
             return None
-        make = partial(self.add, "sum", "derived", lo, hi, cases=((TRUE, form),), assumes=tuple(assumes))
-        return self._once(("small", form), lambda: make(facts=lambda me: (me - form, form - me)))
+        return self._alias(form, lo, hi, tuple(assumes))
+
+    def _fits_narrow(self, form: Form, dtype: DType) -> Form | None:
+        """A symbol equal to `form`, assuming that it does not wrap; None if it varies during the call."""
+        used = [self.symbols[n] for n in form.names()]
+        if dtype.bits > 32 or any(s.kind not in ("size", "scalar") or s.hi > SIZE_MAX for s in used):
+            return None
+        return self._alias(form, dtype.min, dtype.max, (Assumption(form, dtype, dtype.min, dtype.max),))
+
+    def _alias(self, form: Form, lo: int, hi: int, assumes: tuple[Assumption, ...]) -> Form:
+        make = partial(self.add, "sum", "derived", lo, hi, cases=((TRUE, form),), assumes=assumes)
+        return self._once(("alias", form, assumes), lambda: make(facts=lambda me: (me - form, form - me)))
 
     # ---------------------------------------------------------------- arithmetic
 
