@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from kdsl.backends.base import Artifact
 from kdsl.backends.llvm.host import host_target
 from kdsl.backends.llvm.load import Executable, load
-from kdsl.ir.nodes import Func
 from kdsl.target import Target
 
 if TYPE_CHECKING:
     from kdsl.backends.llvm.entry import ScalarForm
+    from kdsl.ir.nodes import Func
 
 
 def compile(

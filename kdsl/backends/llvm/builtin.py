@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kdsl.backends.llvm import entry
+from kdsl.backends.llvm import layout
 
 _METH_KEYWORDS, _METH_FASTCALL = 0x0002, 0x0080
 
@@ -38,25 +38,25 @@ def make_builtin(name: str, address: int, self_: tuple[Any, ...]) -> Any:
 @cache
 def layout_holds() -> bool:
     """Whether this Python and NumPy lay out objects as entries read them: tried on real ones."""
-    if sysconfig.get_config_var("Py_GIL_DISABLED") or object.__basicsize__ != entry.OBJECT_VALUE:
+    if sysconfig.get_config_var("Py_GIL_DISABLED") or object.__basicsize__ != layout.OBJECT_VALUE:
         return False
     a = np.zeros((5, 7), np.float32)[1:, ::2]
     at = id(a)
     pair = (a, None)
-    wanted = entry.ALIGNED | entry.WRITEABLE
-    flags = ctypes.c_int.from_address(at + entry.ARRAY_FLAGS).value
+    wanted = layout.ALIGNED | layout.WRITEABLE
+    flags = ctypes.c_int.from_address(at + layout.ARRAY_FLAGS).value
     dense = np.zeros((2, 3))
     return (
-        _pointer(at + entry.OB_TYPE) == id(np.ndarray)
-        and _pointer(at + entry.ARRAY_DATA) == a.ctypes.data
-        and ctypes.c_int.from_address(at + entry.ARRAY_ND).value == a.ndim
-        and [_pointer(_pointer(at + entry.ARRAY_SHAPE) + 8 * d) for d in (0, 1)] == list(a.shape)
-        and [_pointer(_pointer(at + entry.ARRAY_STRIDES) + 8 * d) for d in (0, 1)] == list(a.strides)
-        and _pointer(at + entry.ARRAY_DESCR) == id(np.dtype(np.float32))
-        and flags & (wanted | entry.C_CONTIGUOUS) == wanted
-        and ctypes.c_int.from_address(id(dense) + entry.ARRAY_FLAGS).value & entry.C_CONTIGUOUS != 0
-        and _pointer(id(pair) + entry.TUPLE_ITEMS) == at
-        and _pointer(id(pair) + entry.TUPLE_ITEMS + 8) == id(None)
+        _pointer(at + layout.OB_TYPE) == id(np.ndarray)
+        and _pointer(at + layout.ARRAY_DATA) == a.ctypes.data
+        and ctypes.c_int.from_address(at + layout.ARRAY_ND).value == a.ndim
+        and [_pointer(_pointer(at + layout.ARRAY_SHAPE) + 8 * d) for d in (0, 1)] == list(a.shape)
+        and [_pointer(_pointer(at + layout.ARRAY_STRIDES) + 8 * d) for d in (0, 1)] == list(a.strides)
+        and _pointer(at + layout.ARRAY_DESCR) == id(np.dtype(np.float32))
+        and flags & (wanted | layout.C_CONTIGUOUS) == wanted
+        and ctypes.c_int.from_address(id(dense) + layout.ARRAY_FLAGS).value & layout.C_CONTIGUOUS != 0
+        and _pointer(id(pair) + layout.TUPLE_ITEMS) == at
+        and _pointer(id(pair) + layout.TUPLE_ITEMS + 8) == id(None)
         and all(
             _value_in_place(x) for x in (1.5, np.float64(1.5), np.float32(1.5), np.int16(-3), np.uint64(7))
         )
@@ -70,4 +70,4 @@ def _pointer(address: int) -> int:
 def _value_in_place(x: Any) -> bool:
     """Whether a float or NumPy scalar keeps its value where entries look."""
     stored = np.asarray(x)
-    return ctypes.string_at(id(x) + entry.OBJECT_VALUE, stored.itemsize) == stored.tobytes()
+    return ctypes.string_at(id(x) + layout.OBJECT_VALUE, stored.itemsize) == stored.tobytes()

@@ -28,6 +28,20 @@ from kdsl.backends.base import FrameLayout
 from kdsl.backends.llvm.arith import Arith
 from kdsl.backends.llvm.builder import LIKELY, Builder, ModuleText
 from kdsl.backends.llvm.expressions import Expressions
+from kdsl.backends.llvm.layout import (
+    ALIGNED,
+    ARRAY_DATA,
+    ARRAY_DESCR,
+    ARRAY_FLAGS,
+    ARRAY_ND,
+    ARRAY_SHAPE,
+    ARRAY_STRIDES,
+    C_CONTIGUOUS,
+    OB_TYPE,
+    OBJECT_VALUE,
+    TUPLE_ITEMS,
+    WRITEABLE,
+)
 from kdsl.backends.llvm.types import memory_type
 from kdsl.backends.llvm.work import emit_work
 from kdsl.dtypes import DType, Size, f64, i64
@@ -37,20 +51,6 @@ from kdsl.ir.nodes import ArrayParam, Func, ScalarParam
 ScalarForm = Literal["any", "python", "numpy"]
 """What a scalar parameter takes without the slow path: "python", the Python number of its dtype's kind;
 "numpy", the NumPy scalar of its dtype; "any", both, and an int for a float."""
-
-OB_TYPE, ARRAY_DATA, ARRAY_ND, ARRAY_SHAPE, ARRAY_STRIDES, ARRAY_DESCR, ARRAY_FLAGS = (
-    8,
-    16,
-    24,
-    32,
-    40,
-    56,
-    64,
-)
-OBJECT_VALUE = 16
-"""Where a float and a NumPy scalar keep their value."""
-TUPLE_ITEMS = 24
-C_CONTIGUOUS, ALIGNED, WRITEABLE = 0x1, 0x100, 0x400
 
 RELEASE_ABOVE = 16384.0
 """Estimated work (expression nodes, some 0.3 ns each) above which the GIL is released."""
