@@ -52,7 +52,7 @@ class Names:
 
 
 class Typist:
-    """Types expressions. `ty_of` gives each web's type, `read` the IR for reading it (both filled outside)."""
+    """Types expressions. The tables of types and names by `id` are filled from outside, as they are found."""
 
     def __init__(self, webs: Webs, names: Names) -> None:
         self.webs = webs
@@ -167,7 +167,7 @@ class Typist:
     # ---- conversions
 
     def convert(self, v: Typed, to: DType, loc: Loc | None) -> ir.Expr:
-        """`v` in dtype `to`. A Python int that does not fit an integer type is refused, as NumPy refuses it."""
+        """`v` in dtype `to`. A Python int that does not fit an integer type is refused."""
         x, ty = v
         if isinstance(x, ir.Const):
             return self._constant(x, ty, to, loc)
@@ -267,7 +267,10 @@ class Typist:
     def _multiplied(self, x: ir.Expr, n: int, ty: Ty, loc: Loc | None) -> ir.Expr:
         """`x ** n` by squaring: x is evaluated once."""
         if n == 0:
-            return ir.Const(1.0 if ty.dtype.is_float else 1, ty.dtype, loc=loc)
+            one = ir.Const(1.0 if ty.dtype.is_float else 1, ty.dtype, loc=loc)
+            if isinstance(x, (ir.Const, ir.Var)):
+                return one
+            return ir.Let(self.names.fresh("base"), x, one, loc=loc)  # `x` may fault
         if n == 1:
             return x
         if isinstance(x, ir.Const):
@@ -369,9 +372,10 @@ class Typist:
         as_unsigned = ir.Cast(signed, u64, loc=loc)
         zero = ir.Const(0, i64, loc=loc)
         inner = ir.Compare(op, self.convert(a, u64, loc), as_unsigned, loc=loc)
+        # Not Logic: both operands are evaluated, whatever the sign.
         if op in ("!=", ">", ">="):
-            return ir.Logic("or", ir.Compare("<", signed, zero, loc=loc), inner, loc=loc)
-        return ir.Logic("and", ir.Compare(">=", signed, zero, loc=loc), inner, loc=loc)
+            return ir.Binary("|", ir.Compare("<", signed, zero, loc=loc), inner, loc=loc)
+        return ir.Binary("&", ir.Compare(">=", signed, zero, loc=loc), inner, loc=loc)
 
     def _logic(self, e: core.Logic) -> Typed:
         """`and` / `or`: on bools themselves, on numbers the operand that decides."""
