@@ -248,25 +248,28 @@ class _Compiler(ExprCompiler):
 
     def update(self, s: Accumulate | Atomic) -> Run:
         value, b = self.expr(s.value), self.found(s.buffer)
-        op = scalar_ops.binary(s.op, s.value.dtype)
-        slot, at = b.slot, self.position(b, s.index, s.loc)
-        old = self.found(s.old) if isinstance(s, Atomic) and s.old else None
-        write_old = self.write_old(old) if old else None
-        is_array, is_cell = b.kind == "array", b.kind == "local" and b.rank == 0
+        op, slot = scalar_ops.binary(s.op, s.value.dtype), b.slot
+        write_old = self.write_old(self.found(s.old)) if isinstance(s, Atomic) and s.old else None
+        if b.kind == "local" and b.rank == 0:
 
-        def run_update(f: Frame) -> None:
-            v = value(f)
-            if is_cell:
-                before = f[slot]
+            def update_cell(f: Frame) -> None:
+                v, before = value(f), f[slot]
                 f[slot] = op(before, v)
-            else:
-                key, cells = at(f), f[slot]
-                before = cells.item(key) if is_array else cells[key]
-                cells[key] = op(before, v)
+                if write_old:
+                    write_old(f, before)
+
+            return update_cell
+        at, is_array = self.position(b, s.index, s.loc), b.kind == "array"
+
+        def update(f: Frame) -> None:
+            v = value(f)
+            key, cells = at(f), f[slot]
+            before = cells.item(key) if is_array else cells[key]
+            cells[key] = op(before, v)
             if write_old:
                 write_old(f, before)
 
-        return run_update
+        return update
 
     @staticmethod
     def write_old(b: Buffer) -> Callable[[Frame, Any], None]:

@@ -98,14 +98,12 @@ def _int_binary(op: str, t: DType) -> Op2:
             return lambda a, b: wrap(a << b, t) if 0 <= b < t.bits else a & 0
         case ">>":
             return lambda a, b: a >> b if 0 <= b < t.bits else -(a < 0)
-        case "+" | "-" | "*":
-            exact = {"+": operator.add, "-": operator.sub, "*": operator.mul}[op]
-
-            def wrapping(a: Any, b: Any) -> Any:
-                value = exact(a, b)
-                return value if low <= value <= high else wrap(value, t)
-
-            return wrapping
+        case "+":
+            return lambda a, b: v if low <= (v := a + b) <= high else wrap(v, t)
+        case "-":
+            return lambda a, b: v if low <= (v := a - b) <= high else wrap(v, t)
+        case "*":
+            return lambda a, b: v if low <= (v := a * b) <= high else wrap(v, t)
         case _:
             raise AssertionError(f"unknown operator {op!r} for {t}")
 
@@ -126,10 +124,14 @@ def _float_binary(op: str, t: DType) -> Op2:
     rounded = rounder(t)
     exact: Op2
     match op:
-        case "+" | "-" | "*":
-            exact = {"+": operator.add, "-": operator.sub, "*": operator.mul}[op]
-            if t.bits == 64:
-                return exact
+        case "+" | "-" | "*" if t.bits == 64:
+            return {"+": operator.add, "-": operator.sub, "*": operator.mul}[op]
+        case "+":  # written out: a call less
+            return lambda a, b: rounded(a + b)
+        case "-":
+            return lambda a, b: rounded(a - b)
+        case "*":
+            return lambda a, b: rounded(a * b)
         case "/":
             exact = divide
         case "//":
