@@ -642,7 +642,8 @@ class Generator:
         if dtype.is_float:
             if self.strict or e.mag <= STORED:
                 return e.text if e.type == dtype else f"{dtype}({e.text})"
-            return f"{dtype}(min(max({e.text}, -{STORED}), {STORED}))"
+            wide = e.text if e.is_float else f"f64({e.text})"
+            return f"{dtype}(min(max({wide}, -{STORED}), {STORED}))"
         if e.is_float:
             if self.strict:
                 e = E(f"f64({e.text})", f64)

@@ -1,0 +1,45 @@
+"""Programs that random testing found to differ, each reduced to its point."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.differential.harness import agree, load, outcome
+
+
+def kernel(params: str, *body: str) -> str:
+    return "\n".join(["@kdsl.kernel", f"def program({params}):", *("    " + line for line in body), ""])
+
+
+def test_a_comparison_that_the_type_decides_still_reads_its_operand() -> None:
+    """u8 > -1 is true whatever the element, but there must be one."""
+    text = kernel("X: u8[N], Y: i32[M]", "if M > 1 and X[M] > -1:", "    Y[0] = 1")
+    agree(text, [np.zeros(0, np.uint8), np.zeros(2, np.int32)])
+    assert outcome(load(text)["program"], "cpu", [np.zeros(0, np.uint8), np.zeros(2, np.int32)])[0] == "index"
+
+
+def test_power_zero_still_reads_its_operand() -> None:
+    text = kernel("X: i32[N], Y: i32[M]", "if M > 1:", "    Y[0] = X[M] ** 0")
+    agree(text, [np.zeros(1, np.int32), np.zeros(2, np.int32)])
+
+
+def test_comparing_u64_with_a_negative_number_reads_both() -> None:
+    text = kernel("X: u64[N], Y: i64[M]", "if M > 1 and X[M] < Y[0]:", "    Y[0] = 1")
+    agree(text, [np.zeros(0, np.uint64), np.full(2, -1)])
+
+
+@pytest.mark.xfail(strict=True, reason="a proof takes in every guard on the way, also one on a scalar")
+def test_a_scalar_that_no_index_uses_may_be_large() -> None:
+    text = kernel("Y: i64[M], s: u64", "if i64(s) & 1 == 1:", "    Y[:] = Y[:] + 1")
+    agree(text, [np.arange(3), np.uint64(2**64 - 1)])
+
+
+@pytest.mark.parametrize("value", [70000, -70000, 255])
+def test_a_store_wraps(value: int) -> None:
+    """NumPy refuses np.int32(70000) for an element of an i16 array; kernels wrap, also as Python."""
+    text = kernel("X: i16[N], Y: u8[N], s: i32", "X[0] = s", "Y[0] = s")
+    args: list[Any] = [np.zeros(1, np.int16), np.zeros(1, np.uint8), np.int32(value)]
+    agree(text, args)
