@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from kdsl.dtypes import DType, Size
 from kdsl.errors import CompileError
-from kdsl.frontend_ast import core
+from kdsl.frontend_ast import core, facts
 from kdsl.frontend_ast.frames import EXPR, Array, Frame, Method, Static, Tuple, Value, View
 from kdsl.source import Loc
 
@@ -104,7 +104,7 @@ class Base:
 
     def frozen(self, e: core.Expr, name: str = "t") -> core.Expr:
         """`e`, or a temporary when its value could change while it is still needed."""
-        return e if core.stable(e) else self.temp(e, name)
+        return e if facts.stable(e) else self.temp(e, name)
 
     def captured(self, make: Callable[[], core.Expr]) -> tuple[core.Body, core.Expr]:
         """The statements and the value that `make` gives, without emitting the statements."""
@@ -148,7 +148,7 @@ class Base:
                 added = self.out[mark:]
                 del self.out[mark:]
                 for at, earlier in enumerate(values):
-                    if isinstance(earlier, EXPR) and not core.stable(earlier):
+                    if isinstance(earlier, EXPR) and not facts.stable(earlier):
                         values[at] = self.temp(earlier)
                 self.out.extend(added)
             values.append(value)
@@ -168,15 +168,15 @@ class Base:
                     f"size `{name}` is not known in `{self.frame.source.name}`",
                     loc or self.frame.source.loc,
                     label="no array argument has it in its shape",
-                    help=f"use it in an annotation, such as A: f32[{name}], or pass the number as an argument",
+                    help=f"use it in an annotation, such as A: f32[{name}], or pass the number",
                 )
-            term = core.mul(core.Num(coefficient, loc=loc), symbol) if coefficient != 1 else symbol
+            term = facts.mul(core.Num(coefficient, loc=loc), symbol) if coefficient != 1 else symbol
             if first:
                 total, first = term, False
             elif coefficient < 0:
-                total = core.sub(total, core.mul(core.Num(-coefficient, loc=loc), symbol))
+                total = facts.sub(total, facts.mul(core.Num(-coefficient, loc=loc), symbol))
             else:
-                total = core.add(total, term)
+                total = facts.add(total, term)
         if not first and size.const:
             if size.const < 0:
                 return core.Bin("-", total, core.Num(-size.const, loc=loc), loc)
@@ -187,18 +187,18 @@ class Base:
         self, a: core.Expr, b: core.Expr, title: str, loc: Loc | None, code: str = "K0212", help: str = ""
     ) -> None:
         """Sees to it that `a == b`: proved, refused, tested at the call, or tested here."""
-        difference = core.constant(core.Bin("-", a, b))
+        difference = facts.constant(core.Bin("-", a, b))
         if difference == 0:
             return
         if difference is not None:
-            x, y = core.constant(a), core.constant(b)
+            x, y = facts.constant(a), facts.constant(b)
             label = f"{x} and {y}" if x is not None and y is not None else f"they differ by {abs(difference)}"
             self.error(code, title, loc, label=label, help=help)
         self.require(core.Cmp("==", a, b, loc), title, loc)
 
     def require(self, cond: core.Expr, title: str, loc: Loc | None) -> None:
-        """A condition that the call must meet, or an assertion here when it may not run or depends on data."""
-        if self.certain and isinstance(cond, core.Cmp) and core.is_shape(cond.a) and core.is_shape(cond.b):
+        """A condition that the call must meet; an assertion here when it may not run or depends on data."""
+        if self.certain and isinstance(cond, core.Cmp) and facts.is_shape(cond.a) and facts.is_shape(cond.b):
             self.program.checks.append(core.Check(cond, title, loc))
         else:
             self.out.append(core.Assert(cond, title, loc))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kdsl.dtypes import ArrayType, DType, Size, TypeVar, constexpr, i64
+from kdsl.dtypes import ArrayType, DType, Size, TypeVar, constexpr
 from kdsl.errors import CompileError
 from kdsl.frontend_ast import core, scope
 from kdsl.frontend_ast.blocks import remove_blocks
@@ -27,6 +27,7 @@ from kdsl.frontend_ast.resolve import resolve_params
 from kdsl.frontend_ast.signature import ArrayArg, ConstArg, ScalarArg, Signature
 from kdsl.frontend_ast.source import KernelSource
 from kdsl.frontend_ast.stmts import Statements
+from kdsl.frontend_ast.types import Ty
 from kdsl.frontend_ast.typing import Names, Typist
 from kdsl.frontend_ast.webs import Webs, find_webs, place
 from kdsl.ir import nodes as ir
@@ -145,7 +146,7 @@ def _results(
     names: Names,
     symbols_of: Callable[[Sequence[Size]], None],
 ) -> list[ir.ArrayParam]:
-    """The result parameters of the kernel's annotation; a local array that is returned as it is becomes one."""
+    """The result parameters of the kernel's annotation; a local array that is returned may be one."""
     source = frame.source
     if source.returns is None:
         return []
@@ -207,7 +208,7 @@ def build_definition(
     typist = Typist(Webs({}, {}, []), names)
     for var in frame.variables.values():
         if var.param is not None:
-            typist.lets[id(var)] = (ir.Var(var.param.name, var.param.dtype), _strong(var.param.dtype))
+            typist.lets[id(var)] = (ir.Var(var.param.name, var.param.dtype), Ty(var.param.dtype))
     lets = []
     for s in elaborator.out:
         if not isinstance(s, core.Assign) or not s.var.fixed:
@@ -220,7 +221,7 @@ def build_definition(
         s.var.let = True
         value, ty = typist.expr(s.value)
         if s.declared is not None:
-            value, ty = typist.convert((value, ty), s.declared, s.loc), _strong(s.declared)
+            value, ty = typist.convert((value, ty), s.declared, s.loc), Ty(s.declared)
         value = typist.convert((value, ty), ty.dtype, s.loc)
         let_name = names.fresh(s.var.name)
         typist.lets[id(s.var)] = (ir.Var(let_name, ty.dtype, loc=s.loc), ty)
@@ -230,12 +231,3 @@ def build_definition(
     for let_name, bound, loc in reversed(lets):
         out = ir.Let(let_name, bound, out, loc=loc)
     return Definition(name, tuple(ir.ScalarParam(p.name, p.dtype) for p in params), out)
-
-
-def _strong(dtype: DType) -> Any:
-    from kdsl.frontend_ast.types import Ty
-
-    return Ty(dtype)
-
-
-__all__ = ["ScalarArg", "build", "build_definition", "i64"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from kdsl.dtypes import DType, TypeVar, f32, u32
-from kdsl.frontend_ast import core
+from kdsl.frontend_ast import core, facts
 from kdsl.frontend_ast.exprs import Expressions, as_num, python_value
 from kdsl.frontend_ast.frames import EXPR, Array, Method, Static, Tuple, Value, View
 from kdsl.frontend_ast.scope import Function
@@ -353,7 +353,7 @@ class Calls(Expressions):
             result is not None
             and result.buffer.dtype == dtype
             and len(shape) == len(result.shape)
-            and all(core.poly(a) == core.poly(b) for a, b in zip(shape, result.shape))
+            and all(facts.poly(a) == facts.poly(b) for a, b in zip(shape, result.shape))
         ):
             return result
         buffer = core.Buffer(name, dtype, shape, loc=loc)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from kdsl.dtypes import DType, bool_, i64
 from kdsl.errors import CompileError
-from kdsl.frontend_ast import core
-from kdsl.frontend_ast.types import WEAK_INT, Ty, arithmetic, join
+from kdsl.frontend_ast import core, facts
+from kdsl.frontend_ast.types import Ty, arithmetic, join
 from kdsl.frontend_ast.typing import Names, Typist, Unready
 from kdsl.frontend_ast.webs import Web, Webs
 from kdsl.ir import nodes as ir
@@ -33,7 +34,6 @@ class Emitter:
         for web in webs.all:
             if web.before is not None and web.param is None:
                 self.homes.setdefault(id(web.before), []).append(web)
-        self.declared_locs: dict[int, Loc | None] = {}
 
     # ---- types of storage
 
@@ -227,11 +227,11 @@ class Emitter:
             if isinstance(e, core.Ref):
                 return web is not None and not e.var.let and self.webs.of_ref.get(id(e)) is web
             if isinstance(e, core.Load) and e.buffer is buffer:
-                return [core.key(i) for i in e.index] == [core.key(i) for i in core_index]
+                return [facts.key(i) for i in e.index] == [facts.key(i) for i in core_index]
             return False
 
         def reads_cell(e: core.Expr) -> bool:
-            return cell(e) or any(reads_cell(c) for c in core.children(e))
+            return cell(e) or any(reads_cell(c) for c in facts.children(e))
 
         terms = _terms(value, cell, augmented)
         if terms is not None and ty.dtype != bool_ and not any(reads_cell(v) for _, v in terms):
@@ -257,12 +257,7 @@ class Emitter:
             else:
                 out += emitted
                 return
-        if self._weak_literal_overflow(value, ty):
-            pass
         out.append(ir.Store(name, index, self._stored(value, ty.dtype, loc), loc=loc))
-
-    def _weak_literal_overflow(self, value: core.Expr, ty: Ty) -> bool:
-        return False
 
 
 def _negated(x: ir.Expr, loc: Loc | None) -> ir.Expr:
@@ -271,12 +266,13 @@ def _negated(x: ir.Expr, loc: Loc | None) -> ir.Expr:
     return ir.Unary("-", x, loc=loc)
 
 
-def _terms(value: core.Expr, cell: object, augmented: bool) -> list[tuple[str, core.Expr]] | None:
+def _terms(
+    value: core.Expr, cell: Callable[[core.Expr], bool], augmented: bool
+) -> list[tuple[str, core.Expr]] | None:
     """The operators and terms when `value` is `cell op term op term ...`, else None.
 
     `cell + a - b`, `a + cell`, `cell * a`, `max(cell, a)`.
     """
-    assert callable(cell)
     if not isinstance(value, core.Bin) or value.op not in _ACCUMULATE:
         return None
     if cell(value.a):
@@ -309,6 +305,3 @@ def _collect(body: core.Body, webs: Webs, out: list[tuple[Web, core.Stmt]]) -> N
                 _collect(s.orelse, webs, out)
             case _:
                 pass
-
-
-__all__ = ["WEAK_INT", "Emitter"]

@@ -274,7 +274,7 @@ class Expressions(Views):
         return self._chain(node, 0, self.scalar(left, node.left))
 
     def _chain(self, node: ast.Compare, at: int, left: core.Expr) -> core.Expr:
-        """`left op[at] c[at] op[at + 1] ...`: each operand evaluated once, the later ones only when needed."""
+        """`left op[at] c[at] op[at + 1] ...`: each operand evaluated once, later ones when needed."""
         holder: list[Value] = self.operands([lambda: left, lambda: self.expr(node.comparators[at])])
         left = self.scalar(holder[0], node)
         right = self.scalar(holder[1], node.comparators[at])

@@ -103,7 +103,7 @@ class Binding:
 
 @dataclass(eq=False, repr=False)
 class Result:
-    """Where one returned value goes: an array, or a scalar variable (`declared` dtype, None if not annotated)."""
+    """Where one returned value goes: an array, or a scalar variable (`declared`: its annotated dtype)."""
 
     array: View | None = None
     var: core.Variable | None = None

@@ -10,7 +10,7 @@ from kdsl.frontend_ast.source import KernelSource, ParamSpec
 
 
 class SignatureConflict(Exception):
-    """An argument's type does not fit its annotation: `param`, `title` (one line), `help` (a way out or empty)."""
+    """An argument's type does not fit its annotation: `param`, `title`, `help` (a way out, or empty)."""
 
     def __init__(self, param: ParamSpec, title: str, help: str = "") -> None:
         self.param = param
@@ -28,7 +28,7 @@ class Resolved:
 
 
 def resolve_params(source: KernelSource, signature: Signature) -> Resolved:
-    """Binds each type variable by its first argument. Raises SignatureConflict where types or ranks differ."""
+    """Binds each type variable by its first argument. Raises SignatureConflict where types differ."""
     if len(signature) != len(source.params):
         raise AssertionError("one signature entry for each parameter")
     types: dict[str, DType] = {}

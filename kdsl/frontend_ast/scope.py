@@ -44,7 +44,8 @@ _MATH: dict[str, str] = {"floor": "math.floor", "ceil": "math.ceil", "trunc": "m
 
 _NUMPY: dict[str, str] = {
     **{row.numpy: row.name for row in TABLE.values() if row.numpy},
-    "absolute": "abs", "fabs": "abs", "power": "np.power", "arcsin": "asin", "arccos": "acos", "arctan": "atan",
+    "absolute": "abs", "fabs": "abs", "power": "np.power", "arcsin": "asin", "arccos": "acos",
+    "arctan": "atan",
     "arctan2": "atan2", "reciprocal": "np.reciprocal", "square": "np.square", "logical_not": "np.logical_not",
 }  # fmt: skip
 

@@ -124,7 +124,7 @@ def parse(fn: Callable[..., Any], kind: str) -> tuple[ast.FunctionDef, Origin, s
             "K0103",
             f"the source of `{fn.__name__}` is not available",
             label=f"Python says that it comes from {filename!r}, line {first}, which cannot be read",
-            help="define it in a file or a notebook cell; for text run by `exec`, register it in `linecache.cache` first",
+            help="define it in a file or a notebook cell; for `exec`, fill `linecache.cache` first",
         )
     indent = _indent(lines[first - 1])
     for last in _block_ends(lines, first - 1, indent):
@@ -269,7 +269,7 @@ def annotation_value(fn: Callable[..., Any], name: str, node: ast.expr, loc: Cal
             "K0105",
             f"the annotation `{value}` fails: {error}",
             loc=loc(node),
-            help='define the types and sizes before the kernel: from kdsl import f32; M, N = kdsl.sizes("M N")',
+            help='define types and sizes before the kernel: M, N = kdsl.sizes("M N")',
         ) from None
 
 
@@ -302,7 +302,8 @@ def _check_annotation(value: Any, node: ast.expr, loc: Callable[[ast.AST], Loc],
     if value is None or value is constexpr or isinstance(value, (DType, ArrayType, TypeVar)):
         return value
     if value in (int, float, bool):
-        hint = f"leave it out to accept any Python number, or write {({int: 'i64', float: 'f64', bool: 'bool_'})[value]}"
+        same = {int: "i64", float: "f64", bool: "bool_"}[value]
+        hint = f"leave it out to accept any Python number, or write {same}"
     else:
         hint = "write a kdsl type: f32 for a scalar, f32[M, N] for an array, or leave the annotation out"
     shown = getattr(value, "__name__", None) or repr(value)

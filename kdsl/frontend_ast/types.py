@@ -38,8 +38,8 @@ def of_python(value: bool | int | float) -> Ty:
 
 
 def join(a: Ty, b: Ty) -> Ty:
-    """The type that holds both, as NumPy 2 promotes: a weak number takes the other's type if that is of its kind
-    or a higher one."""
+    """The type that holds both, as NumPy 2 promotes: a weak number takes the other's type if that is of
+    its kind or a higher one."""
     if a == b:
         return a
     ra, rb = _RANK[a.dtype.kind], _RANK[b.dtype.kind]

@@ -1,4 +1,4 @@
-"""Arrays as views: slices, transposes, reshapes, and elementwise assignment to them."""
+"""Arrays as views: subscripts, slices, transposes, reshapes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import ast
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from kdsl.frontend_ast import core
-from kdsl.frontend_ast.base import Base
-from kdsl.frontend_ast.frames import EXPR, Array, Index, Static, Tuple, Value, View
-from kdsl.source import Loc
+from kdsl.frontend_ast import core, facts
+from kdsl.frontend_ast.elementwise import Elementwise
+from kdsl.frontend_ast.frames import Array, Index, Static, Tuple, Value, View
 
 
 @dataclass(eq=False, repr=False)
@@ -21,15 +20,15 @@ class _Slice:
     extent: core.Expr
 
 
-class Views(Base):
-    """Subscripts, array attributes and slice assignment."""
+class Views(Elementwise):
+    """Subscripts and array attributes."""
 
     # ---- subscripts
 
     def subscript(self, array: Value, node: ast.Subscript) -> Value:
         """`array[...]`: an element when every dimension has an index, else a view."""
         if isinstance(array, Tuple):
-            at = core.constant(self.scalar_expr(node.slice, "an index"))
+            at = facts.constant(self.scalar_expr(node.slice, "an index"))
             if at is None or not -len(array.items) <= at < len(array.items):
                 self.error(
                     "K0213",
@@ -121,10 +120,10 @@ class Views(Base):
                 "K0213", "`None` cannot be an index", node, help="views keep the dimensions of their array"
             )
         e = self.scalar(value, node, "an index")
-        at = core.constant(e) if core.is_shape(e) else None
+        at = facts.constant(e) if facts.is_shape(e) else None
         if at is None:
             return e
-        extent = core.constant(view.shape[dim])
+        extent = facts.constant(view.shape[dim])
         if extent is not None and not -extent <= at < extent:
             self.error(
                 "K0216",
@@ -134,7 +133,7 @@ class Views(Base):
             )
         if at >= 0:
             return core.Num(at, loc=e.loc)
-        return core.sub(view.shape[dim], core.Num(-at, loc=e.loc))
+        return facts.sub(view.shape[dim], core.Num(-at, loc=e.loc))
 
     def _slice(self, view: View, dim: int, node: ast.Slice, given: Sequence[Value]) -> _Slice:
         left = list(given)
@@ -142,7 +141,7 @@ class Views(Base):
         upper = self.scalar(left.pop(0), node.upper, "a slice bound") if node.upper is not None else None
         step = 1
         if node.step is not None:
-            known = core.constant(self.scalar(left.pop(0), node.step, "a slice step"))
+            known = facts.constant(self.scalar(left.pop(0), node.step, "a slice step"))
             if known is None or known == 0:
                 self.error(
                     "K0217",
@@ -154,16 +153,16 @@ class Views(Base):
         extent = view.shape[dim]
         backward = step < 0
         lo = self._bound(
-            view, dim, lower, node.lower, core.sub(extent, core.Num(1)) if backward else core.Num(0)
+            view, dim, lower, node.lower, facts.sub(extent, core.Num(1)) if backward else core.Num(0)
         )
         hi = self._bound(view, dim, upper, node.upper, core.Num(-1) if backward else extent)
-        span = core.sub(lo, hi) if backward else core.sub(hi, lo)
+        span = facts.sub(lo, hi) if backward else facts.sub(hi, lo)
         if abs(step) != 1:
-            count = core.constant(span)
+            count = facts.constant(span)
             if count is not None:
                 span = core.Num(-(-count // abs(step)))
             else:
-                span = core.Bin("//", core.add(span, core.Num(abs(step) - 1)), core.Num(abs(step)))
+                span = core.Bin("//", facts.add(span, core.Num(abs(step) - 1)), core.Num(abs(step)))
         return _Slice(self.frozen(lo, "lo"), step, self.frozen(span, "extent"))
 
     def _bound(
@@ -174,12 +173,12 @@ class Views(Base):
         if e is None:
             return default
         extent = view.shape[dim]
-        at = core.constant(e) if core.is_shape(e) else None
+        at = facts.constant(e) if facts.is_shape(e) else None
         if at is not None:
             e = core.Num(at, loc=e.loc)
             if at < 0:
-                e = core.sub(extent, core.Num(-at, loc=e.loc))
-            known, size = core.constant(e), core.constant(extent)
+                e = facts.sub(extent, core.Num(-at, loc=e.loc))
+            known, size = facts.constant(e), facts.constant(extent)
             if known is not None and (known < 0 or (size is not None and known > size)):
                 self.error(
                     "K0216",
@@ -191,7 +190,7 @@ class Views(Base):
             return e
         return (
             e
-            if isinstance(e, (core.SizeVar, core.LoopRef)) or core.is_shape(e)
+            if isinstance(e, (core.SizeVar, core.LoopRef)) or facts.is_shape(e)
             else core.Cast(e, "index", e.loc)
         )
 
@@ -199,7 +198,7 @@ class Views(Base):
         """The view with each part applied to one dimension; further dimensions are whole."""
         rest = [_Slice(core.Num(0), 1, s) for s in view.shape[len(parts) :]]
         all_parts: list[core.Expr | _Slice] = [
-            p if isinstance(p, _Slice) else (p if core.stable(p) else self._index_temp(p))
+            p if isinstance(p, _Slice) else (p if facts.stable(p) else self._index_temp(p))
             for p in [*parts, *rest]
         ]
         shape = tuple(p.extent for p in all_parts if isinstance(p, _Slice))
@@ -211,11 +210,11 @@ class Views(Base):
                 if isinstance(p, _Slice):
                     at = next(given)
                     if p.step == 1:
-                        out.append(core.add(p.lo, at))
+                        out.append(facts.add(p.lo, at))
                     elif p.step < 0:
-                        out.append(core.sub(p.lo, core.mul(core.Num(-p.step), at)))
+                        out.append(facts.sub(p.lo, facts.mul(core.Num(-p.step), at)))
                     else:
-                        out.append(core.add(p.lo, core.mul(core.Num(p.step), at)))
+                        out.append(facts.add(p.lo, facts.mul(core.Num(p.step), at)))
                 else:
                     out.append(p)
             return view.place(tuple(out))
@@ -249,7 +248,7 @@ class Views(Base):
     def element_count(self, shape: Sequence[core.Expr]) -> core.Expr:
         total: core.Expr = core.Num(1)
         for extent in shape:
-            total = core.mul(total, extent)
+            total = facts.mul(total, extent)
         return total
 
     def reshape(self, array: View, args: list[Value], node: ast.Call) -> View:
@@ -267,7 +266,7 @@ class Views(Base):
             args = list(args[0].items)
         shape = [self.frozen(self.scalar(a, node, "an extent")) for a in args]
         total = self.element_count(array.shape)
-        open_dims = [n for n, e in enumerate(shape) if core.constant(e) == -1]
+        open_dims = [n for n, e in enumerate(shape) if facts.constant(e) == -1]
         if len(open_dims) > 1:
             self.error("K0218", "one extent at most can be -1", node, help="give the others")
         if open_dims:
@@ -288,7 +287,7 @@ class Views(Base):
             for new, old in groups:
                 linear: core.Expr = core.Num(0)
                 for n in new:
-                    linear = core.add(core.mul(linear, shape[n]), index[n])
+                    linear = facts.add(facts.mul(linear, shape[n]), index[n])
                 inner: list[core.Expr] = []
                 for n in reversed(old):
                     if n == old[0]:
@@ -301,191 +300,17 @@ class Views(Base):
 
         return View.of(array.buffer, tuple(shape), flat, ast.unparse(node))
 
-    # ---- elementwise
-
-    def broadcast(self, values: Sequence[Array], loc: Loc | None) -> Index:
-        """The common shape of several arrays, as NumPy broadcasts them."""
-        rank = max(len(v.shape) for v in values)
-        shape: list[core.Expr] = [core.Num(1)] * rank
-        for v in values:
-            for n, extent in enumerate(v.shape):
-                at = rank - len(v.shape) + n
-                if core.constant(shape[at]) == 1:
-                    shape[at] = extent
-                elif core.constant(extent) != 1:
-                    self.require_equal(
-                        shape[at],
-                        extent,
-                        f"arrays of different extents in dimension {at} cannot be combined",
-                        loc,
-                        "K0219",
-                    )
-        return tuple(shape)
-
-    def elementwise(
-        self, values: Sequence[Value], f: Callable[[list[core.Expr]], core.Expr], node: ast.AST
-    ) -> Value:
-        """`f` on scalars, or on each element when some of the values are arrays."""
-        arrays = [v for v in values if isinstance(v, Array) and (v.shape or not isinstance(v, View))]
-        if not arrays:
-            return f([self.scalar(v, node) for v in values])
-        fixed: list[Value] = []
-        for v in values:
-            if isinstance(v, Array):
-                fixed.append(v)
-            else:
-                e = self.scalar(v, node)
-                fixed.append(self.temp(e) if core.has_load(e) else e)
-        shape = self.broadcast(arrays, self.loc(node))
-
-        def elem(index: Index) -> core.Expr:
-            return f(
-                [
-                    v.elem(_fit(v.shape, index)) if isinstance(v, Array) else self.scalar(v, node)
-                    for v in fixed
-                ]
-            )
-
-        return Array(shape, elem)
-
-    def assign_slice(self, target: View, value: Value, node: ast.AST, op: str | None = None) -> None:
-        """`target[...] = value`, or `op=`, element by element, as if the value were copied first."""
-        loc = self.loc(node)
-        if isinstance(value, EXPR):
-            scalar = self.temp(value) if core.has_load(value) else value
-            value = Array((), lambda index: scalar)
-        if not isinstance(value, Array):
-            self.error("K0210", f"an array's elements cannot be set to {self.describe(value)}", node)
-        rank = len(target.shape)
-        if len(value.shape) > rank:
-            self.error(
-                "K0219",
-                f"a value of rank {len(value.shape)} does not fit into `{target.text}` of rank {rank}",
-                node,
-                help="index the value so that the ranks agree",
-            )
-        for n, extent in enumerate(value.shape):
-            at = rank - len(value.shape) + n
-            if core.constant(extent) != 1:
-                self.require_equal(
-                    extent, target.shape[at],
-                    f"dimension {at} of `{target.text}` and of the value assigned to it must agree", loc, "K0219",
-                )  # fmt: skip
-        source = value
-
-        def store(index: Index) -> core.Stmt:
-            place = target.place(index)
-            e = source.elem(_fit(source.shape, index))
-            if op is not None:
-                e = core.Bin(op, core.Load(target.buffer, place, loc), e, loc)
-            return core.Store(target.buffer, place, e, op is not None, loc)
-
-        if self._reads_elsewhere(target, source):
-            copy = self._copy(source, loc)
-            source = copy
-        self.out.append(self.nest("s", target.shape, store, loc))
-
-    def nest(self, name: str, shape: Index, make: Callable[[Index], core.Stmt], loc: Loc | None) -> core.Stmt:
-        """Loops over all indices of `shape` around `make(index)`: variables `name0`, `name1`, ..."""
-        loops = [core.LoopVar(f"{name}{n}", None, loc) for n in range(len(shape))]
-        s = make(tuple(core.LoopRef(loop, loc) for loop in loops))
-        for loop, extent in reversed(list(zip(loops, shape))):
-            s = core.For(loop, core.Num(0, loc=loc), extent, core.Num(1, loc=loc), [s], loc)
-        return s
-
-    def _reads_elsewhere(self, target: View, source: Array) -> bool:
-        """Whether the value reads elements of the target's array that the assignment may have changed."""
-        if isinstance(source, View) and source.buffer is target.buffer and source is target:
-            return False
-        probe = tuple(core.LoopRef(core.LoopVar("probe", None)) for _ in target.shape)
-        written = target.place(probe)
-        found: list[core.Load] = []
-        core.loads(source.elem(_fit(source.shape, probe)), found)
-        own = {core.key(p) for p in probe}
-        for load in found:
-            if not self._may_share(load.buffer, target.buffer):
-                continue
-            if load.buffer is target.buffer:
-                if [core.key(i) for i in load.index] == [core.key(i) for i in written]:
-                    continue
-                if any(_never_equal(a, b, own) for a, b in zip(load.index, written)):
-                    continue
-            return True
-        return False
-
-    def _may_share(self, a: core.Buffer, b: core.Buffer) -> bool:
-        return a is b or (a.param and b.param and a.name in self.may_alias and b.name in self.may_alias)
-
-    def _copy(self, source: Array, loc: Loc | None) -> View:
-        probe = tuple(core.LoopRef(core.LoopVar("probe", None)) for _ in source.shape)
-        shape = self.local_shape(source.shape, loc)
-        buffer = core.Buffer("copy", core.Like(source.elem(probe)), shape, loc=loc)
-        self.out.append(core.Alloc(buffer, loc))
-        self.out.append(
-            self.nest(
-                "s", source.shape, lambda index: core.Store(buffer, index, source.elem(index), loc=loc), loc
-            )
-        )
-        return View.of(buffer, shape, lambda index: index, "copy", whole=True)
-
-    def local_shape(self, shape: Sequence[core.Expr], loc: Loc | None) -> Index:
-        """The extents of a local array, which must be made of sizes and constants."""
-        out = []
-        for e in shape:
-            known = _sizes_only(e)
-            if known is None:
-                self.error(
-                    "K0220",
-                    "the shape of a local array must be made of sizes and constants",
-                    e.loc or loc,
-                    label="this changes while the kernel runs",
-                    help="use the largest extent that can occur, and a part of the array",
-                )
-            out.append(known)
-        return tuple(out)
-
-
-def _sizes_only(e: core.Expr) -> core.Expr | None:
-    """`e` with variables replaced by their values where these are made of sizes; None when it is not."""
-    match e:
-        case core.Ref() if e.var.shape_value is not None:
-            return e.var.shape_value
-        case core.Bin():
-            a, b = _sizes_only(e.a), _sizes_only(e.b)
-            new: core.Expr | None = core.Bin(e.op, a, b, e.loc) if a is not None and b is not None else None
-        case core.Cast():
-            x = _sizes_only(e.x)
-            new = core.Cast(x, e.to, e.loc) if x is not None else None
-        case _:
-            new = e
-    return new if new is not None and core.is_shape(new) else None
-
-
-def _fit(shape: Index, index: Index) -> Index:
-    """The index into an array of `shape` that broadcasts to `index`."""
-    tail = index[len(index) - len(shape) :]
-    return tuple(core.Num(0) if core.constant(e) == 1 else i for e, i in zip(shape, tail))
-
-
-def _never_equal(a: core.Expr, b: core.Expr, own: set[core.Key]) -> bool:
-    """Whether two index expressions that do not use the loops of the assignment differ by a constant."""
-    pa, pb = core.poly(a), core.poly(b)
-    if any(atom in own for p in (pa, pb) for monomial in p for atom in monomial):
-        return False
-    difference = core.poly_add(pa, core.poly_scale(pb, -1))
-    return bool(difference) and set(difference) == {()}
-
 
 def _quotient(total: core.Expr, part: core.Expr) -> core.Expr | None:
     """`total / part` when it is a constant or `part` is one factor of the product `total`, else None."""
-    t, p = core.constant(total), core.constant(part)
+    t, p = facts.constant(total), facts.constant(part)
     if t is not None and p is not None:
         return core.Num(t // p) if p else None
     if p == 1:
         return total
     if isinstance(total, core.Bin) and total.op == "*":
         for x, y in ((total.a, total.b), (total.b, total.a)):
-            if core.key(x) == core.key(part):
+            if facts.key(x) == facts.key(part):
                 return y
     return None
 
@@ -495,17 +320,17 @@ def _groups(new: Sequence[core.Expr], old: Sequence[core.Expr]) -> list[tuple[li
     out: list[tuple[list[int], list[int]]] = []
     a: list[int] = []
     b: list[int] = []
-    pa: core.Poly = {(): 1}
-    pb: core.Poly = {(): 1}
+    pa: facts.Poly = {(): 1}
+    pb: facts.Poly = {(): 1}
     i = j = 0
     while i < len(new) or j < len(old):
         if i < len(new) and (len(a) <= len(b) or j == len(old)):
             a.append(i)
-            pa = core.poly_mul(pa, core.poly(new[i]))
+            pa = facts.poly_mul(pa, facts.poly(new[i]))
             i += 1
         else:
             b.append(j)
-            pb = core.poly_mul(pb, core.poly(old[j]))
+            pb = facts.poly_mul(pb, facts.poly(old[j]))
             j += 1
         if a and b and pa == pb:
             out.append((a, b))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from kdsl.dtypes import DType
 from kdsl.errors import CompileError
-from kdsl.frontend_ast import core
+from kdsl.frontend_ast import core, facts
 from kdsl.source import Loc
 
 
@@ -124,8 +124,8 @@ class _Finder:
         found = self.ref_cache.get(id(stmt))
         if found is None:
             found = []
-            for e in core.stmt_exprs(stmt):
-                core.refs(e, found)
+            for e in facts.stmt_exprs(stmt):
+                facts.refs(e, found)
             self.ref_cache[id(stmt)] = found
         for ref in found:
             self.use(ref, state)
@@ -292,8 +292,8 @@ def _refuse_unset(ref: core.Ref, reaching: frozenset[Definition]) -> None:
 
 
 def place(body: core.Body, webs: Webs) -> None:
-    """Sets `home` and `before` of each web: the innermost body that holds all of its reads and assignments, and
-    its first statement there."""
+    """Sets `home` and `before` of each web: the innermost body that holds all of its reads and assignments,
+    and its first statement there."""
     paths: dict[int, list[tuple[core.Body, core.Stmt]]] = {}
     by_id = {id(w): w for w in webs.all}
 
@@ -315,8 +315,8 @@ def place(body: core.Body, webs: Webs) -> None:
         for s in inner:
             here = [*path, (inner, s)]
             found: list[core.Ref] = []
-            for e in core.stmt_exprs(s):
-                core.refs(e, found)
+            for e in facts.stmt_exprs(s):
+                facts.refs(e, found)
             for ref in found:
                 touch(webs.of_ref.get(id(ref)), here)
             if isinstance(s, (core.Assign, core.Atomic)):
