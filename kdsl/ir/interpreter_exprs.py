@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from kdsl.errors import KernelIndexError
 from kdsl.ir import scalar_ops
 from kdsl.ir.builtins import TABLE
 from kdsl.ir.faults import fault, index_error
@@ -82,6 +83,14 @@ def make(f: Frame, b: Buffer, extents: tuple[int, ...], poison: Poison) -> None:
     """A new local buffer, all poison."""
     f[b.slot] = [poison] * math.prod(extents) if b.rank else poison
     f[b.extents] = extents
+
+
+def first_outside(
+    name: str, at: tuple[int, ...], shape: tuple[int, ...], loc: Loc | None
+) -> KernelIndexError:
+    """The error for the first of the indices `at` that is outside its extent."""
+    dim = next(d for d, (i, extent) in enumerate(zip(at, shape)) if not 0 <= i < extent)
+    return index_error(name, dim, at[dim], shape[dim], loc)
 
 
 @dataclass(slots=True)
@@ -177,15 +186,27 @@ class ExprCompiler:
 
             return place1
 
+        if len(ix) == 2:
+            row, column = ix
+
+            def place2(f: Frame) -> int | tuple[int, int]:
+                i, j = row(f), column(f)
+                m, n = f[extents]
+                if 0 <= i < m and 0 <= j < n:
+                    return i * n + j if flat else (i, j)
+                raise first_outside(name, (i, j), (m, n), loc)
+
+            return place2
+
         def place(f: Frame) -> int | tuple[int, ...]:
-            at = [i(f) for i in ix]
+            at = tuple([i(f) for i in ix])
             shape = f[extents]
             number = 0
-            for dim, (i, extent) in enumerate(zip(at, shape)):
+            for i, extent in zip(at, shape):
                 if not 0 <= i < extent:
-                    raise index_error(name, dim, i, extent, loc)
+                    raise first_outside(name, at, shape, loc)
                 number = number * extent + i
-            return number if flat else tuple(at)
+            return number if flat else at
 
         return place
 
