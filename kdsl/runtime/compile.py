@@ -1,8 +1,12 @@
-"""From a kernel and a signature to a program: build, look up, lower, generate code, load.
+"""From a kernel and a signature to a program.
 
-KernelSource --frontend_ast.build--> Func --key--> cached artifact ------------------------------> program
-                                      |  miss                                                  ^
-                                      +--> passes.lower --> backend.compile --> artifact, stored +
+```
+KernelSource --quick_key--> record --> cached code ------------------------------------------> program
+    |  no record                           ^                                                     ^
+    +--frontend_ast.build--> Func --code_key                                                     |
+                              |  no code                                                         |
+                              +--> passes.lower --> backend.compile --> code and record stored --+
+```
 """
 
 from __future__ import annotations
@@ -16,18 +20,18 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from kdsl.backends.base import Artifact
-from kdsl.frontend_ast import build
 from kdsl.frontend_ast.signature import ConstArg, ScalarArg, Signature
 from kdsl.frontend_ast.source import MISSING, KernelSource
-from kdsl.ir.nodes import Func
 from kdsl.runtime import stored
-from kdsl.runtime.cache import disk_cache
-from kdsl.runtime.keys import Places, code_key
+from kdsl.runtime.cache import Entry, disk_cache
+from kdsl.runtime.fingerprint import quick_key
+from kdsl.runtime.interface import Interface
 from kdsl.runtime.program import Program
 from kdsl.target import Target
 
 if TYPE_CHECKING:
     from kdsl.backends.llvm.entry import ScalarForm
+    from kdsl.ir.nodes import Func
 
 log = logging.getLogger("kdsl")
 
@@ -72,51 +76,99 @@ def _same(a: object, b: object) -> bool:
 def program(request: Request) -> Program:
     """The program for a request, from the disk cache if it is there."""
     start = perf_counter()
-    func = front(request)
-    tuple_result = isinstance(request.source.returns, tuple)
     if request.target.kind == "interpreter":
         from kdsl.backends.interp import InterpreterExecutor
 
-        made = Program.of(func, InterpreterExecutor(lowered(func, request.target)), tuple_result)
+        func = front(request)
+        executor = InterpreterExecutor(lowered(func, request.target))
+        made = Program.of(Interface.of(func, request.source), executor)
     else:
-        from kdsl.backends import llvm
-        from kdsl.runtime.frame import CpuExecutor
-
-        cpu = CpuExecutor.of(func, llvm.load(artifact(func, request)))
-        made = Program.of(func, cpu, tuple_result, cpu.make_entry)
-    log.debug("%s: ready for %s in %.1f ms", func.name, request.target.name, 1e3 * (perf_counter() - start))
+        made = _cpu_program(request)
+    name, on = request.source.name, request.target.name
+    log.debug("%s: ready for %s in %.1f ms", name, on, 1e3 * (perf_counter() - start))
     return made
+
+
+def _cpu_program(request: Request) -> Program:
+    from kdsl.backends import llvm
+    from kdsl.runtime.frame import CpuExecutor
+
+    compiled = _cached(request) or _compiled(request)
+    executable = llvm.load(compiled.artifact)
+    executor = CpuExecutor.of(compiled.interface, executable, compiled.explain)
+    return Program.of(compiled.interface, executor, executor.make_entry)
 
 
 def front(request: Request) -> Func:
     """The IR of a request, as the front end builds it."""
+    from kdsl.frontend_ast import build
+
     return build(request.source, request.signature)
 
 
-def artifact(func: Func, request: Request) -> Artifact:
-    """Compiled code for `func`: the disk cache's, or new."""
-    from kdsl.backends import llvm
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Code for the CPU. `explain` gives the artifact with the places in the source, for messages."""
 
-    target, cache, places = request.target, disk_cache(), Places.of(func)
-    forms = request.forms(func)
-    variant = f"{request.entry} {sorted(forms.items())}"
-    key = code_key(func, places, target, cache, variant)
+    interface: Interface
+    artifact: Artifact
+    explain: Callable[[], Artifact]
+
+
+def _cached(request: Request) -> Compiled | None:
+    """What the disk cache has for a request, found without building its IR."""
+    cache = disk_cache()
+    if cache is None or os.environ.get("KDSL_DEBUG"):
+        return None
+    quick = quick_key(request.source, request.signature, request.target, str(request.entry), cache)
+    record = cache.load(quick) if quick is not None else None
+    entry = cache.load(record.header["code"]) if record is not None else None
+    if record is None or entry is None:
+        return None
+    interface = Interface.from_json(record.header["interface"], request.source, request.signature)
+    log.debug("%s: found in the cache (%s)", request.source.name, quick)
+    return _restored(request, interface, entry)
+
+
+def _restored(request: Request, interface: Interface, entry: Entry) -> Compiled:
+    def explain() -> Artifact:
+        from kdsl.runtime.keys import Places
+
+        return stored.artifact(entry, request.target, Places.of(front(request)).locs)
+
+    return Compiled(interface, stored.artifact(entry, request.target), explain)
+
+
+def _compiled(request: Request) -> Compiled:
+    """Code for a request whose IR has to be built; compiled unless other source gave the same IR."""
+    from kdsl.backends import llvm
+    from kdsl.runtime.keys import Places, code_key
+
+    target, cache = request.target, disk_cache()
+    func = front(request)
+    interface, places, forms = Interface.of(func, request.source), Places.of(func), request.forms(func)
+    key = code_key(func, places, target, f"{request.entry} {sorted(forms.items())}", cache)
     dump = _dumper(func.name, key)
-    if cache is not None and dump is None:
-        entry = cache.load(key)
-        if entry is not None:
-            log.debug("%s: found in the cache (%s)", func.name, key)
-            return stored.artifact(entry, target, places)
-    if dump is not None:
-        dump("ir", _text(func))
-    low = lowered(func, target, dump)
-    made = llvm.compile(low, target, entry=request.entry, forms=forms)
-    if dump is not None:
-        dump("ll", llvm.llvm_text(low, target))
-        dump("s", llvm.asm_text(low, target))
+    entry = cache.load(key) if cache is not None and dump is None else None
+    if entry is not None:
+        log.debug("%s: its IR is in the cache (%s)", func.name, key)
+        compiled = _restored(request, interface, entry)
+    else:
+        if dump is not None:
+            dump("ir", _text(func))
+        low = lowered(func, target, dump)
+        made = llvm.compile(low, target, entry=request.entry, forms=forms)
+        if dump is not None:
+            dump("ll", llvm.llvm_text(low, target))
+            dump("s", llvm.asm_text(low, target))
+        if cache is not None:
+            cache.store(key, stored.header(func.name, made, places), made.code)
+        compiled = Compiled(interface, made, lambda: made)
     if cache is not None:
-        cache.store(key, stored.header(func.name, made, places), made.code)
-    return made
+        quick = quick_key(request.source, request.signature, target, str(request.entry), cache)
+        if quick is not None:
+            cache.store(quick, {"code": key, "interface": interface.to_json()})
+    return compiled
 
 
 def lowered(func: Func, target: Target, dump: Callable[[str, str], None] | None = None) -> Func:

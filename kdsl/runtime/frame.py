@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from kdsl.backends.base import FrameLayout
+from kdsl.backends.base import Artifact, FrameLayout
 from kdsl.backends.llvm import Executable
 from kdsl.ir.faults import condition_error, fault
-from kdsl.ir.nodes import ArrayParam, Func
+from kdsl.ir.params import ArrayParam
+from kdsl.runtime.interface import Interface
 from kdsl.runtime.table import RunTable
 
 
@@ -18,23 +19,25 @@ from kdsl.runtime.table import RunTable
 class CpuExecutor:
     """Calls loaded machine code through a frame made for each call."""
 
-    func: Func
+    interface: Interface
     layout: FrameLayout
     executable: Executable
     table: RunTable
+    explain: Callable[[], Artifact]
 
     @staticmethod
-    def of(func: Func, executable: Executable) -> CpuExecutor:
-        """`func` gives the parameters; `executable` was loaded from its artifact."""
+    def of(interface: Interface, executable: Executable, explain: Callable[[], Artifact]) -> CpuExecutor:
+        """`explain` gives the executable's artifact with the places in the source."""
         table = RunTable(executable.artifact.sites, executable.poll_address)
-        return CpuExecutor(func, FrameLayout.of(func), executable, table)
+        layout = FrameLayout.for_call(interface.params, interface.sizes)
+        return CpuExecutor(interface, layout, executable, table, explain)
 
     def run(self, values: Sequence[Any], sizes: Mapping[str, int]) -> None:
         frame = self._frame(values, sizes)
         conditions = self.executable.artifact.conditions
         failing = self.executable.check(ctypes.addressof(frame)) if conditions else 0
         if failing:
-            title, loc = conditions[failing - 1]
+            title, loc = self.explain().conditions[failing - 1]
             raise condition_error(title, loc, sizes)
         code = self.executable.run(ctypes.addressof(frame))
         if code:
@@ -43,7 +46,7 @@ class CpuExecutor:
     def on_fault(self, code: int, index: int, extent: int) -> NoReturn:
         """Raises the error of site number `code`."""
         assert code > 0, "a stop leaves its own exception"
-        site = self.executable.artifact.sites[code - 1]
+        site = self.explain().sites[code - 1]
         assert site.kind != "print"
         raise fault(site.kind, site.loc, text=site.text, dim=site.dim, value=index, extent=extent)
 
@@ -55,13 +58,13 @@ class CpuExecutor:
         """The frame for a call. It holds addresses of `values`: the caller keeps them alive."""
         frame = (ctypes.c_int64 * self.layout.slots)()
         frame[2] = self.table.address
-        for p, slot, value in zip(self.func.params, self.layout.params, values):
+        for p, slot, value in zip(self.interface.params, self.layout.params, values):
             if isinstance(p, ArrayParam):
                 frame[slot] = value.__array_interface__["data"][0]
                 if not p.contiguous:
                     frame[slot + 1 : slot + 1 + value.ndim] = value.strides
             else:
                 frame[slot] = int.from_bytes(value.tobytes(), "little")
-        for name, slot in zip(self.func.sizes, self.layout.sizes):
+        for name, slot in zip(self.interface.sizes, self.layout.sizes):
             frame[slot] = sizes[name]
         return frame

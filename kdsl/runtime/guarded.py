@@ -27,7 +27,9 @@ class Guarded(np.ndarray[Any, Any]):
             if self.dtype.kind == "i" and value >> (bits - 1):
                 value -= 1 << bits
         elif isinstance(value, np.integer) and self.dtype.kind in "iu":
-            value = value.astype(self.dtype)  # NumPy would go through a Python int and refuse what does not fit
+            value = value.astype(
+                self.dtype
+            )  # NumPy would go through a Python int and refuse what does not fit
         super().__setitem__(index, value)
 
     def _check(self, index: Any) -> None:

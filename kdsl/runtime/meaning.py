@@ -18,8 +18,7 @@ from types import CodeType
 from typing import Any
 
 from kdsl.dtypes import Size, constexpr
-from kdsl.frontend_ast.scope import lookup
-from kdsl.frontend_ast.source import KernelSource
+from kdsl.frontend_ast.source import KernelSource, lookup
 from kdsl.runtime.pickling import plain
 
 FROM_END, FLOORDIV, MOD, CHECK, TYPE = (

@@ -8,7 +8,7 @@ from typing import Any
 from kdsl.dtypes import ArrayType
 from kdsl.errors import CompileError
 from kdsl.frontend_ast.source import KernelSource
-from kdsl.ir.nodes import Options
+from kdsl.ir.params import Options
 
 
 def kernel_source(

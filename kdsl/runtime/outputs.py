@@ -8,29 +8,30 @@ from typing import Any
 import numpy as np
 
 from kdsl.errors import ArgumentError
-from kdsl.ir.nodes import ArrayParam, Func
+from kdsl.ir.params import ArrayParam
 from kdsl.runtime.aliasing import overlap, self_overlap
+from kdsl.runtime.interface import Interface
 
 Array = np.ndarray[Any, Any]
 
 
-def check_outputs(func: Func, arrays: Mapping[str, Array]) -> None:
-    """Raises ArgumentError unless `func` may write to these arguments (results are not among them)."""
-    params = [p for p in func.arrays if not p.result]
+def check_outputs(kernel: Interface, arrays: Mapping[str, Array]) -> None:
+    """Raises ArgumentError unless `kernel` may write to these arguments (results are not among them)."""
+    params = kernel.arrays
     written = [p for p in params if p.written]
     for p in written:
-        _writable(func, p, arrays[p.name])
+        _writable(kernel, p, arrays[p.name])
     for n, p in enumerate(params):
         for q in params[n + 1 :]:
-            if (p.written or q.written) and not {p.name, q.name} <= set(func.options.may_alias):
-                _apart(func, p, q, arrays[p.name], arrays[q.name])
+            if (p.written or q.written) and not {p.name, q.name} <= kernel.may_alias:
+                _apart(kernel, p, q, arrays[p.name], arrays[q.name])
 
 
-def _writable(func: Func, p: ArrayParam, a: Array) -> None:
+def _writable(kernel: Interface, p: ArrayParam, a: Array) -> None:
     if not a.flags.writeable:
         raise ArgumentError(
             "K0417",
-            f"argument `{p.name}` of {func.name} is read-only, and the kernel writes to it",
+            f"argument `{p.name}` of {kernel.name} is read-only, and the kernel writes to it",
             loc=p.loc,
             help=f"pass a copy: `{p.name}.copy()`",
         )
@@ -38,7 +39,7 @@ def _writable(func: Func, p: ArrayParam, a: Array) -> None:
         if extent > 1 and stride == 0 and a.size:
             raise ArgumentError(
                 "K0418",
-                f"argument `{p.name}` of {func.name} is broadcast in dimension {dim}, and is written",
+                f"argument `{p.name}` of {kernel.name} is broadcast in dimension {dim}, and is written",
                 loc=p.loc,
                 label=f"its {extent} elements there are one and the same",
                 help=f"pass a copy: `{p.name}.copy()`",
@@ -46,21 +47,21 @@ def _writable(func: Func, p: ArrayParam, a: Array) -> None:
     if self_overlap(a) != "none":
         raise ArgumentError(
             "K0418",
-            f"argument `{p.name}` of {func.name} overlaps itself, and the kernel writes to it",
+            f"argument `{p.name}` of {kernel.name} overlaps itself, and the kernel writes to it",
             loc=p.loc,
             label=f"shape {a.shape}, strides {a.strides}: different indices reach one element",
             help=f"pass a copy: `{p.name}.copy()`",
         )
 
 
-def _apart(func: Func, p: ArrayParam, q: ArrayParam, a: Array, b: Array) -> None:
+def _apart(kernel: Interface, p: ArrayParam, q: ArrayParam, a: Array, b: Array) -> None:
     match overlap(a, b):
         case "none":
             return
         case "some":
-            title = f"arguments `{p.name}` and `{q.name}` of {func.name} share memory"
+            title = f"arguments `{p.name}` and `{q.name}` of {kernel.name} share memory"
         case "undecided":
-            title = f"arguments `{p.name}` and `{q.name}` of {func.name} may share memory: no proof in time"
+            title = f"arguments `{p.name}` and `{q.name}` of {kernel.name} may share memory: no proof in time"
     both = " and ".join(f"`{x.name}`" for x in (p, q) if x.written)
     writer = q if q.written else p
     raise ArgumentError(

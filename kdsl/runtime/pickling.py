@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from kdsl.frontend_ast.scope import lookup
-from kdsl.frontend_ast.source import KernelSource
-from kdsl.ir.nodes import Options
+from kdsl.frontend_ast.source import KernelSource, lookup
+from kdsl.ir.params import Options
 
 State = tuple[Any, ...]
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from kdsl.errors import ArgumentError
 from kdsl.ir.binding import BindingPlan, binding_plan
-from kdsl.ir.nodes import ArrayParam, Func
+from kdsl.ir.params import ArrayParam
+from kdsl.runtime.interface import Interface
 from kdsl.runtime.outputs import check_outputs
 from kdsl.runtime.sizes import bind_sizes
 
@@ -31,34 +32,31 @@ class Executor(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Program:
-    """`func` as the front end built it, and the code made of it."""
+    """The outside of a kernel and its code."""
 
-    func: Func
+    interface: Interface
     plan: BindingPlan
     executor: Executor
-    tuple_result: bool
     make_entry: EntryMaker | None = None
 
     @staticmethod
-    def of(
-        func: Func, executor: Executor, tuple_result: bool, make_entry: EntryMaker | None = None
-    ) -> Program:
-        """`tuple_result`: the return annotation is a tuple. `make_entry` makes the code's C-level entry."""
-        plan = binding_plan(func.params, func.sizes)
-        assert not plan.unsolved, f"{func.name}: no argument determines {plan.unsolved}"
-        return Program(func, plan, executor, tuple_result, make_entry)
+    def of(interface: Interface, executor: Executor, make_entry: EntryMaker | None = None) -> Program:
+        """`make_entry` makes the code's C-level entry."""
+        plan = binding_plan(interface.params, interface.sizes)
+        assert not plan.unsolved, f"{interface.name}: no argument determines {plan.unsolved}"
+        return Program(interface, plan, executor, make_entry)
 
     def __call__(self, values: Sequence[Any]) -> Any:
         """Runs on converted values, one for each parameter that is neither constexpr nor a result."""
-        params = self.func.params
+        params = self.interface.params
         arrays = {p.name: v for p, v in zip(params, values) if isinstance(p, ArrayParam)}
         shapes = {n: v.shape for n, (p, v) in enumerate(zip(params, values)) if isinstance(p, ArrayParam)}
-        sizes = bind_sizes(self.func.name, params, self.plan, shapes)
-        check_outputs(self.func, arrays)
-        results = [self._new(p, sizes) for p in self.func.results]
+        sizes = bind_sizes(self.interface.name, params, self.plan, shapes)
+        check_outputs(self.interface, arrays)
+        results = [self._new(p, sizes) for p in self.interface.results]
         self.executor.run([*values, *results], sizes)
         out = tuple([r if r.ndim else r[()] for r in results])
-        return out if self.tuple_result else out[0] if out else None
+        return out if self.interface.tuple_result else out[0] if out else None
 
     def _new(self, p: ArrayParam, sizes: Mapping[str, int]) -> Array:
         shape = tuple([extent.evaluate(sizes) for extent in p.shape])

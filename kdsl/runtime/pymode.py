@@ -19,11 +19,10 @@ import numpy as np
 
 from kdsl import lang
 from kdsl.dtypes import ArrayType, DType, Size, TypeVar
-from kdsl.frontend_ast.scope import lookup
 from kdsl.frontend_ast.signature import ArrayArg, ConstArg, ScalarArg
-from kdsl.frontend_ast.source import KernelSource
+from kdsl.frontend_ast.source import KernelSource, lookup
 from kdsl.ir.binding import binding_plan
-from kdsl.ir.nodes import ArrayParam, Param, ScalarParam
+from kdsl.ir.params import ArrayParam, Param, ScalarParam
 from kdsl.runtime.arguments import Arguments, arguments
 from kdsl.runtime.guarded import check_divisor, floordiv, from_end, guarded, mod
 from kdsl.runtime.meaning import CHECK, FLOORDIV, FROM_END, MOD, TYPE, meaning

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from kdsl.dtypes import Size
 from kdsl.errors import ArgumentError
 from kdsl.ir.binding import Bind, BindingPlan, Match
-from kdsl.ir.nodes import Param
+from kdsl.ir.params import Param
 from kdsl.source import Loc
 
 Shape = tuple[int, ...]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdsl.backends.base import Artifact, Site
 from kdsl.dtypes import DType, by_name
 from kdsl.runtime.cache import Entry
-from kdsl.runtime.keys import Places
+from kdsl.source import Loc
 from kdsl.target import Target
+
+if TYPE_CHECKING:
+    from kdsl.runtime.keys import Places
 
 
 def header(kernel: str, artifact: Artifact, places: Places) -> dict[str, Any]:
@@ -22,15 +25,19 @@ def header(kernel: str, artifact: Artifact, places: Places) -> dict[str, Any]:
     }
 
 
-def artifact(entry: Entry, target: Target, places: Places) -> Artifact:
-    """The artifact that an entry holds, with the source places of the IR at hand."""
+def artifact(entry: Entry, target: Target, locs: tuple[Loc, ...] | None = None) -> Artifact:
+    """The artifact that an entry holds. `locs` are the places of the IR at hand; without them it has none."""
     h = entry.header
+
+    def place(number: int | None) -> Loc | None:
+        return None if number is None or locs is None else locs[number]
+
     return Artifact(
         target,
         h["symbol"],
         entry.code,
-        tuple([_read_site(s, places) for s in h["sites"]]),
-        tuple([(title, places.loc(number)) for title, number in h["conditions"]]),
+        tuple([_read_site(s, place(s[3])) for s in h["sites"]]),
+        tuple([(title, place(number)) for title, number in h["conditions"]]),
     )
 
 
@@ -39,7 +46,7 @@ def _site(s: Site, places: Places) -> list[Any]:
     return [s.kind, s.text, s.dim, places.number(s.loc), items, s.sep, s.end]
 
 
-def _read_site(fields: list[Any], places: Places) -> Site:
-    kind, text, dim, number, items, sep, end = fields
+def _read_site(fields: list[Any], loc: Loc | None) -> Site:
+    kind, text, dim, _, items, sep, end = fields
     values: list[str | DType] = [item if isinstance(item, str) else by_name(item[0]) for item in items]
-    return Site(kind, text, dim, places.loc(number), tuple(values), sep, end)
+    return Site(kind, text, dim, loc, tuple(values), sep, end)
