@@ -32,7 +32,6 @@ from kdsl.target import Target
 N = Size({"N": 1})
 INTS = tuple(t for t in ALL if t.is_int)
 FLOATS = tuple(t for t in ALL if t.is_float)
-_PRINT = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 
 
 def const(value: bool | int | float, t: DType = i64) -> Const:
@@ -86,15 +85,15 @@ class Table:
     def __init__(self, executable: Any, poll: int | None = None) -> None:
         self.word = ctypes.c_uint32(0)
         self.printed: list[tuple[int, bytes]] = []
-        self._print = _PRINT(lambda site, n, at: self.printed.append((site, ctypes.string_at(at, 8 * n))))
-        nothing = self._wake = lambda: None
+        self._print = lambda site, n, at: self.printed.append((site, ctypes.string_at(at, 8 * n)))
+        self._wake = [].clear  # a C function, as the run time promises
         self.slots = (ctypes.c_size_t * 6)(
             ctypes.addressof(self.word),
             poll or executable.poll_address,
-            ctypes.cast(self._print, ctypes.c_void_p).value or 0,
+            id(self._print),
             address_of("aligned_alloc"),
             address_of("free"),
-            id(nothing),
+            id(self._wake),
         )
         self.address = ctypes.addressof(self.slots)
 

@@ -95,12 +95,17 @@ def _optimised(text: str, target: Target) -> Any:
     return module
 
 
-def make_engine(code: bytes) -> Any:
-    """LLVM's own loader with the object `code` in it; it frees the code when it dies."""
+def make_engine(code: bytes, symbols: Mapping[str, int]) -> Any:
+    """LLVM's own loader with the object `code` in it; it frees the code when it dies.
+
+    `symbols` are addresses of what the code may refer to, beside the functions of the process.
+    """
     import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    for name, address in symbols.items():
+        llvm.add_symbol(name, address)
     machine = llvm.Target.from_default_triple().create_target_machine()
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))

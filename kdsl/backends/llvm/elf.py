@@ -23,7 +23,7 @@ Resolver = Callable[[str], int]
 """Gives the address of a symbol that the object does not define; KeyError when there is none."""
 
 
-class BadObject(ValueError):
+class BadObject(Exception):
     """The bytes are no object that this loader can bring to life."""
 
 
@@ -69,7 +69,7 @@ def load_object(code: bytes, resolve: Resolver) -> LoadedObject:
     """Maps an object into memory, relocates it and makes it executable. BadObject when it is damaged."""
     try:
         return _Loader(code, resolve).load()
-    except (struct.error, IndexError, UnicodeDecodeError) as error:
+    except (struct.error, LookupError, OverflowError, ValueError) as error:
         raise BadObject(f"damaged object code: {error}") from error
 
 

@@ -43,9 +43,12 @@ define i64 @{symbol}.poll(ptr noundef nonnull %table) cold {{
   %wake = load ptr, ptr %wake.slot, align 8
   %none = call ptr @PyObject_CallNoArgs(ptr %wake)
   call void @Py_DecRef(ptr %none)
+  %lost = icmp eq ptr %none, null
   %raised = call i32 @PyErr_CheckSignals()
   call void @PyGILState_Release(i32 %gil)
-  %answer = sext i32 %raised to i64
+  %signal = icmp ne i32 %raised, 0
+  %stop.now = or i1 %lost, %signal
+  %answer = sext i1 %stop.now to i64
   ret i64 %answer
 }}
 """

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from kdsl.backends.base import Artifact
 from kdsl.backends.llvm import elf
 from kdsl.backends.llvm.builtin import layout_holds, make_builtin
-from kdsl.backends.llvm.symbols import address_of
+from kdsl.backends.llvm.symbols import address_of, objects
 
 _CHECK = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
 # Raises what `poll` left behind; `symbol.run` releases the GIL itself.
@@ -71,7 +71,10 @@ class EngineCode:
     def __init__(self, code: bytes) -> None:
         from kdsl.backends.llvm.codegen import make_engine
 
-        self._engine: Any = make_engine(code)
+        names = list(objects())
+        if b"kdsl.numpy.descr.bf16" in code:
+            names.append("kdsl.numpy.descr.bf16")
+        self._engine: Any = make_engine(code, {name: address_of(name) for name in names})
 
     def address(self, symbol: str) -> int:
         """Where a defined symbol is; KeyError when there is none."""

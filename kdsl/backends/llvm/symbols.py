@@ -13,14 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from kdsl.dtypes import by_name
+from kdsl.dtypes import ALL, bf16
 
 
 @cache
 def address_of(name: str) -> int:
     """The address of a library function or of an object that entries use; KeyError when there is none."""
+    if name == "kdsl.numpy.descr.bf16":
+        return id(bf16.np)
     if name.startswith("kdsl."):
-        return id(_object(name))
+        return id(objects()[name])
     for library in _libraries():
         try:
             return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
@@ -41,23 +43,22 @@ def _libraries() -> tuple[Any, ...]:
     return tuple(libraries)
 
 
-def _object(name: str) -> object:
-    """The Python object behind a name; it lives as long as the process."""
-    match name.split("."):
-        case ["kdsl", "py", "None"]:
-            return None
-        case ["kdsl", "py", "True"]:
-            return True
-        case ["kdsl", "py", "False"]:
-            return False
-        case ["kdsl", "py", "float"]:
-            return float
-        case ["kdsl", "py", "int"]:
-            return int
-        case ["kdsl", "numpy", "ndarray"]:
-            return np.ndarray
-        case ["kdsl", "numpy", "descr", dtype]:
-            return by_name(dtype).np
-        case ["kdsl", "numpy", "scalar", dtype]:
-            return by_name(dtype).np.type
-    raise KeyError(name)
+@cache
+def objects() -> dict[str, object]:
+    """The Python objects that entries compare with, by symbol; they live as long as the process.
+
+    Without bf16's, for which `ml_dtypes` would have to be imported.
+    """
+    found: dict[str, object] = {
+        "kdsl.py.None": None,
+        "kdsl.py.True": True,
+        "kdsl.py.False": False,
+        "kdsl.py.float": float,
+        "kdsl.py.int": int,
+        "kdsl.numpy.ndarray": np.ndarray,
+    }
+    for t in ALL:
+        if t != bf16:
+            found[f"kdsl.numpy.descr.{t.name}"] = t.np
+            found[f"kdsl.numpy.scalar.{t.name}"] = t.np.type
+    return found
