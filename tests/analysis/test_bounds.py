@@ -420,6 +420,19 @@ def f(A: f32[N], B: f32[M]):
 """,
         ["A.0"],
     ),
+    "after a continue inside the other branch": (
+        """
+def f(A: f32[N], B: f32[M]):
+    for i in range(M):
+        if i == 3:
+            continue
+        else:
+            if B[i] > 0.0:
+                continue
+        A[i] = 1.0
+""",
+        ["A.0"],
+    ),
     "in a while": (
         """
 def f(A: f32[N], B: f32[M]):

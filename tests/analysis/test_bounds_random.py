@@ -103,7 +103,8 @@ class Maker:
 
     def index(self, depth: int = 2) -> Expr:
         kind = self.pick(
-            "atom", "atom", "+c", "+c", "+", "-", "*", "//", "%", "min", "max", "select", "let", "*v"
+            *("atom", "atom", "+c", "+c", "+", "-", "*", "//", "%", "min", "max", "select", "let", "*v"),
+            *("bits", "shift", "narrow", "%v"),
         )
         if depth == 0 or kind == "atom":
             return self.atom()
@@ -115,6 +116,16 @@ class Maker:
                 return Binary("*", const(self.number(-2, 3)), a)
             case "*v":
                 return Binary("*", a, self.atom())
+            case "bits":
+                op = self.draw(st.sampled_from(("&", "|", "^")))
+                return Binary(op, a, self.draw(st.sampled_from((const(3), const(1), self.atom()))))
+            case "shift":
+                return Binary(self.draw(st.sampled_from(("<<", ">>"))), a, const(self.number(0, 2)))
+            case "narrow":
+                return Cast(Binary("-", Cast(a, i32), Var("n32", i32)), i64)
+            case "%v":
+                divisor = Binary("max", self.atom(), const(1))
+                return Binary(self.draw(st.sampled_from(("%", "//"))), a, divisor)
             case "//" | "%":
                 return Binary("//" if kind == "//" else "%", a, const(self.number(1, 3)))
             case "select":
