@@ -6,7 +6,7 @@ from kdsl.frontend_ast.signature import Arg, ArrayArg, ConstArg, ScalarArg, Sign
 from kdsl.frontend_ast.source import MISSING, KernelSource, ParamSpec
 
 if TYPE_CHECKING:
-    from kdsl.frontend_ast.build import build, build_definition
+    from kdsl.frontend_ast.builder import build, build_definition
     from kdsl.frontend_ast.resolve import Resolved, SignatureConflict, resolve_params
 
 __all__ = [
@@ -29,10 +29,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'kdsl.frontend_ast' has no attribute {name!r}")
-    import kdsl.frontend_ast.build as builder
-    import kdsl.frontend_ast.resolve as resolver
+    from kdsl.frontend_ast import builder, resolve
 
-    module = builder if name.startswith("build") else resolver
-    # Importing the module `build` has put it where the function of that name belongs.
-    globals().update(build=builder.build, build_definition=builder.build_definition)
-    return getattr(module, name)
+    value = getattr(builder if name.startswith("build") else resolve, name)
+    globals()[name] = value
+    return value

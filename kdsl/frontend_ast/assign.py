@@ -95,7 +95,9 @@ class Assignments(Inlining):
         self._check_rebinding(name, old, loc)
         if isinstance(value, EXPR):
             if self.frame.straight:
-                if isinstance(value, (core.Num, core.LoopRef, core.SizeVar)) and declared is None:
+                same = isinstance(value, (core.Num, core.LoopRef, core.SizeVar))
+                same = same or (isinstance(value, core.Ref) and value.var.fixed)
+                if same and declared is None:
                     self.frame.env[name] = Binding(value, loc)
                     return
                 var = core.Variable(name, loc, fixed=True, checked=False)

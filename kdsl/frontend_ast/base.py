@@ -184,7 +184,7 @@ class Base:
         return total
 
     def require_equal(
-        self, a: core.Expr, b: core.Expr, title: str, loc: Loc | None, code: str = "K0212", help: str = ""
+        self, a: core.Expr, b: core.Expr, title: str, loc: Loc | None, code: str, help: str = ""
     ) -> None:
         """Sees to it that `a == b`: proved, refused, tested at the call, or tested here."""
         difference = facts.constant(core.Bin("-", a, b))

@@ -1,4 +1,4 @@
-"""Runs a plain Python function as the front end understands it: build, verify, interpret, compare with Python."""
+"""Runs a plain Python function as the front end sees it: build, verify, interpret, compare with Python."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ import pytest
 
 import kdsl
 from kdsl.dtypes import bool_, f16, f32, f64, i8, i16, i32, i64, sizes, typevar, u8, u16, u32, u64
-from kdsl.ir.faults import KernelIndexError  # noqa: F401
 from tests.frontend.harness import check, func, interpreted, kernel
 
 M, N, K = sizes("M N K")
@@ -123,7 +122,7 @@ def branches(A: i32[N], B: i32[N]):
         x = A[i]
         if x < -20:
             B[i] = -1
-        elif x < 0 and i % 2 == 0 or x == 7:
+        elif (x < 0 and i % 2 == 0) or x == 7:
             B[i] = x // 3
         elif not x > 10:
             B[i] = x % 7
