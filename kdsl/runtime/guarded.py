@@ -44,11 +44,9 @@ class Guarded(np.ndarray[Any, Any]):
                 for bound in (item.start, item.stop):
                     if bound is not None:
                         self._bound(bound, axis, extent)
-            elif not isinstance(item, FromEnd) and operator.index(item) < 0:
-                raise IndexError(
-                    f"index {item} is out of bounds for axis {axis} with size {extent}: "
-                    "only a constant negative index counts from the end"
-                )
+            elif not isinstance(item, FromEnd) and not 0 <= operator.index(item) < max(extent, 1):
+                why = ": only a constant negative index counts from the end" if item < 0 else ""
+                raise IndexError(f"index {item} is out of bounds for axis {axis} with size {extent}{why}")
             axis += 1
 
     def _bound(self, bound: Any, axis: int, extent: int) -> None:

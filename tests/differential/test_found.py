@@ -34,7 +34,9 @@ def test_comparing_u64_with_a_negative_number_reads_both() -> None:
 @pytest.mark.xfail(strict=True, reason="a proof takes in every guard on the way, also one on a scalar")
 def test_a_scalar_that_no_index_uses_may_be_large() -> None:
     text = kernel("Y: i64[M], s: u64", "if i64(s) & 1 == 1:", "    Y[:] = Y[:] + 1")
-    agree(text, [np.arange(3), np.uint64(2**64 - 1)])
+    args: list[Any] = [np.arange(3), np.uint64(2**64 - 1)]
+    assert outcome(load(text)["program"], "cpu", args)[0] == ""
+    agree(text, args)
 
 
 @pytest.mark.parametrize("value", [70000, -70000, 255])
@@ -43,3 +45,8 @@ def test_a_store_wraps(value: int) -> None:
     text = kernel("X: i16[N], Y: u8[N], s: i32", "X[0] = s", "Y[0] = s")
     args: list[Any] = [np.zeros(1, np.int16), np.zeros(1, np.uint8), np.int32(value)]
     agree(text, args)
+
+
+def test_an_index_beyond_64_bits_is_an_index_error() -> None:
+    text = kernel("X: i32[N], at: u64[N]", "for i in range(N):", "    X[at[i]] = 1")
+    agree(text, [np.zeros(2, np.int32), np.array([0, 2**64 - 1], np.uint64)])
