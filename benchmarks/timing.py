@@ -12,7 +12,9 @@ from pathlib import Path
 Contenders = Mapping[str, Callable[[], object]]
 
 
-def interleaved_medians(contenders: Contenders, *, seconds: float = 1.0, rounds: int = 15) -> dict[str, float]:
+def interleaved_medians(
+    contenders: Contenders, *, seconds: float = 1.0, rounds: int = 15
+) -> dict[str, float]:
     """Median seconds of one call of each contender.
 
     Each is called once to warm up; then `rounds` rounds run all of them in turn, each timed over
@@ -41,7 +43,9 @@ def machine() -> str:
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        fields = dict(line.split(":", 1) for line in info.read_text().split("\n\n")[0].splitlines() if ":" in line)
+        fields = dict(
+            line.split(":", 1) for line in info.read_text().split("\n\n")[0].splitlines() if ":" in line
+        )
         cpu = {k.strip(): v.strip() for k, v in fields.items()}.get("model name", cpu)
     versions = []
     for package in ("numpy", "llvmlite", "numba"):

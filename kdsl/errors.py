@@ -63,7 +63,9 @@ class KdslError(Exception):
         gutter = 0
         if self.loc is not None:
             gutter = len(str(self.loc.line))
-            lines.append(f"{' ' * gutter}--> {display_name(self.loc.filename)}:{self.loc.line}:{self.loc.col + 1}")
+            lines.append(
+                f"{' ' * gutter}--> {display_name(self.loc.filename)}:{self.loc.line}:{self.loc.col + 1}"
+            )
             lines += excerpt(self.loc, self.label)
         elif self.label:
             lines.append(f"  {self.label}")

@@ -51,7 +51,9 @@ def median_ms(run: Callable[[], object], repeat: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", type=int, default=1024, help="n for the n x n matrices (default 1024)")
     parser.add_argument("--repeat", type=int, default=5, help="timed runs; the median counts (default 5)")
     options = parser.parse_args()

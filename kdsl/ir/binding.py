@@ -43,7 +43,7 @@ class BindingPlan:
 
 
 def binding_plan(params: tuple[Param, ...], sizes: tuple[str, ...]) -> BindingPlan:
-    """The plan for these parameters; bare symbols are bound first, in call order. Results are not looked at."""
+    """The plan for these parameters: bare symbols are bound first, in call order. Results bind nothing."""
     dims = [
         (number, dim, expr)
         for number, p in enumerate(params)

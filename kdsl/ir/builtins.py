@@ -54,7 +54,9 @@ _ROWS = (
     Builtin("minimum", 2, "number", "primitive", "minimum"),  # NaN in either operand gives NaN
     Builtin("maximum", 2, "number", "primitive", "maximum"),
     Builtin("bitcast", 1, "any", "primitive"),  # same width; the result's dtype is the Call's
-    Builtin("ipow", 2, "number", "primitive", "power"),  # integers only, wraps; exponent < 0: fault ValueError
+    Builtin(
+        "ipow", 2, "number", "primitive", "power"
+    ),  # integers only, wraps; exponent < 0: fault ValueError
     Builtin("fmod", 2, "float", "primitive", "fmod"),  # exact, sign of the first operand
     # Math, written in mathlib.
     Builtin("exp", 1, "float", "math", "exp", (1.1, 2.0)),
@@ -89,7 +91,7 @@ TABLE: dict[str, Builtin] = {row.name: row for row in _ROWS}
 
 @cache
 def float_of(dtype: DType) -> DType:
-    """The float type in which NumPy evaluates a math function of an integer: i8 and bool_ f16, i16 f32, others f64."""
+    """The float type in which NumPy evaluates a math function: of i8 and bool_ f16, of i16 f32, else f64."""
     if dtype.is_float:
         return dtype
     return {8: f16, 16: f32}.get(dtype.bits, f64)

@@ -131,7 +131,9 @@ def map_stmt(s: Stmt, on_expr: ExprMap, on_body: BodyMap) -> Stmt:
     """
     match s:
         case Loop():
-            new: Stmt = replace(s, lo=on_expr(s.lo), hi=on_expr(s.hi), step=on_expr(s.step), body=on_body(s.body))
+            new: Stmt = replace(
+                s, lo=on_expr(s.lo), hi=on_expr(s.hi), step=on_expr(s.step), body=on_body(s.body)
+            )
         case While():
             new = replace(s, cond=on_expr(s.cond), body=on_body(s.body))
         case If():
@@ -150,7 +152,9 @@ def map_stmt(s: Stmt, on_expr: ExprMap, on_body: BodyMap) -> Stmt:
             raise AssertionError(f"unknown statement {type(s).__name__}")
     old_exprs, new_exprs = stmt_exprs(s), stmt_exprs(new)
     old_bodies, new_bodies = stmt_bodies(s), stmt_bodies(new)
-    same = all(a is b for a, b in zip(old_exprs, new_exprs)) and all(a is b for a, b in zip(old_bodies, new_bodies))
+    same = all(a is b for a, b in zip(old_exprs, new_exprs)) and all(
+        a is b for a, b in zip(old_bodies, new_bodies)
+    )
     return s if same else new
 
 
