@@ -1,1 +1,4 @@
-"""The loop-level IR: `nodes` (read that first), `walk`, `printer`, `parser`, `verify`, `interpreter`, `builtins`."""
+"""The loop-level IR: read `nodes` first.
+
+`walk`, `printer`, `parser`, `verify`, `interpreter` and the table `builtins` stand around it.
+"""

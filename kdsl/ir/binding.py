@@ -27,7 +27,7 @@ class Bind:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """`shape[dim]` of parameter number `param` must equal `expr`, whose symbols are bound by earlier steps."""
+    """`shape[dim]` of parameter number `param` must equal `expr`, whose symbols earlier steps bind."""
 
     param: int
     dim: int
