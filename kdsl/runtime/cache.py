@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import stat
 import struct
@@ -27,6 +26,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from kdsl.runtime import log
+
 SCHEMA = 1
 LIMIT_BYTES = 512 << 20
 _SUFFIX = ".kdsl"
@@ -34,8 +35,6 @@ _FRAME = struct.Struct("<4sIIQ32s")
 _MAGIC = b"KDSL"
 _TOUCH_AFTER_S = 3600
 _STALE_TEMPORARY_S = 3600
-
-log = logging.getLogger("kdsl")
 
 
 @dataclass(frozen=True, slots=True)

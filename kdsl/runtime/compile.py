@@ -11,7 +11,6 @@ KernelSource --quick_key--> record --> cached code -----------------------------
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,12 +18,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from kdsl.backends import llvm
 from kdsl.backends.base import Artifact
 from kdsl.frontend_ast.signature import ConstArg, ScalarArg, Signature
 from kdsl.frontend_ast.source import MISSING, KernelSource
-from kdsl.runtime import stored
+from kdsl.runtime import log, stored
 from kdsl.runtime.cache import Entry, disk_cache
 from kdsl.runtime.fingerprint import quick_key
+from kdsl.runtime.frame import CpuExecutor
 from kdsl.runtime.interface import Interface
 from kdsl.runtime.program import Program
 from kdsl.target import Target
@@ -32,8 +33,6 @@ from kdsl.target import Target
 if TYPE_CHECKING:
     from kdsl.backends.llvm.entry import ScalarForm
     from kdsl.ir.nodes import Func
-
-log = logging.getLogger("kdsl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +89,6 @@ def program(request: Request) -> Program:
 
 
 def _cpu_program(request: Request) -> Program:
-    from kdsl.backends import llvm
-    from kdsl.runtime.frame import CpuExecutor
-
     compiled = _cached(request) or _compiled(request)
     executable = llvm.load(compiled.artifact)
     executor = CpuExecutor.of(compiled.interface, executable, compiled.explain)
@@ -141,7 +137,6 @@ def _restored(request: Request, interface: Interface, entry: Entry) -> Compiled:
 
 def _compiled(request: Request) -> Compiled:
     """Code for a request whose IR has to be built; compiled unless other source gave the same IR."""
-    from kdsl.backends import llvm
     from kdsl.runtime.keys import Places, code_key
 
     target, cache = request.target, disk_cache()

@@ -284,6 +284,8 @@ def kernel(
     """
 
     def decorate(fn: Callable[..., Any]) -> Kernel[Any]:
+        # What a first call needs loads here, once: it is not the call's time then.
+        from kdsl.runtime import arguments, compile  # noqa: F401
         from kdsl.runtime.options import kernel_source
 
         source = kernel_source(fn, name, strict, fastmath, bounds, may_alias)

@@ -13,13 +13,13 @@ Python's own handlers run, in the main thread, while the kernel waits; when one 
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import functools
 import os
 import queue
 import struct
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -44,7 +44,8 @@ class Watchdog:
 
     def _start(self) -> None:
         self.word.value = 1
-        threading.Thread(target=self._loop, name="kdsl-watchdog", daemon=True).start()
+        # Not `threading.Thread`, whose `start` waits for the new thread: this is part of a first call.
+        _thread.start_new_thread(self._loop, ())
 
     def _loop(self) -> None:
         while True:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import sysconfig
+import sys
 from functools import cache
 from typing import Any
 
@@ -38,7 +38,7 @@ def make_builtin(name: str, address: int, self_: tuple[Any, ...]) -> Any:
 @cache
 def layout_holds() -> bool:
     """Whether this Python and NumPy lay out objects as entries read them: tried on real ones."""
-    if sysconfig.get_config_var("Py_GIL_DISABLED") or object.__basicsize__ != layout.OBJECT_VALUE:
+    if "t" in getattr(sys, "abiflags", "") or object.__basicsize__ != layout.OBJECT_VALUE:
         return False
     a = np.zeros((5, 7), np.float32)[1:, ::2]
     at = id(a)

@@ -7,7 +7,7 @@ fingerprint. LLVM's own name for the CPU is looked up when something is compiled
 
 from __future__ import annotations
 
-import platform
+import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -33,7 +33,7 @@ _FLAGS = {
 @cache
 def host_target() -> Target:
     """The target `cpu` of this machine."""
-    if sys.platform == "linux" and platform.machine() == "x86_64" and _CPUINFO.exists():
+    if sys.platform == "linux" and os.uname().machine == "x86_64" and _CPUINFO.exists():
         with _CPUINFO.open() as file:
             target = from_cpuinfo(file.read(8192))
         if target is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import platform
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -60,7 +60,7 @@ class Executable:
 
 def load(artifact: Artifact) -> Executable:
     """The artifact's code, ready to run here."""
-    if sys.platform == "linux" and platform.machine() == "x86_64":
+    if sys.platform == "linux" and os.uname().machine == "x86_64":
         return Executable(artifact, elf.load_object(artifact.code, address_of))
     return Executable(artifact, EngineCode(artifact.code))
 

@@ -6,7 +6,6 @@ Names of CPython objects and NumPy types that compiled entries compare with are 
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import sys
 from functools import cache
 from typing import Any
@@ -36,7 +35,11 @@ def _libraries() -> tuple[Any, ...]:
     """Where functions are looked up: this process (with libc and CPython), then the math library."""
     if sys.platform == "win32":
         return (ctypes.cdll.msvcrt, ctypes.pythonapi)
-    math = ctypes.util.find_library("m") if sys.platform != "linux" else "libm.so.6"
+    math: str | None = "libm.so.6"
+    if sys.platform != "linux":
+        from ctypes.util import find_library
+
+        math = find_library("m")
     libraries: list[Any] = [ctypes.CDLL(None), ctypes.pythonapi]
     if math:
         libraries.append(ctypes.CDLL(math))
