@@ -42,7 +42,7 @@ def outcome(kernel: Any, target: str, args: list[Any]) -> Outcome:
     """("", results and arguments after the call), or (the kind of fault, nothing).
 
     A condition on sizes is tested at the call by compiled code, where Python meets the index. "refused":
-    indices made of a 64-bit scalar are proved for numbers below 2**47 only; larger ones are refused at the call.
+    indices made of a 64-bit scalar are proved for numbers below 2**47, larger ones are refused at the call.
     """
     actual = [clone(a) for a in args]
     try:
