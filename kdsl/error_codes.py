@@ -1,7 +1,7 @@
 """What each error code means: one sentence and the smallest example.
 
 Families: K01 syntax and unsupported constructs, K02 names and types, K03 schedules, K04 arguments of a
-call, K05 targets, K06 faults of a running kernel.
+call, K05 targets, K06 faults of a running kernel, K07 the command line.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ CODES: dict[str, tuple[str, str]] = {
     "K0117": ("Only `range`, `grid` and `static_range` can be looped over.", "for x in A: ..."),
     "K0118": ("A loop has as many variables as its iterator gives values.", "for i, j in range(n): ..."),
     "K0119": ("The text of an assertion is a constant string.", 'assert x > 0, f"{x}"'),
+    "K0106": ("An option of the decorator is unknown or has a wrong value.", "@kdsl.kernel(bounds=False)"),
+    "K0190": ("A text that should be printed IR is damaged.", "def f(A: f32[N]: ..."),
     # K02: names and types
     "K0201": ("The name is defined nowhere.", "y = totla"),
     "K0202": ("A local name is used before it has a value.", "x += 1"),
@@ -73,4 +75,47 @@ CODES: dict[str, tuple[str, str]] = {
     "K0256": ("The type of a variable depends on itself.", "x = x0 where x0 = x"),
     "K0257": ("Atomics work on numbers, not on bools.", "kdsl.atomic_add(flags, i, True)"),
     "K0258": ("A definition of the math library must be a straight line.", "for i in ...: ..."),
+    # K04: arguments of a call
+    "K0401": ("A call has too many or too few arguments.", "matmul(A, B)"),
+    "K0402": ("A keyword argument is unknown, or given twice.", "matmul(A, B, C, D=1)"),
+    "K0403": ("An argument should be an array and is not.", "matmul([[1.0]], B, C)"),
+    "K0404": ("An array has the wrong number of dimensions.", "matmul(A[0], B, C)"),
+    "K0405": ("An array has the wrong element type.", "matmul(A.astype(float), B, C)"),
+    "K0406": ("The sizes of arguments contradict each other or the annotations.", "matmul(A, B[1:], C)"),
+    "K0407": ("An extent is 2**47 or more.", "f(np.broadcast_to(x, 2**50))"),
+    "K0408": ("An argument should be a number and is not.", 'saxpy("2", X, Y)'),
+    "K0409": ("A number does not fit the argument's type.", "f(300) for n: u8"),
+    "K0410": ("An argument is a masked array.", "f(np.ma.masked_array(A))"),
+    "K0411": ("An array is not in this machine's byte order.", 'f(A.astype(">f4"))'),
+    "K0412": ("An array's elements are not aligned.", "f(np.frombuffer(raw, np.float32, offset=1))"),
+    "K0413": ("An array's elements are of a type that kdsl does not have.", "f(np.zeros(3, complex))"),
+    "K0414": ("A compile-time argument cannot be hashed.", "f(A, BLOCK=[4])"),
+    "K0416": ("A type variable would stand for two types, or for one that it does not allow.", "f(A32, B64)"),
+    "K0417": ("An array that the kernel writes is read-only.", "A.flags.writeable = False"),
+    "K0418": (
+        "An array that the kernel writes shares elements with itself.",
+        "f(np.broadcast_to(x, (4, 4)))",
+    ),
+    "K0419": ("Two arguments overlap in memory and the kernel writes to one of them.", "f(A[:8], A[4:12])"),
+    "K0420": (
+        "A condition on sizes that the kernel's accesses need does not hold.",
+        "X[i + 1] where i + 1 = N",
+    ),
+    "K0421": ("An argument without annotation has no type before a call.", "f.ir()"),
+    # K05: targets
+    "K0501": ("There is no such target.", 'f.on("gpu")'),
+    "K0502": ("The target is not available here.", 'f.on("vulkan")'),
+    # K06: faults of a running kernel
+    "K0601": ("An index that depends on data fell outside its array.", "X[index[i]]"),
+    "K0602": ("An integer was divided by zero.", "n // 0"),
+    "K0603": ("An assertion failed.", "assert x > 0"),
+    "K0604": ("The step of a `range` is 0.", "range(0, n, step)"),
+    "K0605": ("An integer was raised to a negative power.", "n ** -1"),
+    "K0606": ("There was no memory for a local array.", "kdsl.empty((N, N, N), f64)"),
+    "K0610": ("The interpreter met a local element that was never written.", "T = kdsl.empty(4, f32)"),
+    # K07: the command line
+    "K0701": ("A kernel is named by its file and its name.", "kdsl show matmul"),
+    "K0702": ("The file does not exist.", "kdsl show nothing.py:matmul"),
+    "K0703": ("The file has no kernel of that name.", "kdsl show FILE.py:matmull"),
+    "K0704": ("The cache folder does not belong to the user alone.", "KDSL_CACHE_DIR=/tmp kdsl cache info"),
 }

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import linecache
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+from kdsl.error_codes import CODES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -23,3 +27,24 @@ def test_python_blocks_run(page: Path) -> None:
         name = f"<{page.name}:{match.start()}>"
         linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
         exec(compile(source, name, "exec"), namespace)
+
+
+def _generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_pages_are_up_to_date() -> None:
+    for name, page in _generator().PAGES.items():
+        assert page() == (ROOT / "docs" / name).read_text(), f"run docs/generate.py: docs/{name} is stale"
+
+
+def test_every_code_in_use_is_in_the_table_and_back() -> None:
+    used = set()
+    for path in (ROOT / "kdsl").rglob("*.py"):
+        if path.name not in ("error_codes.py", "errors.py"):
+            used |= set(re.findall(r"\"(K0\d{3})\"", path.read_text()))
+    assert used == set(CODES)
