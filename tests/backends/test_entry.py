@@ -363,7 +363,7 @@ def test_work_estimate_decides_about_the_gil() -> None:
     def glue(*body: Stmt) -> str:
         func = Func("work", (array("o", f64, N, written=True),), body, ("N",))
         text = emit_module(func, host_target(), entry=True).glue_text
-        return text[text.index("@work.entry(") :]
+        return text[text.index("@kernel.work.entry(") :]
 
     fill = put("o", const(0.0, f64), var("i"))
     assert "fcmp ogt double 3.0, 16384.0" in glue(put("o", const(0.0, f64), const(0)))

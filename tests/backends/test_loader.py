@@ -219,7 +219,7 @@ import ctypes, sys
 from pathlib import Path
 from kdsl.backends.base import Artifact
 from kdsl.backends.llvm import host_target, load
-e = load(Artifact(host_target(), "f", Path({str(path)!r}).read_bytes(), (), ()))
+e = load(Artifact(host_target(), {artifact.symbol!r}, Path({str(path)!r}).read_bytes(), (), ()))
 o = (ctypes.c_int64 * 1)()
 frame = (ctypes.c_int64 * 4)(0, 0, 0, ctypes.addressof(o))
 assert e.run(ctypes.addressof(frame)) == 0 and o[0] == 42

@@ -1,6 +1,6 @@
 """From a lowered `Func` to the text of an LLVM module.
 
-    define i64 @saxpy(ptr %frame) {            ; 0 done, n > 0 fault at site n, -1 stopped
+    define i64 @kernel.saxpy(ptr %frame) {     ; 0 done, n > 0 fault at site n, -1 stopped
     entry:
       %y = load ptr, ptr (%frame + 24)         ; see FrameLayout: pointers, strides, scalars, sizes
       %N = load i64, ptr (%frame + 48)
@@ -12,7 +12,7 @@
       call void @free(arena)                   ; only with local arrays too big for the stack
       ret i64 %code
     }
-    define i64 @saxpy.check(ptr %frame)        ; number of the first call condition that fails, or 0
+    define i64 @kernel.saxpy.check(ptr %frame) ; number of the first call condition that fails, or 0
 
 Local arrays of constant size live on the stack up to 32 KiB in all; the others share one arena, taken at
 entry and freed in `leave`, at offsets that are multiples of 64 bytes.
@@ -39,6 +39,8 @@ from kdsl.ir.walk import stmts
 from kdsl.source import Loc
 from kdsl.target import Target
 
+SYMBOL_PREFIX = "kernel."
+"""Keeps a kernel that is called `memset` or `exp` apart from the function that LLVM knows."""
 STACK_LIMIT_BYTES = 32 * 1024
 ARENA_ALIGN_BYTES = 64
 _FIXED = f", !invariant.load {EMPTY}, !noundef {EMPTY}"
@@ -64,8 +66,8 @@ def emit_module(
     `@name.run`, `@name.poll` and, with `entry`, where one is possible, `@name.entry`, whose scalar parameters
     take the objects that `forms` says.
     """
-    symbol = identifier(func.name)
-    text = ModuleText([f"; kernel {func.name}", f'source_filename = "{symbol}"'])
+    symbol = SYMBOL_PREFIX + identifier(func.name)
+    text = ModuleText([f"; kernel {func.name}", f'source_filename = "{identifier(func.name)}"'])
     sites = emit_kernel(text, func, symbol, target)
     emit_check(text, func, symbol, target)
     glue = ModuleText([], 'nounwind "no-trapping-math"="true" noinline optnone')

@@ -55,7 +55,8 @@ class Executable:
         except KeyError:
             return None
         ctypes.c_void_p.from_address(self.code.address(f"{self.artifact.symbol}.table")).value = table
-        return make_builtin(self.artifact.symbol, address, (slow, on_fault, self.code))
+        name = self.artifact.symbol.rpartition(".")[2]
+        return make_builtin(name, address, (slow, on_fault, self.code))
 
 
 def load(artifact: Artifact) -> Executable:
