@@ -87,6 +87,8 @@ class Base:
         help = ""
         if isinstance(value, View):
             help = f"take one element: {value.text or 'A'}[{', '.join('ijklmnop'[: len(value.shape)])}]"
+        elif isinstance(value, Static) and isinstance(value.value, str):
+            help = "text can only be printed, or explain an assertion; use a number"
         elif isinstance(value, Array):
             help = "assign it to a slice first: B[...] = ..."
         self.error("K0210", f"{what} is needed here, not {self.describe(value)}", node, help=help)
@@ -168,7 +170,8 @@ class Base:
                     f"size `{name}` is not known in `{self.frame.source.name}`",
                     loc or self.frame.source.loc,
                     label="no array argument has it in its shape",
-                    help=f"use it in an annotation, such as A: f32[{name}], or pass the number",
+                    help=f"use it in an annotation, such as A: f32[{name}], "
+                    "or pass the number as an argument",
                 )
             term = facts.mul(core.Num(coefficient, loc=loc), symbol) if coefficient != 1 else symbol
             if first:

@@ -103,6 +103,7 @@ class Calls(Expressions):
                 f"`{shown}` takes {_count(low, high)}",
                 node,
                 label=f"{len(node.args) + len(node.keywords)} given",
+                help=f"write {shown}({', '.join(['x', 'y', 'z'][:low])})",
             )
         return self.values(node.args)
 
@@ -369,7 +370,12 @@ class Calls(Expressions):
         assert array_node is not None and index_node is not None and value_node is not None
         array, index, value = self.values([array_node, index_node, value_node])
         if not isinstance(array, View):
-            self.error("K0210", f"`{shown}` needs an array, not {self.describe(array)}", array_node)
+            self.error(
+                "K0210",
+                f"`{shown}` needs an array, not {self.describe(array)}",
+                array_node,
+                help=f"name the array first: {shown}(A, i, value)",
+            )
         items = index.items if isinstance(index, Tuple) else (index,)
         if len(items) != len(array.shape):
             self.error(

@@ -80,7 +80,8 @@ class Elementwise(Base):
             if facts.constant(extent) != 1:
                 self.require_equal(
                     extent, target.shape[at],
-                    f"dimension {at} of `{target.text}` and of its new value must agree", loc, "K0219",
+                    f"dimension {at} of `{target.text}` and of the value assigned to it must agree",
+                    loc, "K0219", "slice both to the same number of elements",
                 )  # fmt: skip
         source = value
 

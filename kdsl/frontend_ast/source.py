@@ -269,7 +269,8 @@ def annotation_value(fn: Callable[..., Any], name: str, node: ast.expr, loc: Cal
             "K0105",
             f"the annotation `{value}` fails: {error}",
             loc=loc(node),
-            help='define types and sizes before the kernel: M, N = kdsl.sizes("M N")',
+            help="define the types and sizes before the kernel: "
+            'from kdsl import f32; M, N = kdsl.sizes("M N")',
         ) from None
 
 

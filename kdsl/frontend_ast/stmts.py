@@ -145,9 +145,10 @@ class Statements(Control):
                     help="return a local array of the annotated rank, or change the annotation",
                 )
             if isinstance(value, View) and value.buffer.dtype != target.buffer.dtype:
+                have = value.buffer.dtype
                 self.error(
                     "K0233",
-                    f"the result is {target.buffer.dtype}, but `{value.text}` is {value.buffer.dtype}",
+                    f"the result is annotated {target.buffer.dtype} but `{value.text}` is of {have}",
                     node,
                     help="change the annotation, or the type of the local array",
                 )
