@@ -13,6 +13,7 @@ from kdsl.frontend_ast.frames import (
     Poison,
     Static,
     Value,
+    View,
     bound_names,
 )
 from kdsl.frontend_ast.inlining import may_leave
@@ -59,10 +60,12 @@ class Control(Assignments):
             one = x or y
             assert one is not None
             if x is not None and y is not None:
-                if x.value is y.value or _same_constant(x.value, y.value):
+                if x.value is y.value or _same_value(x.value, y.value):
                     out[name] = x
                 else:
-                    out[name] = Binding(Poison("differs between the paths that lead here", y.loc), y.loc)
+                    out[name] = Binding(
+                        Poison("stands for different things on the paths that lead here", y.loc, True), y.loc
+                    )
             elif isinstance(one.value, core.Variable):
                 out[name] = one
             else:
@@ -326,10 +329,20 @@ class Control(Assignments):
         self.out.append(core.Break(loc) if breaks else core.Continue(loc))
 
 
-def _same_constant(a: object, b: object) -> bool:
+def _same_value(a: object, b: object) -> bool:
     if isinstance(a, Static) and isinstance(b, Static):
         return a.value == b.value
+    if isinstance(a, View) and isinstance(b, View):
+        return a.buffer is b.buffer and _same_elements(a, b)
     return isinstance(a, core.Num) and isinstance(b, core.Num) and facts.key(a) == facts.key(b)
+
+
+def _same_elements(a: View, b: View) -> bool:
+    """Whether two views of one buffer are the same, element by element."""
+    if [facts.poly(e) for e in a.shape] != [facts.poly(e) for e in b.shape]:
+        return False
+    probe = tuple(core.LoopRef(core.LoopVar("probe", None)) for _ in a.shape)
+    return [facts.poly(e) for e in a.place(probe)] == [facts.poly(e) for e in b.place(probe)]
 
 
 def _leaves(body: list[ast.stmt]) -> bool:

@@ -70,7 +70,7 @@ class Emitter:
                 if new != old:
                     known[id(web)] = new
                     changed = True
-        self.names.taken = taken
+        self.names.forget(taken)
 
     # ---- statements
 

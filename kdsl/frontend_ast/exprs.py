@@ -136,13 +136,10 @@ class Expressions(Views):
                 return core.LoopRef(loop, loc)
             case Poison() as poison:
                 notes = [(poison.loc, "set here")] if poison.loc is not None else []
-                self.error(
-                    "K0203",
-                    f"`{name}` {poison.why}",
-                    loc,
-                    notes=notes,
-                    help=f"set `{name}` on every path before this line",
-                )
+                way = f"set `{name}` on every path before this line"
+                if poison.differs:
+                    way = "use two names, or copy the elements into one local array on each path"
+                self.error("K0203", f"`{name}` {poison.why}", loc, notes=notes, help=way)
             case _:
                 return binding.value
 

@@ -87,6 +87,7 @@ class Poison:
 
     why: str
     loc: Loc | None
+    differs: bool = False
 
 
 @dataclass(eq=False, repr=False)

@@ -40,15 +40,22 @@ class Names:
 
     def __init__(self) -> None:
         self.taken: set[str] = set()
+        self._next: dict[str, int] = {}
 
     def fresh(self, wish: str) -> str:
         """`wish`, or the first of `wish_1`, `wish_2`, ... that is free."""
-        name, n = wish, 0
+        name, n = wish, self._next.get(wish, 0)
         while name in self.taken:
             n += 1
             name = f"{wish}_{n}"
         self.taken.add(name)
+        self._next[wish] = n
         return name
+
+    def forget(self, taken: set[str]) -> None:
+        """Goes back to a set of taken names."""
+        self.taken = taken
+        self._next.clear()
 
 
 class Typist:

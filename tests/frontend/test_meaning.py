@@ -548,3 +548,15 @@ def test_print(capsys):
     out = []
     interpreted(shown, np.array([1, 2.5], np.float32), on_print=out.append)
     assert "".join(out) == "n, 2, 1.0\n<2> 2.5! 3."
+
+
+def test_equal_views_on_both_paths():
+    @kernel
+    def k(A: f32[N]) -> f32:
+        if A[0] > 0:
+            row = A[1:]
+        else:
+            row = A[1:]
+        return row[0]
+
+    check(k, floats(4))
