@@ -44,14 +44,23 @@ def _writable(kernel: Interface, p: ArrayParam, a: Array) -> None:
                 label=f"its {extent} elements there are one and the same",
                 help=f"pass a copy: `{p.name}.copy()`",
             )
-    if self_overlap(a) != "none":
-        raise ArgumentError(
-            "K0418",
-            f"argument `{p.name}` of {kernel.name} overlaps itself, and the kernel writes to it",
-            loc=p.loc,
-            label=f"shape {a.shape}, strides {a.strides}: different indices reach one element",
-            help=f"pass a copy: `{p.name}.copy()`",
-        )
+    match self_overlap(a):
+        case "none":
+            return
+        case "some":
+            how, label = "overlaps itself", "different indices reach one element"
+        case "undecided":
+            how, label = (
+                "may overlap itself",
+                "no proof in time that different indices reach different elements",
+            )
+    raise ArgumentError(
+        "K0418",
+        f"argument `{p.name}` of {kernel.name} {how}, and the kernel writes to it",
+        loc=p.loc,
+        label=f"shape {a.shape}, strides {a.strides}: {label}",
+        help=f"pass a copy: `{p.name}.copy()`",
+    )
 
 
 def _apart(kernel: Interface, p: ArrayParam, q: ArrayParam, a: Array, b: Array) -> None:
