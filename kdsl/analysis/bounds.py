@@ -11,7 +11,8 @@ For each dimension of each access, cheapest first:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 from kdsl.analysis.accesses import Access, Accesses, Iteration, collect
 from kdsl.analysis.affine import (
@@ -97,15 +98,39 @@ class _Bounds:
 
     def decide(self, access: Access) -> None:
         for dim, (index, extent) in enumerate(zip(access.index, access.extent)):
-            key = index, extent, access.context, access.certain
-            if key not in self._memo:
-                self._memo[key] = self.verdict(access, index, extent)
-            decision = self._memo[key]
+            used = self.without_assumptions(access, index)
+            decision = self.remembered(used, index, extent)
+            if not decision.safe and used is not access:
+                used = access
+                decision = self.remembered(used, index, extent)
             if decision.safe:
                 self.demand(access, dim, decision)
-                self.assume(access, index)
+                self.assume(used, index)
             elif not (self.func.options.unchecked and self.depends_on_data(access, index)):
                 self.checked.setdefault(id(access.site), set()).add(dim)
+
+    def remembered(self, access: Access, index: Form, extent: Form) -> Decision:
+        key = index, extent, access.context, access.certain
+        if key not in self._memo:
+            self._memo[key] = self.verdict(access, index, extent)
+        return self._memo[key]
+
+    def without_assumptions(self, access: Access, index: Form) -> Access:
+        """`access` (or a weaker one) without the conditions that would limit more scalars than index and loops do.
+
+        So that a call is not refused for a condition which no proof needs.
+        """
+        ranges = [loop.points for loop in access.loops]
+        granted = self.assumed_by(index.names().union(*map(formula_names, ranges)))
+        kept = tuple(
+            [f for f in access.context if f in ranges or self.assumed_by(formula_names(f)) <= granted]
+        )
+        if len(kept) == len(access.context):
+            return access
+        return replace(access, context=kept, certain=False)
+
+    def assumed_by(self, names: Iterable[str]) -> set[Assumption]:
+        return {a for n in self.values.closure(names) for a in self.values.symbols[n].assumes}
 
     def verdict(self, access: Access, index: Form, extent: Form) -> Decision:
         facts = self.facts(access.context)
