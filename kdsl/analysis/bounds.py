@@ -116,7 +116,7 @@ class _Bounds:
         return self._memo[key]
 
     def without_assumptions(self, access: Access, index: Form) -> Access:
-        """`access`, or a weaker one, without conditions that would limit more scalars than index and loops do.
+        """`access`, or a weaker one, without conditions that limit more scalars than index and loops do.
 
         So that a call is not refused for a condition which no proof needs.
         """
