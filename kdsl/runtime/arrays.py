@@ -30,7 +30,7 @@ def as_array(source: KernelSource, p: ParamSpec, x: Any) -> Array:
                 help=f"pass `{p.name}.filled(...)`, or `{p.name}.data` and `{p.name}.mask` as two arguments",
             )
         return x.view(np.ndarray)
-    reason = ""
+    what = "None" if x is None else f"a {type_name(x)}"
     if not isinstance(x, np.generic):
         try:
             if hasattr(type(x), "__dlpack__"):
@@ -38,15 +38,19 @@ def as_array(source: KernelSource, p: ParamSpec, x: Any) -> Array:
             if hasattr(x, "__array_interface__"):
                 return np.asarray(x, copy=False)
         except (BufferError, RuntimeError, TypeError, ValueError) as error:
-            reason = f"it says: {error}"
+            raise ArgumentError(
+                "K0403",
+                f"argument `{p.name}` of {source.name} is {what} whose memory cannot be used here",
+                loc=p.loc,
+                label=f"it says: {error}",
+                help="move it to the CPU first",
+            ) from None
     raise ArgumentError(
         "K0403",
-        f"argument `{p.name}` of {source.name} is a {type_name(x)}, not an array"
-        if not reason
-        else f"argument `{p.name}` of {source.name} is a {type_name(x)} whose memory cannot be used here",
+        f"argument `{p.name}` of {source.name} is {what}, not an array",
         loc=p.loc,
-        label=reason or "takes a NumPy array, or an object with `__dlpack__` or `__array_interface__`",
-        help=f"pass `numpy.asarray({p.name})`" if not reason else "move it to the CPU first",
+        label="takes a NumPy array, or an object with `__dlpack__` or `__array_interface__`",
+        help=f"pass `numpy.asarray({p.name})`" if isinstance(x, (list, tuple)) else "pass an array",
     )
 
 

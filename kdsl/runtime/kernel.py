@@ -44,6 +44,8 @@ class Kernel(Generic[P]):
     __wrapped__: Callable[..., Any]
     __name__: str
     __qualname__: str
+    target: str
+    """The name of the target that calls run on."""
 
     def __init__(self, source: KernelSource, target: str | None = None) -> None:
         self.__kdsl_source__ = source
@@ -52,7 +54,8 @@ class Kernel(Generic[P]):
         self.__qualname__ = source.fn.__qualname__
         self.__module__ = source.fn.__module__
         self.__doc__ = source.fn.__doc__
-        self._target_name = target
+        self._chosen_target = target
+        self.target = target or default_name()
         self._target: Target | None = None
         self._programs: dict[Any, Program] = {}
         self._requests: dict[Any, Request] = {}
@@ -81,11 +84,6 @@ class Kernel(Generic[P]):
     def source(self) -> str:
         """The text of the Python function, its decorators included."""
         return self.__kdsl_source__.text
-
-    @property
-    def target(self) -> str:
-        """The name of the target that calls run on."""
-        return self._target_name or default_name()
 
     def py(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Runs the body as ordinary Python on the same arguments: `pdb`, `print` and coverage work."""
@@ -130,13 +128,13 @@ class Kernel(Generic[P]):
             p.name if p.annotation is None else f"{p.name}: {_annotation_text(p.annotation)}"
             for p in self.__kdsl_source__.params
         )
-        on = f" on {self._target_name}" if self._target_name else ""
+        on = "" if self.target == "cpu" else f" on {self.target}"
         return f"<kdsl kernel {self.name}({params}){on}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         from kdsl.runtime.pickling import reduce_source
 
-        return rebuild_kernel, (*reduce_source(self.__kdsl_source__), self._target_name)
+        return rebuild_kernel, (*reduce_source(self.__kdsl_source__), self._chosen_target)
 
     # -- calling
 
@@ -274,6 +272,7 @@ def kernel(
     fastmath: bool = False,
     bounds: str = "checked",
     may_alias: tuple[str, ...] = (),
+    **unknown: Any,
 ) -> Any:
     """Makes a kernel of a Python function: `@kdsl.kernel` or `@kdsl.kernel(option=…)`.
 
@@ -288,7 +287,7 @@ def kernel(
         from kdsl.runtime import arguments, compile  # noqa: F401
         from kdsl.runtime.options import kernel_source
 
-        source = kernel_source(fn, name, strict, fastmath, bounds, may_alias)
+        source = kernel_source(fn, name, strict, fastmath, bounds, may_alias, unknown)
         return Kernel(source, None if target is None else check_name(target))
 
     return decorate if fn is None else decorate(fn)

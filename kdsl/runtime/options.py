@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from kdsl.dtypes import ArrayType
 from kdsl.errors import CompileError
 from kdsl.frontend_ast.source import KernelSource
 from kdsl.ir.params import Options
+
+OPTIONS = ("bounds", "fastmath", "may_alias", "name", "strict", "target")
 
 
 def kernel_source(
@@ -18,11 +21,20 @@ def kernel_source(
     fastmath: bool,
     bounds: str,
     may_alias: tuple[str, ...],
+    unknown: Iterable[str],
 ) -> KernelSource:
     """The source of a kernel with these options; CompileError for options that make no sense."""
     aliases = (may_alias,) if isinstance(may_alias, str) else tuple(may_alias)
     options = Options(bool(strict), bool(fastmath), bounds == "unchecked", aliases)
     source = KernelSource(fn, "kernel", name, options)
+    for option in unknown:
+        near = difflib.get_close_matches(option, OPTIONS, 1)
+        raise CompileError(
+            "K0106",
+            f"`@kdsl.kernel` has no option `{option}`",
+            loc=source.loc,
+            help=f"did you mean `{near[0]}`?" if near else f"its options are {', '.join(OPTIONS)}",
+        )
     if name is not None and not (isinstance(name, str) and name.isidentifier()):
         raise CompileError(
             "K0106",

@@ -65,7 +65,9 @@ def rebuild_source(
     fn.__name__, fn.__qualname__, fn.__module__, fn.__doc__ = about
     fn.__defaults__, fn.__kwdefaults__ = defaults
     fn.__annotations__ = annotations
-    return KernelSource(fn, kind, name, options)
+    source = KernelSource(fn, kind, name, options)
+    source.text = text  # with its decorators, which were not run again
+    return source
 
 
 def plain(node: ast.FunctionDef) -> None:
