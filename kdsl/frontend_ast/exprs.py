@@ -323,7 +323,8 @@ class Expressions(Views):
 
     def _compare_static(self, op: ast.cmpop, a: Value, b: Value, node: ast.Compare) -> Value:
         equal = isinstance(a, Static) and isinstance(b, Static) and a.value == b.value
-        known = isinstance(a, Static) and isinstance(b, Static)
+        # A compile-time number and a compile-time object differ, as in Python (`BLOCK == "auto"`).
+        known = all(isinstance(v, (Static, core.Num)) for v in (a, b))
         none = any(isinstance(v, Static) and v.value is None for v in (a, b))
         if known or none:
             if isinstance(op, (ast.Eq, ast.Is)):
