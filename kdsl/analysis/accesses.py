@@ -84,9 +84,12 @@ class Accesses:
     assumptions: tuple[Formula, ...]
 
 
-def collect(func: Func) -> Accesses:
-    """The accesses of `func`; those of rank-0 buffers, which cannot fault, are left out."""
-    walk = _Walk(State(Values()))
+def collect(func: Func, assuming: bool = True) -> Accesses:
+    """The accesses of `func`; those of rank-0 buffers, which cannot fault, are left out.
+
+    `assuming`: see `Values`; the accesses are the same ones in the same order.
+    """
+    walk = _Walk(State(Values(assuming=assuming)))
     assumptions = walk.start(func)
     walk.body(func.body)
     return Accesses(walk.values, tuple(walk.found), assumptions)

@@ -11,7 +11,6 @@ For each dimension of each access, cheapest first:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from kdsl.analysis.accesses import Access, Accesses, Iteration, collect
@@ -55,12 +54,24 @@ class Verdicts:
 def verdicts(func: Func) -> Verdicts:
     """Decides every access of `func`."""
     work = _Bounds(func, collect(func))
-    for access in work.all.accesses:
-        work.decide(access)
+    proved = _without_assumptions(func, work)
+    for number, access in enumerate(work.all.accesses):
+        work.decide(access, proved.get(number, ()))
     return Verdicts(
         {key: tuple(sorted(dims)) for key, dims in work.checked.items()},
         (*work.assumed.values(), *work.conditions.values()),
     )
+
+
+def _without_assumptions(func: Func, work: _Bounds) -> dict[int, tuple[int, ...]]:
+    """The dimensions of each access that are in bounds though arithmetic on scalar arguments may wrap.
+
+    So that no call is refused for a scalar that merely stands on the way to an access.
+    """
+    if not any(s.assumes for s in work.values.symbols.values()):
+        return {}
+    free = _Bounds(func, collect(func, assuming=False))
+    return {number: free.proved(access) for number, access in enumerate(free.all.accesses)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +107,21 @@ class _Bounds:
     def values(self) -> Values:
         return self.all.values
 
-    def decide(self, access: Access) -> None:
+    def proved(self, access: Access) -> tuple[int, ...]:
+        """The dimensions of `access` that are in bounds at every call."""
+        uncertain = replace(access, certain=False)
+        dims = enumerate(zip(access.index, access.extent))
+        return tuple([dim for dim, (i, extent) in dims if self.remembered(uncertain, i, extent) == SAFE])
+
+    def decide(self, access: Access, proved: tuple[int, ...]) -> None:
         for dim, (index, extent) in enumerate(zip(access.index, access.extent)):
-            used = self.without_assumptions(access, index)
-            decision = self.remembered(used, index, extent)
-            if not decision.safe and used is not access:
-                used = access
-                decision = self.remembered(used, index, extent)
+            if dim in proved:
+                self.demand_extent(access, dim)
+                continue
+            decision = self.remembered(access, index, extent)
             if decision.safe:
                 self.demand(access, dim, decision)
-                self.assume(used, index)
+                self.assume(access, index)
             elif not (self.func.options.unchecked and self.depends_on_data(access, index)):
                 self.checked.setdefault(id(access.site), set()).add(dim)
 
@@ -114,23 +130,6 @@ class _Bounds:
         if key not in self._memo:
             self._memo[key] = self.verdict(access, index, extent)
         return self._memo[key]
-
-    def without_assumptions(self, access: Access, index: Form) -> Access:
-        """`access`, or a weaker one, without conditions that limit more scalars than index and loops do.
-
-        So that a call is not refused for a condition which no proof needs.
-        """
-        ranges = [loop.points for loop in access.loops]
-        granted = self.assumed_by(index.names().union(*map(formula_names, ranges)))
-        kept = tuple(
-            [f for f in access.context if f in ranges or self.assumed_by(formula_names(f)) <= granted]
-        )
-        if len(kept) == len(access.context):
-            return access
-        return replace(access, context=kept, certain=False)
-
-    def assumed_by(self, names: Iterable[str]) -> set[Assumption]:
-        return {a for n in self.values.closure(names) for a in self.values.symbols[n].assumes}
 
     def verdict(self, access: Access, index: Form, extent: Form) -> Decision:
         facts = self.facts(access.context)

@@ -102,9 +102,13 @@ def size_form(size: Size) -> Form:
 
 @dataclass(slots=True)
 class Values:
-    """The symbols of one function, and arithmetic on forms over them."""
+    """The symbols of one function, and arithmetic on forms over them.
+
+    `assuming`: arithmetic on scalar arguments is taken not to wrap, as the symbols' `assumes` say.
+    """
 
     symbols: dict[str, Symbol] = field(default_factory=dict)
+    assuming: bool = True
     _memo: dict[Hashable, Form] = field(default_factory=dict)
 
     def add(
@@ -174,7 +178,7 @@ class Values:
         lo, hi = self.interval(form)
         if dtype.min <= lo and hi <= dtype.max:
             return form
-        if form.is_affine and all(abs(c) <= 8 for m, c in form.terms.items() if m):
+        if self.assuming and form.is_affine and all(abs(c) <= 8 for m, c in form.terms.items() if m):
             fits = self._fits_if_small(form) if dtype == i64 else self._fits_narrow(form, dtype)
             if fits is not None:
                 return fits
@@ -183,7 +187,7 @@ class Values:
     def bounded(self, form: Form) -> Form:
         """`form` for a loop bound: 64-bit scalars in it are assumed to be small, so that sums with it fit."""
         lo, hi = self.interval(form)
-        if (lo >= -ASSUMED and hi <= ASSUMED) or not form.is_affine:
+        if (lo >= -ASSUMED and hi <= ASSUMED) or not form.is_affine or not self.assuming:
             return form
         return self._fits_if_small(form) or form
 
