@@ -196,6 +196,10 @@ class Size:
         return NotImplemented if o is None else o + (-self)
 
     def __mul__(self, other: Any) -> Size:
+        if isinstance(other, Size) and self.terms and other.terms:
+            raise TypeError(f"the product of {self} and {other} is not an affine expression")
+        if isinstance(other, Size):
+            return self * other.const if not other.terms else other * self.const
         if isinstance(other, (int, np.integer)):
             return Size({s: c * int(other) for s, c in self.terms.items()}, self.const * int(other))
         return NotImplemented

@@ -85,4 +85,10 @@ def uninitialised(buffer: str, made: Loc | None, loc: Loc | None) -> KdslError:
 def condition_error(title: str, loc: Loc | None, sizes: Mapping[str, int]) -> ArgumentError:
     """A call condition does not hold for these sizes; nothing has been written."""
     known = ", ".join(f"{name} is {value}" for name, value in sizes.items())
-    return ArgumentError("K0420", title, loc=loc, notes=[known] if known else ())
+    return ArgumentError(
+        "K0420",
+        title,
+        loc=loc,
+        notes=[known] if known else (),
+        help="pass sizes for which this holds, or guard the line with `if`",
+    )
