@@ -42,8 +42,8 @@ Outcome = tuple[str, tuple[Any, ...]]
 def outcome(kernel: Any, target: str, args: list[Any]) -> Outcome:
     """("", results and arguments after the call), or (the kind of fault, nothing).
 
-    A condition on sizes is tested at the call by compiled code, where Python meets the index. "refused": bounds
-    were proved for scalars whose arithmetic does not wrap, and here it would.
+    A condition on sizes is tested at the call by compiled code, where Python meets the index. "refused":
+    bounds were proved for scalars whose arithmetic does not wrap, and here it would.
     """
     actual = [clone(a) for a in args]
     try:
