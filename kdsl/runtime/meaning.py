@@ -32,7 +32,7 @@ FROM_END, FLOORDIV, MOD, CHECK, TYPE = (
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """`code` defines the function when it is run; `declared`: the annotation of each declared local name.
+    """`code` is the function's; `declared`: the annotation of each declared local name.
 
     `captured`: the names that the function reads from outside; `attributes`: those it looks up in them.
     """
@@ -55,8 +55,10 @@ def meaning(source: KernelSource) -> Meaning:
     ast.increment_lineno(tree, source.origin.line_offset)
     local = set(source.fn.__code__.co_varnames)
     names = {n.id for n in ast.walk(source.node) if isinstance(n, ast.Name)} - local
+    module = compile(tree, source.origin.filename, "exec", dont_inherit=True)
+    (code,) = [c for c in module.co_consts if isinstance(c, CodeType)]
     return Meaning(
-        compile(tree, source.origin.filename, "exec", dont_inherit=True),
+        code,
         {
             name: compile(ast.Expression(annotation), source.origin.filename, "eval")
             for name, annotation in spell.declared.items()
@@ -162,27 +164,24 @@ class _Spell(ast.NodeTransformer):
 
 
 class _Constants:
-    """Which integer expressions are known when the kernel is compiled: literals, captured numbers, constexpr
-    parameters, variables of unrolled loops, and what is assigned once from such."""
+    """Which integer expressions are known when the kernel is compiled: made of literals, captured numbers,
+    constexpr parameters and variables of unrolled loops."""
 
     def __init__(self, source: KernelSource, node: ast.FunctionDef) -> None:
         self.source = source
         self.local = set(source.fn.__code__.co_varnames)
         self.known = {p.name for p in source.params if p.annotation is constexpr}
-        stores: dict[str, list[ast.expr | None]] = {}
+        stores: dict[str, int] = {}
+        unrolled: dict[str, int] = {}
         for n in ast.walk(node):
             match n:
-                case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                    stores.setdefault(name, []).append(value)
+                case ast.Name(id=name, ctx=ast.Store()):
+                    stores[name] = stores.get(name, 0) + 1
                 case ast.For(target=ast.Name(id=name), iter=ast.Call(func=fn)) if self._unrolls(fn):
-                    stores.setdefault(name, []).append(ast.Constant(0))
-        counts: dict[str, int] = {}
-        for n in ast.walk(node):
-            if isinstance(n, ast.Name) and _is_store(n):
-                counts[n.id] = counts.get(n.id, 0) + 1
-        for name, values in stores.items():
-            if counts[name] == 1 and len(values) == 1 and values[0] is not None and self.holds(values[0]):
-                self.known.add(name)
+                    unrolled[name] = unrolled.get(name, 0) + 1
+                case _:
+                    pass
+        self.known |= {name for name, count in unrolled.items() if count == stores[name]}
 
     def holds(self, e: ast.expr) -> bool:
         match e:

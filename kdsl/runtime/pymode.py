@@ -88,10 +88,7 @@ def _bound(source: KernelSource, scope: _Scope) -> types.FunctionType:
         names[name] = scope.substitute(value, spelled.attributes)
     for name, annotation in spelled.declared.items():
         names[TYPE + name] = eval(annotation, names)
-    exec(spelled.code, names)
-    function = names[source.node.name]
-    assert isinstance(function, types.FunctionType)
-    return function
+    return types.FunctionType(spelled.code, names, source.fn.__name__)
 
 
 @dataclass(frozen=True, slots=True)
