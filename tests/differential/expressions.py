@@ -22,6 +22,7 @@ class Expressions:
         self.sizes = {"N": 6, "M": 6}
         self.helper: tuple[str, tuple[DType, DType], DType] | None = None
         self.callee: DType | None = None
+        self.reducer: tuple[DType, DType] | None = None
         self.returns: DType | None = None
         self.math = False
         self.nest = 0
@@ -128,6 +129,8 @@ class Expressions:
             kinds += ["divide", "function"]
         if self.helper is not None and "A" in scope.arrays:
             kinds += ["helper"]
+        if self.reducer is not None and "A" in scope.arrays:
+            kinds += ["reduce"]
         made = getattr(self, "_e_" + self.pick(kinds))(scope, depth)
         return made if isinstance(made, E) else self.leaf(scope)
 
@@ -306,6 +309,9 @@ class Expressions:
                 result = self.joined(a, b)
                 if result is not None and not self.is_float_type(result):
                     return E(f"({a.text} {op} ({b.text} | 1))", result)
+        if a.type == "wint" and scope.loops and self.chance(30):
+            reach = max(int(a.mag) + 1, LARGE + 3)
+            return E(f"({a.text} {op} ({self.pick(list(scope.loops))} + 2))", "wint", -reach, reach)
         signed = a.type == "wint" or (isinstance(a.type, DType) and a.type.min < 0)
         divisor = self.pick((3, 2, 7, -1, -3) if signed else (3, 2, 7))
         shown = str(divisor) if divisor > 0 else f"({divisor})"
@@ -357,6 +363,23 @@ class Expressions:
         name, (a, b), result = self.helper
         first, second = self.cast(self.expr(scope, depth - 1), a), self.cast(self.expr(scope, depth - 1), b)
         return E(f"{name}({first}, {second})", result, bound=self.stored(result))
+
+    def _e_reduce(self, scope: Scope, depth: int) -> E | None:
+        """A kernel with a result, called on a vector or a row or column."""
+        assert self.reducer is not None
+        dtype, result = self.reducer
+        views = []
+        for a in scope.arrays.values():
+            if a.dtype != dtype or a.accumulator or a.name == "IDX":
+                continue
+            if len(a.dims) == 1:
+                views += [a.name, f"{a.name}[::-1]"]
+            for v, dims in scope.loops.items():
+                if len(a.dims) == 2 and dims == (a.dims[0],):
+                    views.append(f"{a.name}[{v}, :]")
+                if len(a.dims) == 2 and dims == (a.dims[1],):
+                    views.append(f"{a.name}[:, {v}]")
+        return E(f"reduce({self.pick(views)})", result, bound=self.stored(result)) if views else None
 
     def condition(self, scope: Scope, depth: int) -> str:
         kind = self.pick(

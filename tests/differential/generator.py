@@ -139,4 +139,15 @@ class Generator(Statements):
                 "",
             ]
             self.callee = dtype
+        if self.chance(20):
+            dtype, result = self.pick((*INTS, *FLOATS)), self.pick((*INTS, *FLOATS))
+            scope = Scope(scalars={"r": result}, loops={"k": ("K",)})
+            scope.arrays["v"] = Array("v", dtype, ("K",))
+            out += ["@kdsl.kernel", f"def reduce(v: {dtype}[K]) -> {result}:"]
+            out += [f"    r = {result}({self.literal(result)})", "    for k in range(K):"]
+            if self.chance(40):
+                out += [f"        if {self.condition(scope, 1)}:"]
+                out += [f"            {self.pick(('continue', 'break', 'return r'))}"]
+            out += [f"        r = {self.cast(self.expr(scope, 2), result)}", "    return r", ""]
+            self.reducer = dtype, result
         return out

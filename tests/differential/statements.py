@@ -25,7 +25,9 @@ class Statements(Expressions):
 
     def emit(self, depth: int, line: str) -> None:
         self.lines.append("    " * depth + line)
-        self.nest = max(self.nest, sum(2 if "grid(" in above else 1 for above in self._loops_above(depth)))
+        inlined = "callee(" in line or "reduce(" in line
+        loops = sum(2 if "grid(" in above else 1 for above in self._loops_above(depth))
+        self.nest = max(self.nest, loops + inlined)
 
     def _loops_above(self, depth: int) -> list[str]:
         """The heads of the loops around a line that was just added with this indentation."""
@@ -42,16 +44,16 @@ class Statements(Expressions):
         nested = depth >= 4
         kinds = ["store", "store", "local"]
         if not nested:
-            kinds += ["for", "for", "for", "if", "while", "grid"]
+            kinds += ["for", "for", "for", "if", "while", "grid", "moving"]
         kinds += ["assign", "accumulate", "accumulate", "swap", "array"]
         if scope.breakable:
             kinds += ["leave"]
         if self.callee is not None:
             kinds += ["call"]
-        kinds += ["slice", "counter", "reduction"]
+        kinds += ["slice", "counter", "reduction", "either", "exchange"]
         if depth == 1:
             kinds = ["for", "for", "for", "grid", "local", "array", "if", "while", "slice", "counter"]
-            kinds += ["reduction"] + ["call"] * (self.callee is not None)
+            kinds += ["reduction", "either", "moving"] + ["call"] * (self.callee is not None)
         getattr(self, "_" + self.pick(kinds))(scope, depth)
 
     def _for(self, scope: Scope, depth: int) -> None:
@@ -252,20 +254,21 @@ class Statements(Expressions):
     def _array(self, scope: Scope, depth: int) -> None:
         dtype = self.pick((*INTS, *FLOATS))
         name = self.name("L")
-        extent = self.pick(("N", "M", "3"))
+        dims = self.pick((("N",), ("M",), ("3",), ("N", "M"), ("M", "3")))
+        shape = "(" + ", ".join(dims) + ("," if len(dims) == 1 else "") + ")"
         fill = self.pick(("zeros", "full", "empty"))
-        if fill == "full":
-            literal = self.literal(dtype)
-            self.emit(depth, f"{name} = kdsl.full(({extent},), {literal}, {dtype})")
-        else:
-            self.emit(depth, f"{name} = kdsl.{fill}(({extent},), {dtype})")
+        value = f", {self.literal(dtype)}" if fill == "full" else ""
+        self.emit(depth, f"{name} = kdsl.{fill}({shape}{value}, {dtype})")
         if fill == "empty":
-            var = "ijklmnop"[len(scope.loops)]
-            self.emit(depth, f"for {var} in range({extent}):")
-            inner = scope.inner()
-            inner.loops[var] = (extent,)
-            self.emit(depth + 1, f"{name}[{var}] = {self.cast(self.expr(inner, 2), dtype)}")
-        scope.arrays[name] = Array(name, dtype, (extent,))
+            inner, at = scope.inner(), depth
+            for dim in dims:
+                var = "ijklmnop"[len(inner.loops)]
+                self.emit(at, f"for {var} in range({dim}):")
+                inner.loops[var] = (dim,)
+                at += 1
+            indices = ", ".join(list(inner.loops)[-len(dims) :])
+            self.emit(at, f"{name}[{indices}] = {self.cast(self.expr(inner, 2), dtype)}")
+        scope.arrays[name] = Array(name, dtype, dims)
 
     def _call(self, scope: Scope, depth: int) -> None:
         choices = []
@@ -288,23 +291,62 @@ class Statements(Expressions):
         return None
 
     def _slice(self, scope: Scope, depth: int) -> None:
-        """Element-wise assignment to a whole vector from another of its length."""
-        vectors: dict[str, list[tuple[str, DType]]] = {"N": [], "M": []}
+        """Element-wise assignment to a vector, or a part of one, from others of its length (maybe itself)."""
+        parts = self.pick(((":", ":", "::-1"), ("1:", ":-1", ":0:-1"), ("::2",)))
+        vectors: dict[str, list[tuple[str, str, str, DType]]] = {"N": [], "M": []}
         for a in scope.arrays.values():
             if a.accumulator or a.name == "IDX":
                 continue
             if len(a.dims) == 1 and a.dims[0] in vectors:
-                vectors[a.dims[0]].append((f"{a.name}[:]", a.dtype))
+                vectors[a.dims[0]].append((a.name, "", "", a.dtype))
             elif len(a.dims) == 2:
                 for v, dims in scope.loops.items():
-                    if dims == (a.dims[0],):
-                        vectors[a.dims[1]].append((f"{a.name}[{v}, :]", a.dtype))
+                    if dims == (a.dims[0],) and a.dims[1] in vectors:
+                        vectors[a.dims[1]].append((a.name, f"{v}, ", "", a.dtype))
+                    if dims == (a.dims[1],) and a.dims[0] in vectors:
+                        vectors[a.dims[0]].append((a.name, "", f", {v}", a.dtype))
+
+        def view(name: str, before: str, after: str) -> str:
+            return f"{name}[{before}{self.pick(parts)}{after}]"
+
         dim = self.pick(("N", "M"))
-        target, dtype = self.pick(vectors[dim])
-        same = [t for t, d in vectors[dim] if d == dtype]
-        source = self.pick(same)
+        *place, dtype = self.pick(vectors[dim])
+        target = view(*place)
+        same = [v[:3] for v in vectors[dim] if v[3] == dtype]
+        if dtype.is_int and self.chance(40):
+            self.emit(depth, f"{target} {self.pick('+-*^')}= {self.pick((view(*self.pick(same)), '3'))}")
+            return
+        source = view(*self.pick(same))
         if dtype.is_int and self.chance(60):
-            source = f"{source} {self.pick(('+', '-', '*', '^'))} {self.pick([*same, '3'])}"
+            source = f"{source} {self.pick('+-*^')} {self.pick((view(*self.pick(same)), '3'))}"
         elif dtype.is_float and self.strict and self.chance(60):
-            source = f"{source} {self.pick(('+', '-', '*'))} {self.pick([*same, '0.5'])}"
+            source = f"{source} {self.pick('+-*')} {self.pick((view(*self.pick(same)), '0.5'))}"
         self.emit(depth, f"{target} = {source}")
+
+    def _either(self, scope: Scope, depth: int) -> None:
+        """A local that both branches set."""
+        dtype, name = self.pick((*INTS, *FLOATS)), self.name("y")
+        self.emit(depth, f"if {self.condition(scope, 1)}:")
+        self.emit(depth + 1, f"{name} = {self.cast(self.expr(scope, 2), dtype)}")
+        self.emit(depth, "else:")
+        self.emit(depth + 1, f"{name} = {self.cast(self.expr(scope, 2), dtype)}")
+        scope.scalars[name] = dtype
+
+    def _exchange(self, scope: Scope, depth: int) -> None:
+        """Scalars assigned at once: all values are those from before."""
+        dtype, a, b = self.pick((*INTS, *FLOATS)), self.name("z"), self.name("z")
+        first, second = (self.cast(self.expr(scope, 1), dtype) for _ in range(2))
+        self.emit(depth, f"{a}, {b} = {first}, {second}")
+        scope.scalars[a] = scope.scalars[b] = dtype
+        self.emit(depth, f"{a}, {b} = {b}, {self.cast(self.expr(scope, 1), dtype)}")
+
+    def _moving(self, scope: Scope, depth: int) -> None:
+        """A loop whose body changes the variable that was its bound: the bound was read once."""
+        name, var = self.name("b"), "ijklmnop"[len(scope.loops)]
+        self.emit(depth, f"{name} = {self.pick(('min(3, N)', '2', 'min(M, 3)'))}")
+        self.emit(depth, f"for {var} in range({name}):")
+        self.emit(depth + 1, f"{name} {self.pick(('+= 1', '= 0', '-= 1'))}")
+        inner = scope.inner(breakable=True)
+        inner.loops[var] = ()
+        scope.counters[name] = inner.counters[name] = 8
+        self.block(inner, depth + 1)
