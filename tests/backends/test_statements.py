@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kdsl.backends.base import Site
-from kdsl.backends.llvm.emit import STACK_LIMIT_BYTES
+from kdsl.backends.llvm.locals import STACK_LIMIT_BYTES
 from kdsl.dtypes import DType, Size, bf16, bool_, f16, f32, f64, i8, i16, i32, i64, u8, u64
 from kdsl.ir.nodes import (
     Alloc,
