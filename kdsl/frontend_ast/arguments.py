@@ -200,7 +200,9 @@ class Arguments(Calls):
                 known = self.size(rest, p.loc)
             finally:
                 self.frame = outer
-            title = f"`{frame.source.name}` needs dimension {dim} of `{p.name}` to be {want}"
+            title = (
+                f"dimension {dim} of `{p.name}` is not the {want} of `{frame.source.name}`'s other arguments"
+            )
             loc = self.loc(at)
             if not unknown:
                 self.require_equal(known, have, title, loc, "K0243", "pass arrays whose sizes agree")

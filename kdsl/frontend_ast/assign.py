@@ -158,7 +158,8 @@ class Assignments(Inlining):
     def _store(self, target: ast.Subscript, value: Value, node: ast.stmt) -> None:
         value, place = self.operands([lambda: value, lambda: self._place(target)])
         if isinstance(place, core.Load):
-            e = self.scalar(value, node)
+            written = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
+            e = self.scalar(value, written or node)
             self.out.append(core.Store(place.buffer, place.index, e, loc=self.loc(node)))
         else:
             assert isinstance(place, View)

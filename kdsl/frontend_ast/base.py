@@ -90,7 +90,7 @@ class Base:
         elif isinstance(value, Static) and isinstance(value.value, str):
             help = "text can only be printed, or explain an assertion; use a number"
         elif isinstance(value, Array):
-            help = "assign it to a slice first: B[...] = ..."
+            help = "take one element of each array in it: A[i]"
         self.error("K0210", f"{what} is needed here, not {self.describe(value)}", node, help=help)
 
     def scalar_expr(self, node: ast.expr, what: str = "a number") -> core.Expr:

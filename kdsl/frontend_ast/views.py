@@ -106,6 +106,10 @@ class Views(Elementwise):
 
     def _check_rank(self, view: View, count: int, node: ast.Subscript) -> None:
         rank = len(view.shape)
+        items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        for item in items:
+            if isinstance(item, ast.Constant) and item.value is None:
+                self._element(view, 0, Static(None), item)
         if count > rank:
             self.error(
                 "K0215",

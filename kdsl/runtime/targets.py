@@ -58,7 +58,7 @@ def check_name(name: object) -> str:
     """`name` if it is a target's; TargetError else."""
     if isinstance(name, str) and name in DESCRIPTIONS:
         return name
-    near = difflib.get_close_matches(str(name), DESCRIPTIONS, 1)
+    near = difflib.get_close_matches(str(name), DESCRIPTIONS, 1, cutoff=0.7)  # "gpu" is not meant to be "cpu"
     raise TargetError(
         "K0501",
         f"there is no target {name!r}",
