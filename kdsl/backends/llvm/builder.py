@@ -82,11 +82,13 @@ class Builder:
     """The text of one function `i64 name(ptr %frame)`, written block after block.
 
     `label` is the open block's; after a terminator `open` is False until `block` starts the next one.
+    `report` is where a fault leaves index and extent.
     """
 
-    def __init__(self, module: ModuleText, signature: str) -> None:
+    def __init__(self, module: ModuleText, signature: str, report: str = "%frame") -> None:
         self.module = module
         self.signature = signature
+        self.report = report
         self.label = "start"
         self.open = True
         self._allocas: list[str] = []
@@ -169,11 +171,11 @@ class Builder:
         fault, go = self.fresh("fault"), self.fresh("ok")
         lines = []
         if index:
-            lines.append(f"store i64 {index}, ptr %frame, align 8")
+            lines.append(f"store i64 {index}, ptr {self.report}, align 8")
             if extent:
                 second = self.fresh("%v")
                 lines += [
-                    f"{second} = getelementptr i8, ptr %frame, i64 8",
+                    f"{second} = getelementptr i8, ptr {self.report}, i64 8",
                     f"store i64 {extent}, ptr {second}, align 8",
                 ]
         self.cold(fault, lines, str(code))

@@ -16,6 +16,7 @@ each `while`, polls the stop word at its back edge.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kdsl.backends.base import FaultKind, Site
@@ -65,11 +66,16 @@ class SiteTable:
 
 @dataclass(slots=True)
 class Statements:
-    """Emits statements through `x`. `locals` gives the memory of each `Alloc`, by its id."""
+    """Emits statements through `x`. `locals` gives the memory of each `Alloc`, by its id.
+
+    `parallel(statements, loop, lo, hi, step)` emits a parallel loop; without it they run one iteration after
+    the other.
+    """
 
     x: Expressions
     sites: SiteTable
     locals: dict[int, Buffer]
+    parallel: Callable[[Statements, Loop, str, str, str], None] | None = None
     polls: bool = False
     _loops: list[tuple[str, str]] = field(default_factory=list)
 
@@ -176,16 +182,23 @@ class Statements:
             self.x.b.br(latch)
 
     def _loop(self, s: Loop) -> None:
-        assert s.mark is None, "marked loops are lowered before"
+        assert s.mark is None or s.mark.kind == "parallel", "other marks are lowered before"
         b = self.x.b
         lo, hi, step = self.x.emit(s.lo), self.x.emit(s.hi), self.x.emit(s.step)
-        if isinstance(s.step, Const) and s.step.value == 1:
-            self._unit_loop(s, lo, hi)
-            return
         if not (isinstance(s.step, Const) and s.step.value != 0):
             ok = b.value(f"icmp ne i64 {step}, 0")
             b.guard(ok, self.sites.fault("zero_step", "", 0, s.loc))
-        self._counted_loop(s, lo, hi, step)
+        if s.mark is not None and self.parallel is not None:
+            self.parallel(self, s, lo, hi, step)
+        else:
+            self.iterate(s, lo, hi, step)
+
+    def iterate(self, s: Loop, lo: str, hi: str, step: str) -> None:
+        """Runs the iterations of `s` between these bounds one after the other; `step` is not 0."""
+        if isinstance(s.step, Const) and s.step.value == 1:
+            self._unit_loop(s, lo, hi)
+        else:
+            self._counted_loop(s, lo, hi, step)
 
     def _names(self, s: Loop) -> tuple[str, str, str, str]:
         name = self.x.b.fresh(identifier(s.var) + ".")
