@@ -2,7 +2,7 @@
 
     python examples/matmul/matmul.py [--size 1024] [--repeat 5]
 
-The kernel is unscheduled here: it runs the three loops in program order, whatever NumPy's BLAS does beside it.
+The kernels are unscheduled: they run their three loops in program order, beside NumPy's BLAS.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def matmul_ikj(A: f32[M, K], B: f32[K, N], C: f32[M, N]):
 
 
 def median_ms(run: Callable[[], object], repeat: int, seconds: float = 3.0) -> float:
-    """Median wall time of `run` in milliseconds, over `repeat` runs or fewer: those that start within `seconds`."""
+    """Median wall time of `run` in milliseconds, over at most `repeat` runs begun within `seconds`."""
     times: list[float] = []
     while len(times) < repeat and sum(times) < seconds:
         start = time.perf_counter()
