@@ -1,1 +1,1 @@
-"""Benchmarks: `python -m benchmarks [NAME …]` runs them and prints Markdown tables. None of this is a test."""
+"""Benchmarks: `python -m benchmarks [NAME …]` prints Markdown tables. None of this is a test."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [dispatch] [startup] [unscheduled]`: runs the named benchmarks (all by default)."""
+"""`python -m benchmarks [dispatch] [startup] [unscheduled] [gather]`: runs the named benchmarks (all by default)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import importlib
 import os
 
-NAMES = ("dispatch", "startup", "unscheduled")
+NAMES = ("dispatch", "startup", "unscheduled", "gather")
 
 
 def main() -> None:
