@@ -1,4 +1,4 @@
-"""Arithmetic on scalars: one method for each kind of operation, on names of LLVM values.
+"""Arithmetic on scalars, or on vectors (`wide.py`): one method for each kind of operation, on names of LLVM values.
 
 What is emitted, for `x, y` of an element type `t`:
 
@@ -15,7 +15,7 @@ A divisor given here is not 0: the caller has tested it.
 from __future__ import annotations
 
 from kdsl.backends.llvm import halves
-from kdsl.backends.llvm.builder import Builder
+from kdsl.backends.llvm.builder import Emitter
 from kdsl.backends.llvm.types import literal, memory_type, value_type
 from kdsl.dtypes import DType, f64, i64, u64
 
@@ -30,12 +30,18 @@ _ROUNDINGS = {"floor": "floor", "ceil": "ceil", "trunc": "trunc", "round": "rint
 class Arith:
     """Emits operations into `b`. `flags` are the fast-math flags of float arithmetic ("contract ")."""
 
-    def __init__(self, b: Builder, features: frozenset[str], *, strict: bool, fastmath: bool) -> None:
+    def __init__(self, b: Emitter, features: frozenset[str], *, strict: bool, fastmath: bool) -> None:
         self.b = b
+        self.features = features
+        self.strict = strict
         self.hardware_f16 = "+f16c" in features
         self.fastmath = fastmath
         self.flags = "" if strict else "fast " if fastmath else "contract "
         self.inline_flags = "" if strict else "contract "
+
+    def over(self, b: Emitter) -> Arith:
+        """The same arithmetic, emitted into `b`."""
+        return Arith(b, self.features, strict=self.strict, fastmath=self.fastmath)
 
     # -- two operands
 

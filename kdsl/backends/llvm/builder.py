@@ -21,9 +21,33 @@ What a finished function looks like:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 LIKELY = ", !prof !0"
 """Suffix of a conditional branch whose first target is the usual one."""
+
+
+class Helpers(Protocol):
+    """Where internal functions are kept."""
+
+    def helper(self, name: str, text: Callable[[], str]) -> str:
+        """The name of an internal function, whose text is added at first use."""
+
+
+class Emitter(Protocol):
+    """Takes instructions: a `Builder` as they are, a `wide.WideBuilder` for several lanes at once."""
+
+    @property
+    def module(self) -> Helpers: ...
+
+    def value(self, text: str) -> str:
+        """Appends an instruction with a result; gives the result's name."""
+
+    def do(self, text: str) -> None:
+        """Appends an instruction without a result."""
+
+    def call(self, result: str, fn: str, *args: tuple[str, str], flags: str = "") -> str:
+        """A call of an intrinsic."""
 
 
 class ModuleText:

@@ -32,14 +32,17 @@ class Expressions:
 
     `site(kind, text, dim, loc)` gives the number that a fault reports. With `exact` set, `+ - *` on i64 and
     narrowing to i64 must not overflow: when they do, the function ends with the number that `site` gives.
+    `active`, if any, is an i1: while it is false nothing faults and only scratch memory is touched.
     """
 
     b: Builder
     arith: Arith
     site: SiteNumber
     exact: bool = False
+    active: str = ""
     vars: dict[str, str] = field(default_factory=dict)
     buffers: dict[str, Buffer] = field(default_factory=dict)
+    scratch: str = ""
 
     def emit(self, e: Expr) -> str:
         """Appends the code of `e`; gives the name (or literal) of its value."""
@@ -77,16 +80,30 @@ class Expressions:
         for dim in checked:
             inside = self.b.value(f"icmp ult i64 {index[dim]}, {buffer.extents[dim]}")
             number = self.site("index", buffer.name, dim, loc)
-            self.b.guard(inside, number, index=index[dim], extent=buffer.extents[dim])
-        return memory.address(self.b, buffer, index)
+            self.b.guard(self.when_active(inside), number, index=index[dim], extent=buffer.extents[dim])
+        pointer = memory.address(self.b, buffer, index)
+        if not self.active or (buffer.local and not index):
+            return pointer
+        if not self.scratch:
+            self.scratch = self.b.alloca("i64", 8)
+        return self.b.value(f"select i1 {self.active}, ptr {pointer}, ptr {self.scratch}")
+
+    def when_active(self, ok: str) -> str:
+        """`ok`, or true while nothing is active."""
+        if not self.active:
+            return ok
+        return self.b.value(f"select i1 {self.active}, i1 {ok}, i1 true")
 
     def _binary(self, e: Binary) -> str:
         x, y = self.emit(e.a), self.emit(e.b)
         if self.exact and e.op in ("+", "-", "*") and e.dtype == i64:
             return self._exact(e.op, x, y, e.loc)
-        if e.op in ("//", "%") and e.dtype.is_int and not _nonzero(e.b):
-            ok = self.b.value(f"icmp ne {value_type(e.dtype)} {y}, 0")
+        if e.op in ("//", "%") and e.dtype.is_int and not nonzero(e.b):
+            ty = value_type(e.dtype)
+            ok = self.when_active(self.b.value(f"icmp ne {ty} {y}, 0"))
             self.b.guard(ok, self.site("zero_division", "", 0, e.loc))
+            if self.active:
+                y = self.b.value(f"select i1 {self.active}, {ty} {y}, {ty} 1")
         return self.arith.binary(e.op, e.dtype, x, y)
 
     def _exact(self, op: str, x: str, y: str, loc: Loc | None) -> str:
@@ -103,6 +120,7 @@ class Expressions:
         if t.kind == "int" and not (isinstance(exponent, Const) and exponent.value >= 0):
             ok = self.b.value(f"icmp sge {value_type(t)} {args[1]}, 0")
             exponent_i64 = self.arith.cast(args[1], t, i64)
+            ok = self.when_active(ok)
             self.b.guard(ok, self.site("negative_power", "", 0, e.loc), index=exponent_i64)
         return self.arith.power(t, args[0], args[1])
 
@@ -124,7 +142,7 @@ class Expressions:
     def _logic(self, e: Logic) -> str:
         x = self.emit(e.a)
         other = "false" if e.op == "and" else "true"
-        if self._can_run_anyway(e.b, _unconditional_loads(e.a)):
+        if self.can_run_anyway(e.b, unconditional_loads(e.a)):
             y = self.emit(e.b)
             return self.b.value(
                 f"select i1 {x}, i1 {y}, i1 false" if e.op == "and" else f"select i1 {x}, i1 true, i1 {y}"
@@ -140,8 +158,8 @@ class Expressions:
 
     def _select(self, e: Select) -> str:
         cond, ty = self.emit(e.cond), value_type(e.dtype)
-        known = _unconditional_loads(e.cond)
-        if self._can_run_anyway(e.a, known) and self._can_run_anyway(e.b, known):
+        known = unconditional_loads(e.cond)
+        if self.can_run_anyway(e.a, known) and self.can_run_anyway(e.b, known):
             return self.b.value(f"select i1 {cond}, {ty} {self.emit(e.a)}, {ty} {self.emit(e.b)}")
         then, orelse, end = self.b.fresh("then"), self.b.fresh("else"), self.b.fresh("end")
         self.b.cbr(cond, then, orelse)
@@ -154,7 +172,7 @@ class Expressions:
         self.b.block(end)
         return self.b.value(f"phi {ty} {', '.join(arms)}")
 
-    def _can_run_anyway(self, e: Expr, known: frozenset[Load]) -> bool:
+    def can_run_anyway(self, e: Expr, known: frozenset[Load]) -> bool:
         """Whether `e` may be computed where the program would not: it cannot fault and is cheap.
 
         A load may only when it reads a local scalar or the very element that is read in any case: the
@@ -164,20 +182,20 @@ class Expressions:
             case Load():
                 return e in known or (not e.index and self.buffers[e.buffer].local)
             case Binary() if e.op in ("//", "%"):
-                if e.dtype.is_float or not _nonzero(e.b):
+                if e.dtype.is_float or not nonzero(e.b):
                     return False
             case Binary() if self.exact:
                 return False
             case Call() if e.fn in ("ipow", "fmod"):
                 return False
-        return all(self._can_run_anyway(c, known) for c in expr_children(e))
+        return all(self.can_run_anyway(c, known) for c in expr_children(e))
 
 
-def _nonzero(e: Expr) -> bool:
+def nonzero(e: Expr) -> bool:
     return isinstance(e, Const) and e.value != 0
 
 
-def _unconditional_loads(e: Expr) -> frozenset[Load]:
+def unconditional_loads(e: Expr) -> frozenset[Load]:
     """The loads that run whenever `e` is evaluated."""
     found: set[Load] = set()
 

@@ -7,10 +7,10 @@ M. Dukhan's FP16 library (https://github.com/Maratyszcza/FP16), so that no libra
 
 from __future__ import annotations
 
-from kdsl.backends.llvm.builder import Builder
+from kdsl.backends.llvm.builder import Emitter
 
 
-def round_bf16(b: Builder, x: str) -> str:
+def round_bf16(b: Emitter, x: str) -> str:
     """The bf16 nearest to a float, ties to even, as a float; a NaN stays one."""
     bits = b.value(f"bitcast float {x} to i32")
     odd = b.value(f"and i32 {b.value(f'lshr i32 {bits}, 16')}, 1")
@@ -20,40 +20,40 @@ def round_bf16(b: Builder, x: str) -> str:
     return b.value(f"bitcast i32 {b.value(f'and i32 {chosen}, -65536')} to float")
 
 
-def bits_of_bf16(b: Builder, x: str) -> str:
+def bits_of_bf16(b: Emitter, x: str) -> str:
     """The i16 of a float that is a bf16."""
     bits = b.value(f"bitcast float {x} to i32")
     return b.value(f"trunc i32 {b.value(f'lshr i32 {bits}, 16')} to i16")
 
 
-def bf16_of_bits(b: Builder, x: str) -> str:
+def bf16_of_bits(b: Emitter, x: str) -> str:
     """The float of a bf16's i16."""
     wide = b.value(f"zext i16 {x} to i32")
     return b.value(f"bitcast i32 {b.value(f'shl i32 {wide}, 16')} to float")
 
 
-def round_f16(b: Builder, x: str, *, hardware: bool) -> str:
+def round_f16(b: Emitter, x: str, *, hardware: bool) -> str:
     """The f16 nearest to a float, ties to even, as a float."""
     if hardware:
         return b.value(f"fpext half {b.value(f'fptrunc float {x} to half')} to float")
     return f16_of_bits(b, bits_of_f16(b, x, hardware=False), hardware=False)
 
 
-def bits_of_f16(b: Builder, x: str, *, hardware: bool) -> str:
+def bits_of_f16(b: Emitter, x: str, *, hardware: bool) -> str:
     """The i16 of a float, rounded to f16."""
     if hardware:
         return b.value(f"bitcast half {b.value(f'fptrunc float {x} to half')} to i16")
     return b.value(f"call i16 @{b.module.helper('kdsl.f32_to_f16', lambda: _TO_F16)}(float {x})")
 
 
-def f16_of_bits(b: Builder, x: str, *, hardware: bool) -> str:
+def f16_of_bits(b: Emitter, x: str, *, hardware: bool) -> str:
     """The float of an f16's i16."""
     if hardware:
         return b.value(f"fpext half {b.value(f'bitcast i16 {x} to half')} to float")
     return b.value(f"call float @{b.module.helper('kdsl.f16_to_f32', lambda: _FROM_F16)}(i16 {x})")
 
 
-def truncate_to_odd(b: Builder, x: str) -> str:
+def truncate_to_odd(b: Emitter, x: str) -> str:
     """A double as the float that is nearest below in magnitude, its last bit set when inexact.
 
     Rounding that to f16 then gives the same as rounding the double at once (S. Boldo, G. Melquiond,
@@ -72,7 +72,7 @@ def truncate_to_odd(b: Builder, x: str) -> str:
     return b.value(f"bitcast i32 {odd} to float")
 
 
-def keep_53_bits(b: Builder, x: str, *, signed: bool) -> str:
+def keep_53_bits(b: Emitter, x: str, *, signed: bool) -> str:
     """An i64 that a double holds exactly and that rounds to the same bf16: large ones are rounded to odd."""
     cut = b.value(f"and i64 {x}, -2048")
     inexact = b.value(f"icmp ne i64 {cut}, {x}")

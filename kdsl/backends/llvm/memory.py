@@ -26,6 +26,7 @@ class Buffer:
 
     `alias` ends each load and store. `local` memory is the kernel's own; `loose` memory may be read before
     it is written: such loads are frozen, so that an uninitialised value is some value and nothing worse.
+    `lanes`: each element is that many, one for each lane of the vector loop that the buffer is private to.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Buffer:
     alias: str = ""
     local: bool = False
     loose: bool = False
+    lanes: int = 0
 
 
 def alias_suffixes(module: ModuleText, names: Sequence[str], may_alias: Iterable[str]) -> dict[str, str]:
@@ -58,21 +60,25 @@ def _plain(name: str) -> str:
     return "".join(c if c.isascii() and c not in '"\\' else "_" for c in name)
 
 
-def address(b: Builder, buffer: Buffer, index: Sequence[str]) -> str:
-    """The address of an element whose index lies inside."""
+def address(b: Builder, buffer: Buffer, index: Sequence[str], *, inside: bool = True) -> str:
+    """The address of an element. `inside`: the index is known to lie inside."""
     if not index:
         return buffer.pointer
+    element = memory_type(buffer.dtype)
+    if buffer.lanes:
+        element = f"[{buffer.lanes} x {element}]"
+    unsigned, signed, inbounds = ("nuw nsw ", "nsw ", "inbounds ") if inside else ("", "", "")
     if buffer.strides is None:
         at = index[0]
         for extent, i in zip(buffer.extents[1:], index[1:]):
-            row = b.value(f"mul nuw nsw i64 {at}, {extent}")
-            at = row if i == "0" else b.value(f"add nuw nsw i64 {row}, {i}")
-        return b.value(f"getelementptr inbounds {memory_type(buffer.dtype)}, ptr {buffer.pointer}, i64 {at}")
+            row = b.value(f"mul {unsigned}i64 {at}, {extent}")
+            at = row if i == "0" else b.value(f"add {unsigned}i64 {row}, {i}")
+        return b.value(f"getelementptr {inbounds}{element}, ptr {buffer.pointer}, i64 {at}")
     total = ""
     for i, stride in zip(index, buffer.strides):
-        term = b.value(f"mul nsw i64 {i}, {stride}")
-        total = b.value(f"add nsw i64 {total}, {term}") if total else term
-    return b.value(f"getelementptr inbounds i8, ptr {buffer.pointer}, i64 {total}")
+        term = b.value(f"mul {signed}i64 {i}, {stride}")
+        total = b.value(f"add {signed}i64 {total}, {term}") if total else term
+    return b.value(f"getelementptr {inbounds}i8, ptr {buffer.pointer}, i64 {total}")
 
 
 def load(arith: Arith, buffer: Buffer, pointer: str) -> str:
