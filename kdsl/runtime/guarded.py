@@ -41,19 +41,28 @@ class Guarded(np.ndarray[Any, Any]):
                 continue
             extent = self.shape[axis] if axis < self.ndim else 0  # numpy says that there are too many
             if isinstance(item, slice):
-                for bound in (item.start, item.stop):
-                    if bound is not None:
-                        self._bound(bound, axis, extent)
+                self._check_slice(item, axis, extent)
             elif not isinstance(item, FromEnd) and not 0 <= operator.index(item) < max(extent, 1):
                 why = ": only a constant negative index counts from the end" if item < 0 else ""
                 raise IndexError(f"index {item} is out of bounds for axis {axis} with size {extent}{why}")
             axis += 1
 
-    def _bound(self, bound: Any, axis: int, extent: int) -> None:
+    def _check_slice(self, s: slice, axis: int, extent: int) -> None:
+        """A slice is not clipped: each of its elements must exist; it may have none wherever it lies."""
+        step = 1 if s.step is None else operator.index(s.step)
+        first, last = (0, extent) if step > 0 else (extent - 1, -1)
+        low = first if s.start is None else self._bound(s.start, axis, extent)
+        high = last if s.stop is None else self._bound(s.stop, axis, extent)
+        elements = range(low, high, step or 1)
+        if elements and not (min(elements[0], elements[-1]) >= 0 and max(elements[0], elements[-1]) < extent):
+            shown = f"{'' if s.start is None else s.start}:{'' if s.stop is None else s.stop}"
+            raise IndexError(f"slice {shown} is out of bounds for axis {axis} with size {extent}")
+
+    def _bound(self, bound: Any, axis: int, extent: int) -> int:
         at = operator.index(bound)
-        low = -extent if isinstance(bound, FromEnd) else 0
-        if not low <= at <= extent:
+        if at < 0 and not isinstance(bound, FromEnd):
             raise IndexError(f"slice bound {at} is out of bounds for axis {axis} with size {extent}")
+        return at + extent if at < 0 else at
 
 
 def guarded(a: np.ndarray[Any, Any]) -> Guarded:

@@ -182,7 +182,7 @@ def test_size_conditions_go_to_the_call_when_they_certainly_run():
 
     (condition,) = func_of(sure, F, F).conditions
     assert isinstance(condition, Condition)
-    assert condition.title == "`add` needs dimension 0 of `y` to be N"
+    assert condition.title == "dimension 0 of `y` is not the N of `add`'s other arguments"
     assert func_of(maybe, F, F).conditions == ()
     assert "assert M == K, " in text(maybe, F, F)
 
