@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kdsl.dtypes import DType, bool_, f64, i8, i64, promote
+from kdsl.dtypes import DType, bf16, bool_, f32, f64, i8, i64, promote
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def of_python(value: bool | int | float) -> Ty:
 
 def join(a: Ty, b: Ty) -> Ty:
     """The type that holds both, as NumPy 2 promotes: a weak number takes the other's type if that is of
-    its kind or a higher one."""
+    its kind or a higher one. bf16 with a Python float is f32, as `ml_dtypes` has it."""
     if a == b:
         return a
     ra, rb = _RANK[a.dtype.kind], _RANK[b.dtype.kind]
@@ -47,6 +47,8 @@ def join(a: Ty, b: Ty) -> Ty:
         return a if ra >= rb else b
     if a.weak or b.weak:
         weak, strong = (a, b) if a.weak else (b, a)
+        if weak == WEAK_FLOAT and strong.dtype == bf16:
+            return Ty(f32)
         if _RANK[weak.dtype.kind] <= _RANK[strong.dtype.kind]:
             return strong
         return Ty(weak.dtype)
