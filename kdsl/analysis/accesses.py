@@ -185,7 +185,7 @@ class _Walk:
     def loop(self, s: Loop) -> None:
         self.visit_all(s)
         state = self.state
-        iteration = self.iteration(s)
+        iteration = iteration_of(s, state)
         self.forget_written(s.body)
         names, shared = state.names, state.shared
         loops, context, certain, lost = self.loops, self.context, self.certain, self.lost
@@ -201,33 +201,6 @@ class _Walk:
         self.loops, self.context, self.certain = loops, context, certain
         self.lost, self.reachable = lost or leaves, True
         self.forget_written(s.body)
-
-    def iteration(self, s: Loop) -> Iteration:
-        """The loop's symbol and its range."""
-        v = self.values
-        lo, hi = (v.bounded(self.state.value(e)) for e in (s.lo, s.hi))
-        step = self.state.value(s.step)
-        (lo_min, lo_max), (hi_min, hi_max) = v.interval(lo), v.interval(hi)
-        up, down = v.interval(step)[0] >= 0, v.interval(step)[1] <= 0
-        if up:
-            least, most = lo_min, max(hi_max - 1, lo_min)
-        elif down:
-            least, most = min(hi_min + 1, lo_max), lo_max
-        else:
-            least, most = min(lo_min, hi_min + 1), max(lo_max, hi_max - 1)
-        var = v.add(s.var, "loop", least, most)
-        rising = all_of(at_least(var - lo), at_least(hi - 1 - var))
-        falling = all_of(at_least(lo - var), at_least(var - hi - 1))
-        points = rising if up else falling if down else any_of(rising, falling)
-        stride = step.const if step.is_const else 0
-        if abs(stride) > 1:
-            turn = v.add(f"{s.var}_turn", "derived", 0, 1 << i64.bits)
-            reached = turn * stride
-            # The last comparison says nothing new, but its coefficients may have a common divisor.
-            left = hi - 1 - lo - reached if stride > 0 else lo - hi - 1 + reached
-            points = all_of(points, equal(var - lo - reached), at_least(turn), at_least(left))
-        (name,) = var.names()
-        return Iteration(name, s.id, lo, hi, stride, points)
 
     def while_loop(self, s: While) -> None:
         self.forget_written(s.body)
@@ -315,6 +288,34 @@ class _Walk:
         certain = self.certain and not self.lost
         extent = self.extents[site.buffer]
         self.found.append(Access(site, self.stmt, mode, forms, extent, self.loops, self.context, certain))
+
+
+def iteration_of(s: Loop, state: State) -> Iteration:
+    """The loop with a new symbol for its variable."""
+    v = state.values
+    lo, hi = (v.bounded(state.value(e)) for e in (s.lo, s.hi))
+    step = state.value(s.step)
+    (lo_min, lo_max), (hi_min, hi_max) = v.interval(lo), v.interval(hi)
+    up, down = v.interval(step)[0] >= 0, v.interval(step)[1] <= 0
+    if up:
+        least, most = lo_min, max(hi_max - 1, lo_min)
+    elif down:
+        least, most = min(hi_min + 1, lo_max), lo_max
+    else:
+        least, most = min(lo_min, hi_min + 1), max(lo_max, hi_max - 1)
+    var = v.add(s.var, "loop", least, most)
+    rising = all_of(at_least(var - lo), at_least(hi - 1 - var))
+    falling = all_of(at_least(lo - var), at_least(var - hi - 1))
+    points = rising if up else falling if down else any_of(rising, falling)
+    stride = step.const if step.is_const else 0
+    if abs(stride) > 1:
+        turn = v.add(f"{s.var}_turn", "derived", 0, 1 << i64.bits)
+        reached = turn * stride
+        # The last comparison says nothing new, but its coefficients may have a common divisor.
+        left = hi - 1 - lo - reached if stride > 0 else lo - hi - 1 + reached
+        points = all_of(points, equal(var - lo - reached), at_least(turn), at_least(left))
+    (name,) = var.names()
+    return Iteration(name, s.id, lo, hi, stride, points)
 
 
 def written(body: Body) -> frozenset[str]:
