@@ -60,3 +60,10 @@ def test_a_store_wraps(value: int) -> None:
 def test_an_index_beyond_64_bits_is_an_index_error() -> None:
     text = kernel("X: i32[N], at: u64[N]", "for i in range(N):", "    X[at[i]] = 1")
     agree(text, [np.zeros(2, np.int32), np.array([0, 2**64 - 1], np.uint64)])
+
+
+@pytest.mark.parametrize("n", [0, 1, 4])
+def test_an_empty_part_of_an_array_may_lie_anywhere(n: int) -> None:
+    """At N = 0 each of these parts starts beyond the array's end, and has no elements."""
+    text = kernel("X: i32[N], Y: i32[N]", "Y[1:] = X[:0:-1]", "X[1:] = X[:-1]")
+    agree(text, [np.arange(n, dtype=np.int32), np.zeros(n, np.int32)])
