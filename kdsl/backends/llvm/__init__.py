@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kdsl.backends.base import Artifact
 from kdsl.backends.llvm.host import host_target
-from kdsl.backends.llvm.load import Executable, load
+from kdsl.backends.llvm.load import Executable, load, load_code
 from kdsl.target import Target
 
 if TYPE_CHECKING:
@@ -46,4 +46,21 @@ def asm_text(func: Func, target: Target) -> str:
     return codegen.asm_text(func, target)
 
 
-__all__ = ["Executable", "asm_text", "compile", "host_target", "llvm_text", "load"]
+def compile_pool(target: Target) -> bytes:
+    """Object code of the worker pool (see `pool.py`), where the target has one."""
+    from kdsl.backends.llvm import codegen, pool
+
+    assert pool.supported(target)
+    return codegen.assemble(pool.pool_text(target), target)
+
+
+__all__ = [
+    "Executable",
+    "asm_text",
+    "compile",
+    "compile_pool",
+    "host_target",
+    "llvm_text",
+    "load",
+    "load_code",
+]

@@ -39,6 +39,11 @@ def asm_text(func: Func, target: Target) -> str:
     return str(_machine(target).emit_assembly(_optimised(emit_module(func, target).text, target)))
 
 
+def assemble(text: str, target: Target) -> bytes:
+    """Object code of a module given as LLVM assembly."""
+    return bytes(_machine(target).emit_object(_optimised(text, target)))
+
+
 @cache
 def llvm_host() -> tuple[str, str, str]:
     """LLVM's name of this CPU, its features and the triple."""

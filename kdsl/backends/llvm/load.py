@@ -29,7 +29,7 @@ class Executable:
 
     `run(frame_address)` and `check(frame_address)` take the address of a frame (`FrameLayout`) and give the
     numbers that `backends.base` explains; both release the GIL meanwhile. `run` raises what a signal handler
-    raised. `poll_address` belongs into the run-time table.
+    raised. `poll_address` belongs into the run-time table; `parallel` says whether a pool does.
     """
 
     def __init__(self, artifact: Artifact, code: Code) -> None:
@@ -38,6 +38,7 @@ class Executable:
         self.run: Callable[[int], int] = _RUN(code.address(f"{artifact.symbol}.run"))
         self.check: Callable[[int], int] = _CHECK(code.address(f"{artifact.symbol}.check"))
         self.poll_address = code.address(f"{artifact.symbol}.poll")
+        self.parallel = _has(code, f"{artifact.symbol}.parallel")
 
     def make_entry(
         self, slow: Callable[..., Any], on_fault: Callable[[int, int, int], Any], table: int
@@ -59,11 +60,23 @@ class Executable:
         return make_builtin(name, address, (slow, on_fault, self.code))
 
 
+def _has(code: Code, symbol: str) -> bool:
+    try:
+        return code.address(symbol) != 0
+    except KeyError:
+        return False
+
+
 def load(artifact: Artifact) -> Executable:
     """The artifact's code, ready to run here."""
+    return Executable(artifact, load_code(artifact.code))
+
+
+def load_code(code: bytes) -> Code:
+    """Object code, brought into this process."""
     if sys.platform == "linux" and os.uname().machine == "x86_64":
-        return Executable(artifact, elf.load_object(artifact.code, address_of))
-    return Executable(artifact, EngineCode(artifact.code))
+        return elf.load_object(code, address_of)
+    return EngineCode(code)
 
 
 class EngineCode:

@@ -1,0 +1,433 @@
+"""The worker pool of parallel loops: machine code of its own, one for all kernels of the process (Linux).
+
+    caller                                        worker (parked in `kdsl.pool.park`)
+    kdsl.pool.run(pool, table, body, context, count, limit)
+      busy := 1, or run serially                  spin on `signal` for 50 us, then futex
+      job, ticket := (generation, 0), signal++
+      claim items, run body(context, first, last, 0)    claim items, run body(context, first, last, id)
+      wait until done = items                     done += 1
+      ticket closed, busy := 0
+
+An item, `chunk` iterations, is claimed by a compare-and-swap on `ticket` = generation << 32 | next item.
+Between jobs the ticket is closed: its item is above any number of items. So a claim succeeds only while the
+job that the worker has read is under way, and the caller waits for claimed items only, never for a worker
+that has not come. A body that gives a code other than 0 closes the ticket at the number of items, and what
+was not claimed counts as done.
+
+The first two words of `context` are the kernel's: `fault`, the first code other than 0, and `stopped`, not 0
+when a Python exception is set in the caller's thread. The caller polls the stop word of `table` between
+items and while it waits.
+
+Fields that different threads write lie on different cache lines.
+"""
+
+from __future__ import annotations
+
+from kdsl.target import Target
+
+STATE = "kdsl.pool"
+RUN, PARK, WAKE = "kdsl.pool.run", "kdsl.pool.park", "kdsl.pool.wake"
+"""The state, and `i64 run(...)`, `void park(ptr pool, i64 id)`, `void wake(ptr pool)`."""
+
+FIELDS = {
+    "run": 0,  # address of `run`
+    "start": 8,  # a Python object: called without arguments to start the workers that are missing
+    "threads": 16,  # i64: threads that work on a loop, the caller included
+    "workers": 24,  # i64: workers that were started
+    "closed": 32,  # i64: not 0 when no worker shall run any more
+    "busy": 64,  # i32: 1 while a loop uses the pool
+    "ticket": 128,  # i64: generation << 32 | next item
+    "body": 192,  # the job, written while the ticket is closed
+    "context": 200,
+    "count": 208,  # i64: iterations
+    "chunk": 216,  # i64: iterations of an item
+    "items": 224,  # i64
+    "limit": 232,  # i64: threads that may take part
+    "done": 256,  # i32: finished items
+    "waiting": 260,  # i32: 1 when the caller sleeps until `done` is the number of items
+    "signal": 320,  # i32: changes with each job and whenever workers should look around
+    "sleepers": 324,  # i32: workers that sleep, or are about to
+}
+"""Where the fields of the state are, in bytes."""
+STATE_BYTES = 384
+CLOSED_ITEM = 0xFFFFFFFF
+ITEMS_PER_THREAD = 16
+SPIN_NS = 50_000
+POLL_NS = 20_000_000
+"""How long the caller sleeps between two looks at the stop word."""
+
+_FUTEX_NUMBER = {"x86_64": 202, "aarch64": 98}
+_PAUSE = {"x86_64": "call void @llvm.x86.sse2.pause()", "aarch64": "call void @llvm.aarch64.hint(i32 1)"}
+_PAUSE_DECLARATION = {"x86_64": "void @llvm.x86.sse2.pause()", "aarch64": "void @llvm.aarch64.hint(i32)"}
+
+
+def supported(target: Target) -> bool:
+    """Whether there is a pool for this target: elsewhere parallel loops run serially."""
+    return "linux" in target.triple and _machine(target) in _FUTEX_NUMBER
+
+
+def _machine(target: Target) -> str:
+    return target.triple.partition("-")[0]
+
+
+def _at(*fields: str) -> str:
+    """Instructions that give `%x.at`, the address of each field `x`."""
+    return "\n".join([f"  %{f}.at = getelementptr i8, ptr %pool, i64 {FIELDS[f]}" for f in fields])
+
+
+def pool_text(target: Target) -> str:
+    """The LLVM assembly of the pool."""
+    machine = _machine(target)
+    parts = [
+        _HEADER,
+        _futex(_FUTEX_NUMBER[machine]),
+        _SPIN.replace("PAUSE", _PAUSE[machine]).replace("SPIN_NS", str(SPIN_NS)),
+        _CLOSE.replace("FIELDS", _at("ticket")),
+        _STOP,
+        _WORK.replace("FIELDS", _at(*_JOB, "ticket", "done", "waiting")),
+        _WAIT.replace("FIELDS", _at("done", "waiting", "items")),
+        _RUN.replace("FIELDS", _at(*FIELDS))
+        .replace("CLOSED_ITEM", str(CLOSED_ITEM))
+        .replace("ITEMS_PER_THREAD", str(ITEMS_PER_THREAD)),
+        _PARK.replace("FIELDS", _at("signal", "sleepers", "threads", "closed")),
+        _WAKE.replace("FIELDS", _at("signal")),
+        f"declare {_PAUSE_DECLARATION[machine]}",
+        'attributes #0 = { nounwind "no-trapping-math"="true" }',
+    ]
+    return "\n".join(parts) + "\n"
+
+
+_JOB = ("body", "context", "count", "chunk", "items", "limit")
+
+_HEADER = f"""\
+@{STATE} = global [{STATE_BYTES} x i8] zeroinitializer, align 64
+@period = internal constant [2 x i64] [i64 0, i64 {POLL_NS}]
+
+declare i64 @syscall(i64, ...)
+declare i32 @clock_gettime(i32, ptr)
+declare i64 @llvm.umin.i64(i64, i64)
+declare i32 @PyGILState_Ensure()
+declare void @PyGILState_Release(i32)
+declare ptr @PyObject_CallNoArgs(ptr)
+declare void @Py_DecRef(ptr)
+"""
+
+
+def _futex(number: int) -> str:
+    """linux/futex.h: FUTEX_WAIT_PRIVATE is 128, FUTEX_WAKE_PRIVATE 129."""
+    return f"""\
+; Sleeps while `word` is `value`; at most `timeout` (null: for ever). May return early.
+define internal void @sleep(ptr %word, i32 %value, ptr %timeout) #0 {{
+  call i64 (i64, ...) @syscall(i64 {number}, ptr %word, i64 128, i32 %value, ptr %timeout, ptr null, i64 0)
+  ret void
+}}
+
+define internal void @rouse(ptr %word, i64 %sleepers) #0 {{
+  call i64 (i64, ...) @syscall(i64 {number}, ptr %word, i64 129, i64 %sleepers, ptr null, ptr null, i64 0)
+  ret void
+}}
+"""
+
+
+_SPIN = """\
+define internal i64 @now() #0 {
+  %time = alloca [2 x i64], align 8
+  %r = call i32 @clock_gettime(i32 1, ptr %time)
+  %s = load i64, ptr %time, align 8
+  %ns.at = getelementptr i8, ptr %time, i64 8
+  %ns = load i64, ptr %ns.at, align 8
+  %whole = mul i64 %s, 1000000000
+  %t = add i64 %whole, %ns
+  ret i64 %t
+}
+
+; Gives `word` as soon as it is not `seen`, or after a while.
+define internal i32 @spin(ptr %word, i32 %seen) #0 {
+entry:
+  %start = call i64 @now()
+  br label %round
+round:
+  br label %test
+test:
+  %n = phi i32 [ 0, %round ], [ %more, %pause ]
+  %value = load atomic i32, ptr %word acquire, align 4
+  %changed = icmp ne i32 %value, %seen
+  br i1 %changed, label %out, label %pause
+pause:
+  PAUSE
+  %more = add i32 %n, 1
+  %again = icmp ult i32 %more, 16
+  br i1 %again, label %test, label %clock
+clock:
+  %now = call i64 @now()
+  %spent = sub i64 %now, %start
+  %late = icmp ugt i64 %spent, SPIN_NS
+  br i1 %late, label %out, label %round
+out:
+  ret i32 %value
+}
+"""
+
+_CLOSE = """\
+; Ends the claims of the job under way; gives the number of items that nobody has claimed.
+define internal i64 @close(ptr %pool, i64 %items) #0 {
+entry:
+FIELDS
+  br label %again
+again:
+  %old = load atomic i64, ptr %ticket.at acquire, align 8
+  %item = and i64 %old, 4294967295
+  %left = sub i64 %items, %item
+  %some = icmp ult i64 %item, %items
+  br i1 %some, label %try, label %none
+try:
+  %new = add i64 %old, %left
+  %pair = cmpxchg ptr %ticket.at, i64 %old, i64 %new acq_rel acquire, align 8
+  %won = extractvalue { i64, i1 } %pair, 1
+  br i1 %won, label %out, label %again
+none:
+  ret i64 0
+out:
+  ret i64 %left
+}
+"""
+
+_STOP = """\
+; The caller's look at the stop word: 1 when the loop has to end, which is noted in the context.
+define internal i64 @stop(ptr %table, ptr %context) #0 {
+entry:
+  %word.at = load ptr, ptr %table, align 8
+  %word = load volatile i32, ptr %word.at, align 4
+  %set = icmp ne i32 %word, 0
+  br i1 %set, label %ask, label %go
+ask:
+  %poll.at = getelementptr i8, ptr %table, i64 8
+  %poll = load ptr, ptr %poll.at, align 8
+  %answer = call i64 %poll(ptr %table)
+  %stopped = icmp ne i64 %answer, 0
+  br i1 %stopped, label %end, label %go
+end:
+  %stopped.at = getelementptr i8, ptr %context, i64 8
+  store i64 1, ptr %stopped.at, align 8
+  %pair = cmpxchg ptr %context, i64 0, i64 -1 acq_rel acquire, align 8
+  ret i64 1
+go:
+  ret i64 0
+}
+"""
+
+_WORK = """\
+; Runs items until there are none to claim. The caller is `id` 0, and alone has a `table`.
+define internal void @work(ptr %pool, ptr %table, i64 %id) #0 {
+entry:
+FIELDS
+  br label %again
+again:
+  %ticket = load atomic i64, ptr %ticket.at acquire, align 8
+  %body = load atomic ptr, ptr %body.at acquire, align 8
+  %context = load atomic ptr, ptr %context.at acquire, align 8
+  %count = load atomic i64, ptr %count.at acquire, align 8
+  %chunk = load atomic i64, ptr %chunk.at acquire, align 8
+  %items = load atomic i64, ptr %items.at acquire, align 8
+  %limit = load atomic i64, ptr %limit.at acquire, align 8
+  %item = and i64 %ticket, 4294967295
+  %some = icmp ult i64 %item, %items
+  %may = icmp ult i64 %id, %limit
+  %try.it = and i1 %some, %may
+  br i1 %try.it, label %try, label %out
+try:
+  %next = add i64 %ticket, 1
+  %pair = cmpxchg ptr %ticket.at, i64 %ticket, i64 %next acq_rel acquire, align 8
+  %won = extractvalue { i64, i1 } %pair, 1
+  br i1 %won, label %claimed, label %again
+claimed:
+  %first = mul i64 %item, %chunk
+  %behind = add i64 %first, %chunk
+  %last = call i64 @llvm.umin.i64(i64 %behind, i64 %count)
+  %code = call i64 %body(ptr %context, i64 %first, i64 %last, i64 %id)
+  %good = icmp eq i64 %code, 0
+  br i1 %good, label %look, label %bad
+look:
+  %caller = icmp ne ptr %table, null
+  br i1 %caller, label %poll, label %finish
+poll:
+  %stop = call i64 @stop(ptr %table, ptr %context)
+  %on = icmp eq i64 %stop, 0
+  br i1 %on, label %finish, label %bad
+bad:
+  %dropped = call i64 @close(ptr %pool, i64 %items)
+  br label %finish
+finish:
+  %extra = phi i64 [ 0, %look ], [ 0, %poll ], [ %dropped, %bad ]
+  %more = add i64 %extra, 1
+  %more.i32 = trunc i64 %more to i32
+  %before = atomicrmw add ptr %done.at, i32 %more.i32 seq_cst, align 4
+  %done = add i32 %before, %more.i32
+  %items.i32 = trunc i64 %items to i32
+  %all = icmp eq i32 %done, %items.i32
+  br i1 %all, label %end, label %again
+end:
+  %waiting = load atomic i32, ptr %waiting.at seq_cst, align 4
+  %asleep = icmp ne i32 %waiting, 0
+  br i1 %asleep, label %tell, label %out
+tell:
+  call void @rouse(ptr %done.at, i64 1)
+  br label %out
+out:
+  ret void
+}
+"""
+
+_WAIT = """\
+; The caller's wait for the items that workers have claimed.
+define internal void @wait(ptr %pool, ptr %table, ptr %context) #0 {
+entry:
+FIELDS
+  %items = load atomic i64, ptr %items.at monotonic, align 8
+  %items.i32 = trunc i64 %items to i32
+  %first = load atomic i32, ptr %done.at acquire, align 4
+  br label %test
+test:
+  %done = phi i32 [ %first, %entry ], [ %spun, %spin ], [ %now, %look ], [ %now, %asleep ]
+  %all = icmp eq i32 %done, %items.i32
+  br i1 %all, label %out, label %spin
+spin:
+  %spun = call i32 @spin(ptr %done.at, i32 %done)
+  %moved = icmp ne i32 %spun, %done
+  br i1 %moved, label %test, label %asleep
+asleep:
+  store atomic i32 1, ptr %waiting.at seq_cst, align 4
+  %now = load atomic i32, ptr %done.at seq_cst, align 4
+  %still = icmp eq i32 %now, %done
+  br i1 %still, label %sleep, label %test
+sleep:
+  call void @sleep(ptr %done.at, i32 %done, ptr @period)
+  br label %look
+look:
+  %stop = call i64 @stop(ptr %table, ptr %context)
+  br label %test
+out:
+  ret void
+}
+"""
+
+_RUN = """\
+; Runs body(context, first, last, thread) over [0, count), by at most `limit` threads; gives the code.
+define i64 @kdsl.pool.run(ptr %pool, ptr %table, ptr %body, ptr %context, i64 %count, i64 %limit) #0 {
+entry:
+FIELDS
+  %threads = load atomic i64, ptr %threads.at monotonic, align 8
+  %party = call i64 @llvm.umin.i64(i64 %threads, i64 %limit)
+  %closed = load atomic i64, ptr %closed.at monotonic, align 8
+  %open = icmp eq i64 %closed, 0
+  %many = icmp ugt i64 %party, 1
+  %divisible = icmp ugt i64 %count, 1
+  %worth = and i1 %many, %divisible
+  %join = and i1 %worth, %open
+  br i1 %join, label %enter, label %serial
+serial:
+  %alone = call i64 %body(ptr %context, i64 0, i64 %count, i64 0)
+  ret i64 %alone
+enter:
+  %pair = cmpxchg ptr %busy.at, i32 0, i32 1 acq_rel acquire, align 4
+  %won = extractvalue { i32, i1 } %pair, 1
+  br i1 %won, label %staff, label %serial
+staff:
+  %workers = load atomic i64, ptr %workers.at acquire, align 8
+  %wanted = sub i64 %threads, 1
+  %staffed = icmp uge i64 %workers, %wanted
+  br i1 %staffed, label %prepare, label %start
+start:
+  %gil = call i32 @PyGILState_Ensure()
+  %starter = load ptr, ptr %start.at, align 8
+  %none = call ptr @PyObject_CallNoArgs(ptr %starter)
+  call void @Py_DecRef(ptr %none)
+  call void @PyGILState_Release(i32 %gil)
+  %raised = icmp eq ptr %none, null
+  br i1 %raised, label %give.up, label %prepare
+give.up:
+  store atomic i32 0, ptr %busy.at release, align 4
+  ret i64 -1
+prepare:
+  %most = mul i64 %party, ITEMS_PER_THREAD
+  %count.up = add i64 %count, %most
+  %count.less = sub i64 %count.up, 1
+  %chunk = udiv i64 %count.less, %most
+  %up = add i64 %count, %chunk
+  %less = sub i64 %up, 1
+  %items = udiv i64 %less, %chunk
+  store atomic ptr %body, ptr %body.at release, align 8
+  store atomic ptr %context, ptr %context.at release, align 8
+  store atomic i64 %count, ptr %count.at release, align 8
+  store atomic i64 %chunk, ptr %chunk.at release, align 8
+  store atomic i64 %items, ptr %items.at release, align 8
+  store atomic i64 %limit, ptr %limit.at release, align 8
+  store atomic i32 0, ptr %done.at release, align 4
+  store atomic i32 0, ptr %waiting.at release, align 4
+  %before = load atomic i64, ptr %ticket.at monotonic, align 8
+  %generation = lshr i64 %before, 32
+  %next.generation = add i64 %generation, 1
+  %ticket = shl i64 %next.generation, 32
+  store atomic i64 %ticket, ptr %ticket.at seq_cst, align 8
+  %signal = atomicrmw add ptr %signal.at, i32 1 seq_cst, align 4
+  %sleepers = load atomic i32, ptr %sleepers.at seq_cst, align 4
+  %asleep = icmp ne i32 %sleepers, 0
+  br i1 %asleep, label %call, label %work
+call:
+  %others = sub i64 %items, 1
+  call void @rouse(ptr %signal.at, i64 %others)
+  br label %work
+work:
+  call void @work(ptr %pool, ptr %table, i64 0)
+  call void @wait(ptr %pool, ptr %table, ptr %context)
+  %shut = or i64 %ticket, CLOSED_ITEM
+  store atomic i64 %shut, ptr %ticket.at release, align 8
+  %stopped.at = getelementptr i8, ptr %context, i64 8
+  %stopped = load i64, ptr %stopped.at, align 8
+  %fault = load atomic i64, ptr %context acquire, align 8
+  store atomic i32 0, ptr %busy.at release, align 4
+  %quiet = icmp eq i64 %stopped, 0
+  %code = select i1 %quiet, i64 %fault, i64 -1
+  ret i64 %code
+}
+"""
+
+_PARK = """\
+; A worker's life: until the pool is closed, or has fewer threads.
+define void @kdsl.pool.park(ptr %pool, i64 %id) #0 {
+entry:
+FIELDS
+  br label %again
+again:
+  %seen = load atomic i32, ptr %signal.at seq_cst, align 4
+  call void @work(ptr %pool, ptr null, i64 %id)
+  %threads = load atomic i64, ptr %threads.at acquire, align 8
+  %closed = load atomic i64, ptr %closed.at acquire, align 8
+  %open = icmp eq i64 %closed, 0
+  %needed = icmp ult i64 %id, %threads
+  %stay = and i1 %open, %needed
+  br i1 %stay, label %look, label %out
+look:
+  %value = call i32 @spin(ptr %signal.at, i32 %seen)
+  %news = icmp ne i32 %value, %seen
+  br i1 %news, label %again, label %lie.down
+lie.down:
+  %a = atomicrmw add ptr %sleepers.at, i32 1 seq_cst, align 4
+  call void @sleep(ptr %signal.at, i32 %seen, ptr null)
+  %b = atomicrmw sub ptr %sleepers.at, i32 1 seq_cst, align 4
+  br label %again
+out:
+  ret void
+}
+"""
+
+_WAKE = """\
+; Lets all workers look around.
+define void @kdsl.pool.wake(ptr %pool) #0 {
+entry:
+FIELDS
+  %signal = atomicrmw add ptr %signal.at, i32 1 seq_cst, align 4
+  call void @rouse(ptr %signal.at, i64 2147483647)
+  ret void
+}
+"""
