@@ -28,12 +28,19 @@ class Arguments:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """The signature as a dictionary key: constexpr values of different types differ (1, 1.0, True)."""
-        return tuple([(type(a.value), a) if isinstance(a, ConstArg) else a for a in self.signature])
+        """The signature as a dictionary key."""
+        return tuple([identity(a.value) if isinstance(a, ConstArg) else a for a in self.signature])
 
     def for_ir(self) -> list[Any]:
         """The values that a program takes: constexpr ones are part of its code."""
         return [v for v, a in zip(self.values, self.signature) if not isinstance(a, ConstArg)]
+
+
+def identity(value: Any) -> Any:
+    """A key that tells constexpr values apart which Python calls equal: 1, 1.0 and True, 0.0 and -0.0."""
+    if isinstance(value, tuple):
+        return tuple, tuple([identity(item) for item in value])
+    return type(value), repr(value) if isinstance(value, float) else value
 
 
 def arguments(source: KernelSource, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Arguments:

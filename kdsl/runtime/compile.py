@@ -23,6 +23,7 @@ from kdsl.backends.base import Artifact
 from kdsl.frontend_ast.signature import ConstArg, ScalarArg, Signature
 from kdsl.frontend_ast.source import MISSING, KernelSource
 from kdsl.runtime import log, stored
+from kdsl.runtime.arguments import identity
 from kdsl.runtime.cache import Entry, disk_cache
 from kdsl.runtime.fingerprint import quick_key
 from kdsl.runtime.frame import CpuExecutor
@@ -53,7 +54,7 @@ class Request:
         kinds = [isinstance(a, ConstArg) for a in self.signature]
         given = kinds.index(True) if True in kinds else len(kinds)
         defaulted = all(
-            isinstance(a, ConstArg) and p.default is not MISSING and _same(a.value, p.default)
+            isinstance(a, ConstArg) and p.default is not MISSING and identity(a.value) == identity(p.default)
             for a, p in zip(self.signature[given:], self.source.params[given:])
         )
         return defaulted and given <= len(kinds) - code.co_kwonlyargcount
@@ -66,10 +67,6 @@ class Request:
             if isinstance(a, ScalarArg):
                 out[param.name] = "any" if p.annotation is not None else "python" if a.weak else "numpy"
         return out
-
-
-def _same(a: object, b: object) -> bool:
-    return type(a) is type(b) and a == b
 
 
 def program(request: Request) -> Program:

@@ -333,6 +333,21 @@ def test_results(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
+def test_constexpr_values_that_python_calls_equal(target: str) -> None:
+    @kdsl.kernel
+    def divide(A: f64[2], x: kdsl.constexpr, pair: kdsl.constexpr = (1, 2)):
+        A[0] = kdsl.copysign(1.0, x)
+        A[1] = pair[0] / 2 if pair[1] == 2 else 0
+
+    a = np.zeros(2)
+    for x, pair, expected in ((0.0, (1, 2), [1, 0.5]), (-0.0, (1.0, 2), [-1, 0.5]), (0.0, (3, 2), [1, 1.5])):
+        calls(divide, target)(a, x, pair)
+        assert a.tolist() == expected
+    for _ in range(2):
+        calls(divide, target)(a, np.nan)
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_constexpr_values_of_equal_numbers_differ(target: str) -> None:
     @kdsl.kernel
     def fill(A: f64[1], x: kdsl.constexpr):

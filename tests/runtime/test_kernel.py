@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import pickle
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +286,19 @@ def test_captured_values_are_frozen_when_compiled() -> None:
     assert a[0] == 1
     fill.py(a)
     assert a[0] == 2
+
+
+def test_a_kernel_that_nobody_holds_is_freed() -> None:
+    @kdsl.kernel
+    def fill(A: f32[N]):
+        A[0] = 1
+
+    fill(np.zeros(1, np.float32))
+    fill(A=np.zeros(1, np.float32))
+    gone = weakref.ref(fill)
+    del fill
+    gc.collect()
+    assert gone() is None
 
 
 def test_options_are_checked() -> None:
