@@ -77,6 +77,13 @@ def from_end(index: Any) -> Any:
     return FromEnd(index) if isinstance(index, int) else index
 
 
+def rounded(x: Any, *digits: Any) -> Any:
+    """The built-in `round`, also for bf16, whose scalars lack it."""
+    if isinstance(x, np.generic) and not hasattr(x, "__round__"):
+        x = float(x)
+    return round(x, *digits)
+
+
 def floordiv(a: Any, b: Any) -> Any:
     """`a // b`; an integer division by zero raises, whatever the width."""
     check_divisor(a, b)

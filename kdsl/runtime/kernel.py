@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from kdsl.runtime.targets import check_name, default_name, resolve
@@ -178,7 +179,8 @@ class Kernel(Generic[P]):
             if entry is None:
                 return
         self._makers = makers
-        type(self).__call__ = entry  # type: ignore[method-assign]
+        # A Python function in a class would get the kernel as its first argument; a C function does not.
+        type(self).__call__ = staticmethod(entry) if isinstance(entry, FunctionType) else entry  # type: ignore[method-assign]
 
     def _resolved(self) -> Target:
         if self._target is None:

@@ -13,6 +13,7 @@ from kdsl.ir.binding import BindingPlan, binding_plan
 from kdsl.ir.params import ArrayParam
 from kdsl.runtime.interface import Interface
 from kdsl.runtime.outputs import check_outputs
+from kdsl.runtime.results import with_results
 from kdsl.runtime.sizes import bind_sizes
 
 Array = np.ndarray[Any, Any]
@@ -44,6 +45,8 @@ class Program:
         """`make_entry` makes the code's C-level entry."""
         plan = binding_plan(interface.params, interface.sizes)
         assert not plan.unsolved, f"{interface.name}: no argument determines {plan.unsolved}"
+        if make_entry is not None and interface.results:
+            make_entry = with_results(interface, plan, make_entry)
         return Program(interface, plan, executor, make_entry)
 
     def __call__(self, values: Sequence[Any]) -> Any:

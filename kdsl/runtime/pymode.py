@@ -24,7 +24,7 @@ from kdsl.frontend_ast.source import KernelSource, lookup
 from kdsl.ir.binding import binding_plan
 from kdsl.ir.params import ArrayParam, Param, ScalarParam
 from kdsl.runtime.arguments import Arguments, arguments
-from kdsl.runtime.guarded import check_divisor, floordiv, from_end, guarded, mod
+from kdsl.runtime.guarded import check_divisor, floordiv, from_end, guarded, mod, rounded
 from kdsl.runtime.meaning import CHECK, FLOORDIV, FROM_END, MOD, TYPE, meaning
 from kdsl.runtime.sizes import bind_sizes
 
@@ -117,6 +117,8 @@ class _Scope:
                 return _MATH.get(built_in.__name__, value)
             case _ if value is np.where:
                 return lang.where
+            case _ if value is round:
+                return rounded
             case _:
                 return value
 

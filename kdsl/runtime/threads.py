@@ -82,7 +82,7 @@ class Pool:
         self._code = code
         self._start = self.start
         self._workers: list[threading.Thread] = []
-        self._changing = threading.Lock()
+        self._changing = threading.RLock()
         self._set("run", code.address(machine.RUN))
         self._set("start", id(self._start))
         self._set("threads", get_num_threads())
@@ -96,14 +96,16 @@ class Pool:
         with self._changing:
             if self._get("closed"):
                 return
+            wanted = self._get("threads") - 1
             try:
-                while len(self._workers) < self._get("threads") - 1:
-                    number = len(self._workers) + 1
+                for at in range(wanted):
+                    if at < len(self._workers) and self._workers[at].is_alive():
+                        continue
                     worker = threading.Thread(
-                        target=self._park, args=(self.address, number), name=f"kdsl-{number}", daemon=True
+                        target=self._park, args=(self.address, at + 1), name=f"kdsl-{at + 1}", daemon=True
                     )
                     worker.start()
-                    self._workers.append(worker)
+                    self._workers[at : at + 1] = [worker]
             except RuntimeError as e:  # the system has no more threads, or the interpreter is ending
                 log.warning("parallel loops go on with %d threads: %s", len(self._workers) + 1, e)
                 self._set("threads", len(self._workers) + 1)
@@ -132,7 +134,7 @@ class Pool:
 
     def _after_fork(self) -> None:
         """The child has no workers, and nobody else that could be in the middle of a loop."""
-        self._changing = threading.Lock()
+        self._changing = threading.RLock()
         self._workers = []
         for field in ("workers", "busy", "done", "sleepers"):
             self._set(field, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import sys
 import textwrap
 import warnings
@@ -13,7 +14,7 @@ import pytest
 
 from kdsl.runtime import cache as cache_module
 from kdsl.runtime.cache import DiskCache, open_folder, unsafe_folder
-from tests.runtime.process import run_python
+from tests.runtime.process import ROOT, run_python
 
 
 @pytest.fixture
@@ -176,7 +177,11 @@ def _run(folder: Path, **changes: str) -> list[str]:
     name = values.pop("file", "program.py")
     path = folder / name
     path.write_text(textwrap.dedent(KERNEL.format(**values)))
-    return run_python(str(path), KDSL_CACHE_DIR=str(folder / "cache")).stdout.split()
+    lib = folder / "lib"
+    if not lib.exists():  # a copy: an edit of kdsl while this runs would change the key
+        shutil.copytree(ROOT / "kdsl", lib / "kdsl")
+    program = f"import sys, runpy; sys.path.insert(0, {str(lib)!r}); runpy.run_path({str(path)!r}, run_name='__main__')"
+    return run_python("-c", program, KDSL_CACHE_DIR=str(folder / "cache")).stdout.split()
 
 
 def test_a_second_process_finds_the_code(tmp_path: Path) -> None:

@@ -107,6 +107,34 @@ def test_repeated_calls_do_not_come_through_python(monkeypatch: pytest.MonkeyPat
         rows(a[::-1], out)
 
 
+def test_results_do_not_come_through_the_slow_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    @kdsl.kernel
+    def outer(A: T[M], B: T[N]) -> (T[M, N], T, f64[3]):
+        out = kdsl.empty((M, N), T)
+        rest = kdsl.zeros(3, f64)
+        total = 0.0
+        for i, j in kdsl.grid(M, N):
+            out[i, j] = A[i] * B[j]
+            total += A[i]
+        return out, total, rest
+
+    pairs = [(np.arange(m, dtype=t), np.arange(n, dtype=t)) for t in ("f", "d") for m, n in ((2, 3), (0, 4))]
+    for a, b in pairs:
+        outer(a, b)
+    monkeypatch.setattr(kdsl.Kernel, "_program", None)
+    for a, b in pairs:
+        table, total, rest = outer(a, b)
+        assert type(table) is np.ndarray and table.dtype == a.dtype and (table == np.outer(a, b)).all()
+        assert type(total) is a.dtype.type and total == a.sum() * len(b)
+        assert rest.tolist() == [0, 0, 0]
+    monkeypatch.undo()
+    assert outer(B=b, A=a)[0].shape == (0, 4)
+    assert outer(a[::-1], b[::-1])[0].shape == (0, 4)
+    for wrong in ((a,), (a, b, b), (a, 3), (a, [1.0]), (a[None], b), (a, b.astype("i"))):
+        with pytest.raises(kdsl.ArgumentError):
+            outer(*wrong)
+
+
 def test_constexpr_calls_keep_apart() -> None:
     @kdsl.kernel
     def fill(A: i64[1], x: kdsl.constexpr = 1):

@@ -82,8 +82,11 @@ def emit_entry(
 
 
 def can_have_entry(func: Func) -> bool:
-    """Whether an entry can make this call: the shapes give all sizes, and no results are to be made."""
-    return not func.results and not binding_plan(func.params, func.sizes).unsolved
+    """Whether an entry can make this call: the shapes give all sizes.
+
+    Results are arguments of the entry like others; its caller has made them, of the right shape.
+    """
+    return not binding_plan(func.params, func.sizes).unsolved
 
 
 def _ending(module: ModuleText) -> list[str]:
