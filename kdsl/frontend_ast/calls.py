@@ -165,15 +165,8 @@ class Calls(Expressions):
                 x = self.plain(node, 1, 1, shown)[0]
                 return self.elementwise([x], lambda v: core.Un("not", v[0], loc), node)
             case "where":
-                return self.elementwise(
-                    self.plain(node, 3, 3, shown),
-                    lambda v: (
-                        (v[1] if v[0].value else v[2])
-                        if isinstance(v[0], core.Num)
-                        else core.Pick(v[0], v[1], v[2], loc)
-                    ),
-                    node,
-                )
+                args = self.plain(node, 3, 3, shown)
+                return self.elementwise(args, lambda v: self._where(v[0], v[1], v[2], loc), node)
             case "bitcast":
                 return self._bitcast(node)
             case "random_bits" | "uniform":
@@ -188,6 +181,24 @@ class Calls(Expressions):
         loc = self.loc(node)
         args = self.plain(node, row.arity, row.arity, ast.unparse(node.func))
         return self.elementwise(args, lambda v: core.Fn(name, tuple(v), loc=loc), node)
+
+    def _where(self, cond: core.Expr, a: core.Expr, b: core.Expr, loc: Loc | None) -> core.Expr:
+        """`where`: both operands are evaluated, so what can fault is computed before the choice."""
+        lets: list[tuple[core.Variable, core.Expr]] = []
+        operands = [cond, a, b]
+        for n, e in enumerate(operands):
+            if facts.can_fault(e):
+                var = core.Variable("operand", e.loc, fixed=True, checked=False, let=True)
+                lets.append((var, e))
+                operands[n] = core.Ref(var, e.loc)
+        cond, a, b = operands
+        if isinstance(cond, core.Num):
+            chosen = a if cond.value else b
+        else:
+            chosen = core.Pick(cond, a, b, loc)
+        for var, e in reversed(lets):
+            chosen = core.Let(var, e, chosen, loc)
+        return chosen
 
     def cast(self, to: core.CastTo, x: core.Expr, loc: Loc | None) -> core.Expr:
         """A cast, done now for constants where it loses nothing but bits."""

@@ -267,9 +267,20 @@ class Typist:
                 return ir.Binary("/", one, self.convert(a, ty.dtype, loc), loc=loc), ty
         x = self.convert(a, ty.dtype, loc)
         if exponent == 0.5:
-            return ir.Call("sqrt", (x,), ty.dtype, loc=loc), ty
+            return self._square_root(x, ty.dtype, loc), ty
         y = self.convert(b, ty.dtype, loc)
         return ir.Call("pow" if ty.dtype.is_float else "ipow", (x, y), ty.dtype, loc=loc), ty
+
+    def _square_root(self, x: ir.Expr, dtype: DType, loc: Loc | None) -> ir.Expr:
+        """`x ** 0.5`: as the square root, but 0 for -0 and infinity for -infinity (C99's `pow`)."""
+        name = self.names.fresh("base")
+        base = ir.Var(name, dtype, loc=loc)
+        root = ir.Call(
+            "sqrt", (ir.Binary("+", base, ir.Const(0.0, dtype, loc=loc), loc=loc),), dtype, loc=loc
+        )
+        lowest = ir.Compare("==", base, ir.Const(float("-inf"), dtype, loc=loc), loc=loc)
+        chosen = ir.Select(lowest, ir.Const(float("inf"), dtype, loc=loc), root, loc=loc)
+        return ir.Let(name, x, chosen, loc=loc)
 
     def _multiplied(self, x: ir.Expr, n: int, ty: Ty, loc: Loc | None) -> ir.Expr:
         """`x ** n` by squaring: x is evaluated once."""
