@@ -68,9 +68,9 @@ class Generator(Statements):
             result = f" -> {self.returns}"
         shown = []
         for p in params:
-            shown.append(
-                f"{p[0]}: {p[1]}" if isinstance(p, tuple) else f"{p.name}: {p.dtype}[{', '.join(p.dims)}]"
-            )
+            name, annotation = p if isinstance(p, tuple) else (p.name, f"{p.dtype}[{', '.join(p.dims)}]")
+            bare = name in ("X", "Y", "s", "t") and self.chance(15)  # A gives N and M
+            shown.append(name if bare else f"{name}: {annotation}")
         text = [
             *head,
             "@kdsl.kernel(strict=True)" if self.strict else "@kdsl.kernel",
