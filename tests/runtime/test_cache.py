@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import sys
 import textwrap
 import warnings
@@ -14,7 +13,7 @@ import pytest
 
 from kdsl.runtime import cache as cache_module
 from kdsl.runtime.cache import DiskCache, open_folder, unsafe_folder
-from tests.runtime.process import ROOT, run_python
+from tests.runtime.process import copy_of_kdsl, run_python
 
 
 @pytest.fixture
@@ -177,11 +176,8 @@ def _run(folder: Path, **changes: str) -> list[str]:
     name = values.pop("file", "program.py")
     path = folder / name
     path.write_text(textwrap.dedent(KERNEL.format(**values)))
-    lib = folder / "lib"
-    if not lib.exists():  # a copy: an edit of kdsl while this runs would change the key
-        shutil.copytree(ROOT / "kdsl", lib / "kdsl")
-    program = f"import sys, runpy; sys.path.insert(0, {str(lib)!r}); runpy.run_path({str(path)!r}, run_name='__main__')"
-    return run_python("-c", program, KDSL_CACHE_DIR=str(folder / "cache")).stdout.split()
+    kdsl = copy_of_kdsl(folder / "lib")
+    return run_python(str(path), kdsl=kdsl, KDSL_CACHE_DIR=str(folder / "cache")).stdout.split()
 
 
 def test_a_second_process_finds_the_code(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import kdsl
 from kdsl import lang
-from tests.runtime.process import environment, run_python
+from tests.runtime.process import copy_of_kdsl, environment, run_python
 
 MATMUL = """
 import numpy as np
@@ -51,10 +51,10 @@ def test_import_is_light() -> None:
 def test_a_warm_first_call_loads_no_compiler(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(MATMUL.format(checks=""))
-    folder = str(tmp_path / "cache")
-    cold = run_python(str(program), KDSL_CACHE_DIR=folder).stdout.split()
+    folder, copy = str(tmp_path / "cache"), copy_of_kdsl(tmp_path / "lib")
+    cold = run_python(str(program), kdsl=copy, KDSL_CACHE_DIR=folder).stdout.split()
     assert "llvmlite" in cold
-    warm = run_python(str(program), KDSL_CACHE_DIR=folder).stdout.split()
+    warm = run_python(str(program), kdsl=copy, KDSL_CACHE_DIR=folder).stdout.split()
     for module in ("llvmlite", "islpy", "kdsl.ir.nodes", "kdsl.frontend_ast.core", "kdsl.passes"):
         assert module not in warm
 
