@@ -185,10 +185,20 @@ def _unframe(data: bytes) -> Entry | None:
 
 
 def default_folder() -> Path | None:
-    """`KDSL_CACHE_DIR`, or kdsl's place in the user's cache folder; None when the variable is empty."""
+    """`KDSL_CACHE_DIR`, or kdsl's place in the user's cache folder.
+
+    None when the variable is empty, or when the user has no home.
+    """
     chosen = os.environ.get("KDSL_CACHE_DIR")
-    if chosen is not None:
-        return Path(chosen).expanduser() if chosen else None
+    try:
+        if chosen is not None:
+            return Path(chosen).expanduser().absolute() if chosen else None
+        return _user_folder()
+    except RuntimeError:  # `expanduser` finds no home
+        return None
+
+
+def _user_folder() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA", "~/AppData/Local")).expanduser() / "kdsl" / "cache"
     if sys.platform == "darwin":

@@ -33,7 +33,7 @@ def run_python(
 
 
 def copy_of_kdsl(folder: Path) -> Path:
-    """A folder with a copy of kdsl: an edit of this checkout between two processes would change cache keys."""
+    """A folder with a copy of kdsl: an edit of this checkout between two processes changes cache keys."""
     if not folder.exists():
         shutil.copytree(ROOT / "kdsl", folder / "kdsl")
     return folder
