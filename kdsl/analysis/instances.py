@@ -35,6 +35,7 @@ from kdsl.ir.nodes import (
     Atomic,
     Body,
     Break,
+    Condition,
     Continue,
     Expr,
     Func,
@@ -146,10 +147,15 @@ class Program:
     unknowns: dict[str, Unknown]
 
 
-def instances(func: Func, values: Values | None = None) -> Program:
-    """The instances of `func`. With the `values` of another program, parameters are shared with it."""
-    walk = _Walk(func, _Scope(Values() if values is None else values))
-    walk.start()
+def instances(func: Func, values: Values | None = None, assumed: tuple[Condition, ...] = ()) -> Program:
+    """The instances of `func`, where its conditions and those of `assumed` hold.
+
+    With the `values` of another program, parameters are shared with it.
+    """
+    if values is None:
+        values = Values()
+    walk = _Walk(func, _Scope(values, tag=len(values.symbols)))
+    walk.start((*func.conditions, *[c for c in assumed if c not in func.conditions]))
     walk.body(func.body)
     return Program(func, walk.state.values, tuple(walk.leaves), walk.loops, walk.state.unknowns)
 
@@ -159,13 +165,16 @@ class _Scope(State):
     """A state that takes the program for sequential, and remembers what its opaque symbols stand for."""
 
     unknowns: dict[str, Unknown] = field(default_factory=dict)
+    tag: int = 0
+    """Tells apart the versions of memory in two programs over the same symbols."""
 
     def tracked(self, buffer: str) -> bool:
         return buffer in self.local
 
     def load_key(self, e: Load) -> tuple[object, ...]:
         index = tuple([self.value(i) for i in e.index])
-        key = "load", e.buffer, self.versions.get(e.buffer, 0), index
+        version = self.versions.get(e.buffer, 0)
+        key = "load", e.buffer, version and (self.tag, version), index
         low, high = (0, 1) if e.type == bool_ else (e.type.min, e.type.max)
         for name in self.values.opaque(key, e.buffer, low, high).names():
             self.unknowns.setdefault(name, Unknown(e, self.names))
@@ -203,7 +212,7 @@ class _Walk:
     counter: int = 0
     reachable: bool = True
 
-    def start(self) -> None:
+    def start(self, assumed: tuple[Condition, ...]) -> None:
         func, state = self.func, self.state
         known = state.values.symbols
         for size in func.sizes:
@@ -222,7 +231,7 @@ class _Walk:
             self.buffers[a.name] = Buffer(a.name, memory, a.name, dtype=a.dtype)
         sizes = [at_least(symbol(s)) for s in func.sizes]
         shapes = [at_least(size_form(e)) for a in func.arrays if not a.result for e in a.shape]
-        conditions = [state.truth(c.expr).yes for c in func.conditions]
+        conditions = [state.truth(c.expr).yes for c in assumed]
         self.context = (*sizes, *shapes, *conditions)
         if any(isinstance(s, Return) for s in stmts(func.body)):
             self.exits = (Buffer("return", "return", "return"),)
