@@ -1,4 +1,4 @@
-"""Arithmetic on scalars, or on vectors (`wide.py`): one method for each kind of operation, on names of LLVM values.
+"""Arithmetic on scalars, or on vectors (`wide.py`): one method for each kind of operation, on LLVM values.
 
 What is emitted, for `x, y` of an element type `t`:
 

@@ -1,6 +1,8 @@
 """LLVM at work: assembly text in, object code out. The one module that imports llvmlite.
 
 text --parse, verify--> module --pass builder (-O3, vectorisers)--> module --> ELF object | assembly | text
+
+A kernel with vector loops has its vectors already: then -O1, without LLVM's vectorisers and unroller.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from kdsl.backends.base import Artifact
 from kdsl.backends.llvm.emit import emit_module
 from kdsl.backends.llvm.entry import ScalarForm
 from kdsl.backends.llvm.host import NATIVE
+from kdsl.backends.llvm.uniformity import is_vector
 from kdsl.ir.nodes import Func
+from kdsl.ir.walk import stmts
 from kdsl.target import Target
 
 
@@ -22,7 +26,7 @@ def compile(
 ) -> Artifact:
     """Object code for a lowered, verified `func`, with an entry if asked for (see `entry.py`)."""
     emitted = emit_module(func, target, entry=entry, forms=forms)
-    module = _optimised(emitted.text, target)
+    module = _optimised(emitted.text, target, scheduled(func))
     module.link_in(_parsed(emitted.glue_text, target))
     code = bytes(_machine(target).emit_object(module))
     return Artifact(target, emitted.symbol, code, emitted.sites, emitted.conditions)
@@ -31,12 +35,18 @@ def compile(
 def llvm_text(func: Func, target: Target, optimised: bool = True) -> str:
     """The LLVM assembly of `func`, as emitted or after LLVM's passes."""
     emitted = emit_module(func, target)
-    return str(_optimised(emitted.text, target)) if optimised else emitted.text
+    return str(_optimised(emitted.text, target, scheduled(func))) if optimised else emitted.text
 
 
 def asm_text(func: Func, target: Target) -> str:
     """The machine code of `func` as assembly."""
-    return str(_machine(target).emit_assembly(_optimised(emit_module(func, target).text, target)))
+    module = _optimised(emit_module(func, target).text, target, scheduled(func))
+    return str(_machine(target).emit_assembly(module))
+
+
+def scheduled(func: Func) -> bool:
+    """Whether the schedule of `func` says what runs in vectors: then LLVM's vectorisers keep out."""
+    return any(is_vector(s) for s in stmts(func.body))
 
 
 def assemble(text: str, target: Target) -> bytes:
@@ -85,16 +95,16 @@ def _parsed(text: str, target: Target) -> Any:
     return module
 
 
-def _optimised(text: str, target: Target) -> Any:
+def _optimised(text: str, target: Target, scheduled: bool = False) -> Any:
     """The module after LLVM's passes."""
     import llvmlite.binding as llvm
 
     module = _parsed(text, target)
-    options = llvm.create_pipeline_tuning_options(speed_level=3)
-    options.loop_vectorization = True
-    options.slp_vectorization = True
-    options.loop_interleaving = True
-    options.loop_unrolling = True
+    options = llvm.create_pipeline_tuning_options(speed_level=1 if scheduled else 3)
+    options.loop_vectorization = not scheduled
+    options.slp_vectorization = not scheduled
+    options.loop_interleaving = not scheduled
+    options.loop_unrolling = not scheduled
     builder = llvm.create_pass_builder(_machine(target), options)
     builder.getModulePassManager().run(module, builder)
     return module

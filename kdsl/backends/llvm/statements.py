@@ -16,7 +16,7 @@ each `while`, polls the stop word at its back edge.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from kdsl.backends.base import FaultKind, Site
@@ -69,13 +69,14 @@ class Statements:
     """Emits statements through `x`. `locals` gives the memory of each `Alloc`, by its id.
 
     `parallel(statements, loop, lo, hi, step)` emits a parallel loop; without it they run one iteration after
-    the other.
+    the other. `ask` is the call that answers a set stop word instead of the table's `poll`.
     """
 
     x: Expressions
     sites: SiteTable
     locals: dict[int, Buffer]
     parallel: Callable[[Statements, Loop, str, str, str], None] | None = None
+    ask: str = ""
     polls: bool = False
     _loops: list[tuple[str, str]] = field(default_factory=list)
 
@@ -182,6 +183,11 @@ class Statements:
             self.x.b.br(latch)
 
     def _loop(self, s: Loop) -> None:
+        if s.mark is not None and s.mark.kind == "vectorize":
+            from kdsl.backends.llvm.vectors import vector_loop
+
+            vector_loop(self, s)
+            return
         assert s.mark is None or s.mark.kind == "parallel", "other marks are lowered before"
         b = self.x.b
         lo, hi, step = self.x.emit(s.lo), self.x.emit(s.hi), self.x.emit(s.step)
@@ -227,17 +233,7 @@ class Statements:
         """Counts from 0 to the number of iterations - 1, which fits in 64 bits as an unsigned number."""
         b = self.x.b
         name, body, latch, end = self._names(s)
-        if isinstance(s.step, Const):
-            up = "true" if s.step.value > 0 else "false"
-            size = str(abs(int(s.step.value)))
-        else:
-            up = b.value(f"icmp sgt i64 {step}, 0")
-            size = b.value(f"select i1 {up}, i64 {step}, i64 {b.value(f'sub i64 0, {step}')}")
-        first = b.value(f"select i1 {up}, i64 {lo}, i64 {hi}")
-        last = b.value(f"select i1 {up}, i64 {hi}, i64 {lo}")
-        any_ = b.value(f"icmp slt i64 {first}, {last}")
-        span = b.value(f"sub i64 {b.value(f'sub i64 {last}, {first}')}, 1")
-        steps = b.value(f"udiv i64 {span}, {size}")
+        any_, steps = self.trips(s, lo, hi, step)
         before = b.label
         b.cbr(any_, body, end)
         b.block(body)
@@ -254,8 +250,23 @@ class Statements:
         b.cbr(b.value(f"icmp eq i64 {count}, {steps}"), end, body)
         b.block(end)
 
+    def trips(self, s: Loop, lo: str, hi: str, step: str) -> tuple[str, str]:
+        """Whether the loop has an iteration, and then their number less one."""
+        b = self.x.b
+        if isinstance(s.step, Const):
+            up = "true" if s.step.value > 0 else "false"
+            size = str(abs(int(s.step.value)))
+        else:
+            up = b.value(f"icmp sgt i64 {step}, 0")
+            size = b.value(f"select i1 {up}, i64 {step}, i64 {b.value(f'sub i64 0, {step}')}")
+        first = b.value(f"select i1 {up}, i64 {lo}, i64 {hi}")
+        last = b.value(f"select i1 {up}, i64 {hi}, i64 {lo}")
+        any_ = b.value(f"icmp slt i64 {first}, {last}")
+        span = b.value(f"sub i64 {b.value(f'sub i64 {last}, {first}')}, 1")
+        return any_, b.value(f"udiv i64 {span}, {size}")
+
     def _poll_if_nested(self, s: Loop) -> None:
-        if any(isinstance(inner, (Loop, While)) for inner in stmts(s.body)):
+        if any(isinstance(inner, While) or _iterates(inner) for inner in stmts(s.body)):
             self._poll()
 
     def _poll(self) -> None:
@@ -269,12 +280,18 @@ class Statements:
         ask, go = b.fresh("poll"), b.fresh("go")
         b.cbr(b.value(f"icmp eq i32 {word}, 0"), go, ask, LIKELY)
         slot, fn, answer, stop = (b.fresh("%v") for _ in range(4))
+        poll = [
+            f"{slot} = getelementptr i8, ptr %table, i64 8",
+            f"{fn} = load ptr, ptr {slot}, align 8",
+            f"{answer} = call i64 {fn}(ptr %table) nounwind memory(inaccessiblemem: readwrite)",
+        ]
+        if self.ask:
+            touched = "memory(argmem: readwrite, inaccessiblemem: readwrite)"
+            poll = [f"{answer} = call i64 {self.ask} nounwind {touched}"]
         b.cold(
             ask,
             [
-                f"{slot} = getelementptr i8, ptr %table, i64 8",
-                f"{fn} = load ptr, ptr {slot}, align 8",
-                f"{answer} = call i64 {fn}(ptr %table) nounwind memory(inaccessiblemem: readwrite)",
+                *poll,
                 f"{stop} = icmp eq i64 {answer}, 0",
                 f"br i1 {stop}, label %{go}, label %leave",
             ],
@@ -285,11 +302,15 @@ class Statements:
     # -- print and atomics
 
     def _print(self, s: Print) -> None:
+        self.print_values(s, [self.x.emit(item) for item in s.items if isinstance(item, Expr)])
+
+    def print_values(self, s: Print, args: Sequence[str]) -> None:
+        """Prints with these values of the expressions."""
         b = self.x.b
         exprs = [item for item in s.items if isinstance(item, Expr)]
         items = tuple([item if isinstance(item, str) else item.dtype for item in s.items])
         number = self.sites.number(Site("print", loc=s.loc, items=items, sep=s.sep, end=s.end))
-        values = [self.x.arith.widened(e.dtype, self.x.emit(e)) for e in exprs]
+        values = [self.x.arith.widened(e.dtype, arg) for e, arg in zip(exprs, args)]
         buffer = b.alloca(f"[{max(1, len(values))} x i64]", 8)
         for n, value in enumerate(values):
             b.do(f"store i64 {value}, ptr {b.value(f'getelementptr i64, ptr {buffer}, i64 {n}')}, align 8")
@@ -300,22 +321,25 @@ class Statements:
     def _atomic(self, s: Atomic) -> None:
         value = self.x.emit(s.value)
         buffer, pointer = self._target(s)
-        t, b = buffer.dtype, self.x.b
-        ty = memory_type(t)
-        if t.is_float:
-            old = self._compare_and_swap(s.op, buffer, pointer, value)
-        else:
-            kinds = {"+": "or", "min": "and", "max": "or"} if t.kind == "bool" else {"+": "add"}
-            prefix = "u" if t.kind == "uint" else ""
-            kind = kinds.get(s.op, prefix + s.op)
-            stored = self.x.arith.to_memory(t, value)
-            before = b.value(
-                f"atomicrmw {kind} ptr {pointer}, {ty} {stored} monotonic, align {t.bytes}{buffer.alias}"
-            )
-            old = self.x.arith.from_memory(t, before)
+        old = self.exchange(s, buffer, pointer, value)
         if s.old:
             cell = self.x.buffers[s.old]
             memory.store(self.x.arith, cell, cell.pointer, old)
+
+    def exchange(self, s: Atomic, buffer: Buffer, pointer: str, value: str) -> str:
+        """The atomic update of one element; gives the old value."""
+        t, b = buffer.dtype, self.x.b
+        ty = memory_type(t)
+        if t.is_float:
+            return self._compare_and_swap(s.op, buffer, pointer, value)
+        kinds = {"+": "or", "min": "and", "max": "or"} if t.kind == "bool" else {"+": "add"}
+        prefix = "u" if t.kind == "uint" else ""
+        kind = kinds.get(s.op, prefix + s.op)
+        stored = self.x.arith.to_memory(t, value)
+        before = b.value(
+            f"atomicrmw {kind} ptr {pointer}, {ty} {stored} monotonic, align {t.bytes}{buffer.alias}"
+        )
+        return self.x.arith.from_memory(t, before)
 
     def _compare_and_swap(self, op: str, buffer: Buffer, pointer: str, value: str) -> str:
         """Floats: computes on what was read until nobody has changed it; gives the old value."""
@@ -341,3 +365,8 @@ class Statements:
         b.cbr(b.value(f"extractvalue {{ {bits}, i1 }} {pair}, 1"), done, again)
         b.block(done)
         return old
+
+
+def _iterates(s: Stmt) -> bool:
+    """Whether `s` is a loop that takes its iterations one after the other."""
+    return isinstance(s, Loop) and (s.mark is None or s.mark.kind != "vectorize")
