@@ -28,7 +28,8 @@ class CpuExecutor:
     @staticmethod
     def of(interface: Interface, executable: Executable, explain: Callable[[], Artifact]) -> CpuExecutor:
         """`explain` gives the executable's artifact with the places in the source."""
-        table = RunTable(executable.artifact.sites, executable.poll_address)
+        pool = _pool_address() if executable.parallel else 0
+        table = RunTable(executable.artifact.sites, executable.poll_address, pool)
         layout = FrameLayout.for_call(interface.params, interface.sizes)
         return CpuExecutor(interface, layout, executable, table, explain)
 
@@ -68,3 +69,9 @@ class CpuExecutor:
         for name, slot in zip(self.interface.sizes, self.layout.sizes):
             frame[slot] = sizes[name]
         return frame
+
+
+def _pool_address() -> int:
+    from kdsl.runtime.threads import pool_address
+
+    return pool_address()

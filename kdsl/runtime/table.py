@@ -63,18 +63,19 @@ def watchdog() -> Watchdog:
 class RunTable:
     """The table of one loaded kernel; `address` belongs into slot 2 of its frames."""
 
-    def __init__(self, sites: Sequence[Site], poll_address: int) -> None:
+    def __init__(self, sites: Sequence[Site], poll_address: int, pool_address: int = 0) -> None:
         guard = watchdog()
         allocate, self._allocate = _aligned_alloc()
         self._sites = sites
         self._print = self._on_print
-        self._slots = (ctypes.c_size_t * 6)(
+        self._slots = (ctypes.c_size_t * 7)(
             ctypes.addressof(guard.word),
             poll_address,
             id(self._print),
             allocate,
             address_of("_aligned_free" if sys.platform == "win32" else "free"),
             id(guard.wake),
+            pool_address,
         )
         self.address = ctypes.addressof(self._slots)
 

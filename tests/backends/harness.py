@@ -80,20 +80,21 @@ def elementwise(name: str, inputs: Mapping[str, DType], outputs: Mapping[str, Ex
 
 
 class Table:
-    """A run-time table whose stop word can be set. `polls` counts; a poll answers `answer`."""
+    """A run-time table whose stop word can be set."""
 
-    def __init__(self, executable: Any, poll: int | None = None) -> None:
+    def __init__(self, executable: Any, poll: int | None = None, pool: int = 0) -> None:
         self.word = ctypes.c_uint32(0)
         self.printed: list[tuple[int, bytes]] = []
         self._print = lambda site, n, at: self.printed.append((site, ctypes.string_at(at, 8 * n)))
         self._wake = [].clear  # a C function, as the run time promises
-        self.slots = (ctypes.c_size_t * 6)(
+        self.slots = (ctypes.c_size_t * 7)(
             ctypes.addressof(self.word),
             poll or executable.poll_address,
             id(self._print),
             address_of("aligned_alloc"),
             address_of("free"),
             id(self._wake),
+            pool,
         )
         self.address = ctypes.addressof(self.slots)
 

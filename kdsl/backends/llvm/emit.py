@@ -26,10 +26,11 @@ from kdsl.backends.llvm.builder import Builder, ModuleText, identifier
 from kdsl.backends.llvm.entry import ScalarForm, can_have_entry, emit_entry
 from kdsl.backends.llvm.expressions import Expressions
 from kdsl.backends.llvm.gil import emit_gil
-from kdsl.backends.llvm.locals import place_locals
+from kdsl.backends.llvm.locals import allocs, place_locals
+from kdsl.backends.llvm.parallel import Parallel, emit_threads
 from kdsl.backends.llvm.parameters import arithmetic, features, load_arrays, load_scalars
 from kdsl.backends.llvm.statements import SiteTable, Statements
-from kdsl.ir.nodes import Alloc, Func, Loop
+from kdsl.ir.nodes import Func, Loop
 from kdsl.ir.walk import stmts
 from kdsl.source import Loc
 from kdsl.target import Target
@@ -76,15 +77,18 @@ def emit_kernel(module: ModuleText, func: Func, symbol: str, target: Target) -> 
     b, sites = Builder(module, f"i64 @{symbol}(ptr noundef nonnull %frame)"), SiteTable()
     x = Expressions(b, arithmetic(b, func, target), sites.fault)
     load_scalars(x, func)
-    allocs = [s for s in stmts(func.body) if isinstance(s, Alloc)]
     loops = any(isinstance(s, Loop) for s in stmts(func.body))
-    names = [p.name for p in func.arrays] + [f"{s.name}@{s.id}" for s in allocs if s.shape]
+    names = [p.name for p in func.arrays] + [f"{s.name}@{s.id}" for s in allocs(func.body) if s.shape]
     alias = (
         memory.alias_suffixes(module, names, func.options.may_alias) if loops else dict.fromkeys(names, "")
     )
     load_arrays(x, func, alias)
-    locals_, arena = place_locals(x, sites, allocs, alias)
-    statements = Statements(x, sites, locals_)
+    placed = place_locals(x, sites, func.body, alias, lambda: emit_threads(b))
+    parallel = None
+    if placed.scratch:
+        module.globals.append(f"@{symbol}.parallel = constant i8 1")
+        parallel = Parallel(module, func, symbol, target, alias, placed.scratch)
+    statements = Statements(x, sites, placed.buffers, parallel)
     statements.body(func.body)
     if b.open:
         b.leave("0")
@@ -95,10 +99,10 @@ def emit_kernel(module: ModuleText, func: Func, symbol: str, target: Target) -> 
     if statements.polls:
         prologue.append("%stop = load ptr, ptr %table, align 8")
     epilogue: list[str] = []
-    if arena:
-        prologue.append(f"store ptr null, ptr {arena}, align 8")
+    if placed.arena:
+        prologue.append(f"store ptr null, ptr {placed.arena}, align 8")
         epilogue = [
-            f"%arena = load ptr, ptr {arena}, align 8",
+            f"%arena = load ptr, ptr {placed.arena}, align 8",
             "%free.slot = getelementptr i8, ptr %table, i64 32",
             "%free = load ptr, ptr %free.slot, align 8",
             "call void %free(ptr %arena) nounwind",

@@ -42,6 +42,7 @@ from kdsl.backends.llvm.layout import (
     TUPLE_ITEMS,
     WRITEABLE,
 )
+from kdsl.backends.llvm.locals import parallel_loops
 from kdsl.backends.llvm.types import memory_type
 from kdsl.backends.llvm.work import emit_work
 from kdsl.dtypes import DType, Size, f64, i64
@@ -344,9 +345,10 @@ class _Entry:
         self._need(b.value(f"or i1 {verdicts[0]}, {verdicts[1]}"))
 
     def _run(self) -> None:
-        """Runs the kernel, without the GIL when it may take long."""
+        """Runs the kernel, without the GIL when it may take long or has work for other threads."""
         b = self.b
-        work = emit_work(self.x, self.func.body)
+        shared = any(True for _ in parallel_loops(self.func.body))
+        work = None if shared else emit_work(self.x, self.func.body)
         if work is None:
             state = b.value("call ptr @PyEval_SaveThread()")
             b.named("code", f"call i64 @{self.symbol}(ptr %frame)")
