@@ -1,6 +1,6 @@
 """Rewrites written as two texts: `rewrite(before, after, [(n, "i_o * 8 + i_i"), ...])`.
 
-Entry m belongs to leaf m of `after`: the leaf of `before` that it comes from, then each of that leaf
+Entry m belongs to leaf m of `after`: the leaf of `before` that it comes from, then each of that leaf's loop
 variables over the new loops. Without a list, leaf m comes from leaf m and variables keep their names.
 """
 

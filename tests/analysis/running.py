@@ -1,7 +1,7 @@
 """Affine programs run instance by instance in Python: the oracle for questions of legality.
 
-A statement's value is a hash of what it read, so that two orders give equal memory only when each statement reads
-what it should. Accumulates add (or take the maximum), so that their order does not show.
+A statement's value is a hash of what it read, so that two orders give equal memory only when each statement
+reads what it should. Accumulates add (or take the maximum), so that their order does not show.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def evaluate(e: Expr, env: Env) -> int:
 
 @dataclass(frozen=True)
 class Instance:
-    """One execution of a statement. `path` alternates places in bodies and loop values (signed by direction)."""
+    """One execution of a statement. `path`: places in bodies and loop values (signed), alternating."""
 
     stmt: Store | Accumulate
     env: dict[str, int]

@@ -12,12 +12,12 @@ from itertools import product
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.analysis.rewriting import Entry, leaves, origins
 
 from kdsl.analysis.dependence import Origin, Violation, check_mark, check_rewrite
 from kdsl.ir.nodes import Func, Loop
 from kdsl.ir.parser import parse_func
 from kdsl.ir.walk import stmts
+from tests.analysis.rewriting import Entry, leaves, origins
 from tests.analysis.running import Instance, conflict, evaluate, instances, run, run_lockstep
 
 HEADER = "def f(A: f32[M + N], B: f32[M, N]):\n"
