@@ -1,0 +1,36 @@
+"""The examples run from a folder of their own, at small sizes, and say that their results agree."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNS = {
+    "matmul/matmul.py": ["--size", "37", "--repeat", "1"],
+    "attention/attention.py": ["--heads", "2", "--length", "67", "--width", "5", "--repeat", "1"],
+}
+
+
+def test_every_example_is_run() -> None:
+    assert {p.relative_to(ROOT / "examples").as_posix() for p in (ROOT / "examples").rglob("*.py")} == set(
+        RUNS
+    )
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_example(name: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / name, *RUNS[name]],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "results agree" in done.stdout
