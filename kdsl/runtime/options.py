@@ -42,6 +42,14 @@ def kernel_source(
             loc=source.loc,
             help='use letters, digits and "_": name="matmul_small"',
         )
+    for option, value in (("strict", strict), ("fastmath", fastmath)):
+        if not isinstance(value, bool):
+            raise CompileError(
+                "K0106",
+                f"`{option}={value!r}` is neither True nor False",
+                loc=source.loc,
+                help=f"write {option}=True, or leave it out",
+            )
     if strict and fastmath:
         raise CompileError(
             "K0106",

@@ -61,7 +61,7 @@ def test_a_step_known_at_the_call() -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_step_of_zero_is_an_error(form: str) -> None:
-    with pytest.raises(ValueError, match="zero|step"):
+    with pytest.raises(ValueError, match=r"zero|step"):
         outcome(range_step_from_data, form, 0, np.zeros(3, np.int64))
 
 
