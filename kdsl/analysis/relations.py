@@ -8,13 +8,12 @@ time(leaf, place)       { [dims] -> [c0, d1, c1, ...] }, padded to one length
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from kdsl.analysis.affine import Formula, equal, symbol
+from kdsl.analysis.affine import Atom, Form, Formula, all_of, any_of, at_least, equal, symbol
 from kdsl.analysis.instances import Dim, Leaf, Place, Use
 from kdsl.analysis.polyhedra import Polyhedra
-from kdsl.analysis.values import Values
+from kdsl.analysis.values import Symbol, Values
 
 T = TypeVar("T")
 
@@ -32,6 +31,7 @@ class Relations:
         self.values = values
         self.width = width
         self._sets: dict[tuple[tuple[Formula, ...], tuple[str, ...]], Any] = {}
+        self._plain: dict[Formula, Formula] = {}
         self._times: dict[tuple[tuple[str, ...], Place], Any] = {}
 
     def within_limit(self, compute: Callable[[], T]) -> T | None:
@@ -42,8 +42,42 @@ class Relations:
         key = context, dims
         found = self._sets.get(key)
         if found is None:
-            found = self._sets[key] = self.polyhedra.points(context, dims)
+            plain = [self.without_cases(f) for f in context]
+            found = self._sets[key] = self.polyhedra.points(plain, dims)
         return found
+
+    def without_cases(self, formula: Formula) -> Formula:
+        """`formula` without symbols for minima and choices: `x < min(a, b)` is `x < a and x < b`.
+
+        The same set, made of fewer pieces.
+        """
+        found = self._plain.get(formula)
+        if found is None:
+            if isinstance(formula, Atom):
+                found = self._without_cases(formula.form)
+            else:
+                parts = [self.without_cases(p) for p in formula.parts]
+                found = all_of(*parts) if formula.kind == "all" else any_of(*parts)
+            self._plain[formula] = found
+        return found
+
+    def _without_cases(self, form: Form) -> Formula:
+        symbols = [self.values.symbols[n] for n in form.names() if n in self.values.symbols]
+        chosen = [s for s in symbols if s.kind == "derived" and s.cases]
+        if not chosen or not form.is_affine:
+            return at_least(form)
+        latest = max(chosen, key=lambda s: s.rank)
+        parts = [form.substitute(latest.name, value) for _, value in latest.cases]
+        factor = form.terms[(latest.name,)]
+        if len(latest.cases) == 2 and least(latest):
+            pieces = [self._without_cases(part) for part in parts]
+            return all_of(*pieces) if factor > 0 else any_of(*pieces)
+        return any_of(
+            *[
+                all_of(self.without_cases(guard), self._without_cases(part))
+                for (guard, _), part in zip(latest.cases, parts)
+            ]
+        )
 
     def relation(self, context: tuple[Formula, ...], dims: tuple[str, ...], out: tuple[str, ...]) -> Any:
         """{ [dims] -> [out] : context }."""
@@ -90,14 +124,10 @@ class Relations:
         return isl.Map.from_multi_aff(isl.MultiAff.from_aff_list(target, affs))
 
 
-@dataclass(frozen=True, slots=True)
-class Ordered:
-    """Two uses of one memory, `first` by `source` and `second` by `target`."""
-
-    source: Leaf
-    first: Use
-    target: Leaf
-    second: Use
+def least(s: Symbol) -> bool:
+    """True when the two cases of `s` make it their minimum."""
+    (first, a), (second, b) = s.cases
+    return first == at_least(b - a) and second == at_least(a - b - 1)
 
 
 def names(dims: tuple[Dim, ...]) -> tuple[str, ...]:
