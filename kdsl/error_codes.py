@@ -75,6 +75,59 @@ CODES: dict[str, tuple[str, str]] = {
     "K0256": ("The type of a variable depends on itself.", "x = x0 where x0 = x"),
     "K0257": ("Atomics work on numbers, not on bools.", "kdsl.atomic_add(flags, i, True)"),
     "K0258": ("A definition of the math library must be a straight line.", "for i in ...: ..."),
+    # K03: schedules
+    "K0301": ("A primitive was called with too many, too few or unknown arguments.", 's.split("i")'),
+    "K0302": (
+        "An argument of a primitive is of the wrong type, or has a value that makes no sense.",
+        's.split("i", 0)',
+    ),
+    "K0303": ("A text is no schedule, or names an unknown primitive.", 'Schedule.from_json(kernel, "")'),
+    "K0304": ("There is no loop or statement of that name.", 's.split("x", 4)'),
+    "K0305": ("A name stands for several loops or statements where one is needed.", 's.fuse("j", "k")'),
+    "K0306": ("The name for a new loop is taken, or is no identifier.", 's.split("i", 4, into=("i", "j"))'),
+    "K0307": ("The loop nest would be too deep.", "fifty splits"),
+    "K0308": (
+        "The step cannot cross a `break`, `return`, `while`, `else` or an odd step.",
+        's.split("i", 4)',
+    ),
+    "K0309": ("A loop that is to be lowered as it stands cannot be changed.", 's.unroll("i").split("i", 4)'),
+    "K0310": ("It cannot be proved that the step keeps the meaning.", 'A[index[i]] = ...; s.parallel("i")'),
+    "K0311": ("An unrolled loop would lose its constant length.", 's.unroll("j").reorder("j", "i")'),
+    "K0312": ("Iterations of a loop depend on each other.", 'A[i] = A[i - 1]; s.parallel("i")'),
+    "K0313": ("The bounds of a nest cannot be written in the new order.", 's.reorder("j", "i")'),
+    "K0314": (
+        "A local would need an element for each of an unknown number of iterations.",
+        's.reorder("k", "i")',
+    ),
+    "K0315": (
+        "A loop does not divide into whole blocks, or that cannot be proved.",
+        's.split("i", 3, tail="perfect")',
+    ),
+    "K0316": ("A loop cannot be cut after its last statement.", 's.fission("i", after=-1)'),
+    "K0317": ("A loop is skewed by a loop that is not around it.", 's.skew("i", "j", 1)'),
+    "K0318": ("The loops do not stand one inside the other.", 's.reorder("i", "i_1")'),
+    "K0319": ("Loops to be fused do not follow each other.", 's.fuse("i", "i_1")'),
+    "K0320": ("The step would reverse a dependence.", 's.reorder("j", "i")'),
+    "K0321": ("Loops to be fused run over different ranges.", 's.fuse("i", "i_1")'),
+    "K0322": (
+        "A loop without a constant (or with a large) number of iterations is marked whole.",
+        's.unroll("i")',
+    ),
+    "K0323": ("The schedule belongs to no kernel that could run it.", "Schedule(func)(A)"),
+    "K0324": ("The text is no condition on sizes and scalars.", 's.assume("A[0] > 1")'),
+    # From K0380 on: loops that code generation has no form for
+    "K0380": (
+        "A vector loop has a constant number of iterations.",
+        'for j in range(i, N)  ->  s.vectorize("j")',
+    ),
+    "K0381": (
+        "The iterations of a vector loop run at once: nothing leaves it early, no marked loop is inside.",
+        "for j in vectorize(...): if A[j] < 0: break",
+    ),
+    "K0382": (
+        "A local array of a vector loop is too big to have one for each lane.",
+        "for j in vectorize(...): T = kdsl.empty(N, f32)",
+    ),
     # K04: arguments of a call
     "K0401": ("A call has too many or too few arguments.", "matmul(A, B)"),
     "K0402": ("A keyword argument is unknown, or given twice.", "matmul(A, B, C, D=1)"),

@@ -1,0 +1,204 @@
+"""What a primitive works with: the function as it stands, the step being made, the two ways to end.
+
+resolve   edit.loops("i"), edit.one("i")
+refuse    raise edit.refused("K0306", ...)
+rewrite   statements replaced (`sched.tree`)
+commit    edit.keeps_order(after)   the rewrite cannot change the order of anything
+          edit.proved(after, track) it can: dependence analysis decides
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from kdsl.analysis.linear import extent
+from kdsl.dtypes import i64
+from kdsl.errors import ScheduleError
+from kdsl.ir.nodes import Body, Const, Expr, Func, Loop, Mark
+from kdsl.ir.verify import MAX_NESTING, verify
+from kdsl.ir.walk import stmt_bodies
+from kdsl.sched import legality
+from kdsl.sched.arith import buffers_in
+from kdsl.sched.names import header, resolve
+from kdsl.sched.step import Step
+from kdsl.sched.tree import Place, Track, bound, places, written
+from kdsl.source import Loc
+
+NESTING = MAX_NESTING - 20
+"""Statements nested deeper than this are refused: what is lowered later nests a little deeper."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """`func` before (part of) the step `number` (1-based). `unsafe`: the user vouches for the order."""
+
+    func: Func
+    step: Step
+    number: int
+
+    @property
+    def unsafe(self) -> bool:
+        return self.step.unsafe
+
+    # ----------------------------------------------------------------- resolve
+
+    def loops(self, name: str) -> tuple[Place, ...]:
+        """The loop of that name with all its copies, or the one copy that `"j@1"` names."""
+        return resolve(self, name)
+
+    def one(self, name: str) -> Place:
+        """The one loop of that name; an ambiguous name is refused."""
+        found = self.loops(name)
+        if len(found) > 1:
+            raise self.refused(
+                "K0305",
+                f"`{name}` names {len(found)} loops, and this step takes one",
+                found[0].loop,
+                label=f'this is "{name}@0"',
+                notes=[f'"{name}@{n}" is `{header(p.loop)}`' for n, p in enumerate(found)][1:],
+                help=f'choose one: s.{self.step.name} on "{name}@0"',
+            )
+        return found[0]
+
+    # ------------------------------------------------------------------ refuse
+
+    def refused(
+        self,
+        code: str,
+        title: str,
+        loop: Loop | None = None,
+        *,
+        loc: Loc | None = None,
+        label: str = "",
+        notes: Sequence[str | tuple[Loc, str]] = (),
+        help: str = "",
+    ) -> ScheduleError:
+        """The error, with the loop's line (or `loc`) and a note that shows the step."""
+        where = f"  ({self.step.loc})" if self.step.loc else ""
+        return ScheduleError(
+            code,
+            title,
+            loc=loc or (loop.loc if loop is not None else self.func.loc),
+            label=label,
+            notes=(*notes, f"step {self.number} of the schedule: {self.step}{where}"),
+            help=help,
+        )
+
+    def need_unmarked(self, loop: Loop) -> None:
+        """Refuses a loop whose lowering was chosen already."""
+        if loop.mark is not None:
+            raise self.refused(
+                "K0309",
+                f"cannot {self.step.name} the loop `{loop.var}`: it is to be lowered as it stands",
+                loop,
+                label=f"marked by `{loop.mark.kind}`",
+                help=f"put this step before the one that marks `{loop.var}`",
+            )
+
+    def need_stable(self, loop: Loop, body: Body | None = None, exprs: Iterable[Expr] | None = None) -> None:
+        """Refuses when the loop's bounds (or `exprs`) read what `body` (the loop's own) writes.
+
+        A rewrite would evaluate them again, and meet another value.
+        """
+        read = buffers_in((loop.lo, loop.hi, loop.step) if exprs is None else exprs)
+        changed = written(loop.body if body is None else body)
+        if any(changed & set(group) for group in (read, self._aliases(read, changed))):
+            name = sorted(read & changed or read)[0]
+            raise self.refused(
+                "K0310",
+                f"cannot prove `{self.step.name}` of `{loop.var}`: what controls the loop changes meanwhile",
+                loop,
+                label=f"depends on `{name}`, which is written inside",
+                help=f"read `{name}` into a variable before the loop",
+            )
+
+    def _aliases(self, read: set[str], changed: set[str]) -> set[str]:
+        shared = set(self.func.options.may_alias)
+        return shared & changed if read & shared else set()
+
+    def need_unit_step(self, loop: Loop) -> None:
+        """Refuses a loop whose step is not 1."""
+        if loop.step != Const(1, i64):
+            raise self.refused(
+                "K0308",
+                f"cannot {self.step.name} the loop `{loop.var}`: its step is not 1",
+                loop,
+                help=f'count its iterations first: s.split("{loop.var}", 1) makes a loop of step 1',
+            )
+
+    def need_free(self, name: str, place: Place) -> None:
+        """Refuses a new loop name that is not an identifier, or means something else around `place`."""
+        if not name.isidentifier():
+            raise self.refused(
+                "K0306",
+                f"{name!r} cannot name a loop",
+                place.loop,
+                help='pass a Python identifier, as in "i_o"',
+            )
+        taken = {p.name for p in self.func.params} | set(self.func.sizes) | bound(place.loop.body)
+        taken |= {s.var for s in place.outer} | {place.loop.var}
+        loops = {p.loop.var for p in places(self.func)}
+        if name in taken or name in bound(self.func.body) - loops:
+            raise self.refused(
+                "K0306",
+                f"the name `{name}` is taken",
+                place.loop,
+                help=f"choose other names: {_other_names(self.step.name)}",
+            )
+
+    # ------------------------------------------------------------------ commit
+
+    def keeps_order(self, after: Func) -> Edit:
+        """For a rewrite in which every statement instance stays at its place in the order of execution."""
+        return self._committed(after)
+
+    def proved(self, after: Func, track: Track, loop: Loop) -> Edit:
+        """For a rewrite that changes the order: refused unless dependences are kept (or `unsafe`)."""
+        if not self.unsafe:
+            refusal = legality.order_refusal(self, after, track, loop)
+            if refusal is not None:
+                raise refusal
+        return self._committed(after)
+
+    def marked(self, loop: Loop, mark: Mark) -> Edit:
+        """`loop` with `mark`, which is proved unless it is unsafe."""
+        from kdsl.sched.tree import replaced
+
+        new = replace(loop, mark=mark)
+        return self._committed(replaced(self.func, {loop.id: (new,)}))
+
+    def _committed(self, after: Func) -> Edit:
+        if _depth(after.body) > NESTING:
+            raise self.refused(
+                "K0307", f"the loop nest would be more than {NESTING} levels deep", help="use fewer steps"
+            )
+        verify(after)
+        before = {p.loop.id: p for p in places(self.func)}
+        for p in places(after):
+            mark = p.loop.mark
+            old = before.get(p.loop.id)
+            if mark is None or (old is not None and old.loop == p.loop and old.above == p.above):
+                continue
+            if mark.kind == "unroll":
+                if extent(p.loop) is None:
+                    raise self.refused(
+                        "K0311",
+                        f"the unrolled loop `{p.loop.var}` would no longer be of constant length",
+                        p.loop,
+                        label=f"would become `{header(p.loop)}`",
+                        help=f"put this step before the unrolling of `{p.loop.var}`",
+                    )
+            elif not mark.unsafe:
+                refusal = legality.mark_refusal(self, after, p.loop, mark)
+                if refusal is not None:
+                    raise refusal
+        return replace(self, func=after)
+
+
+def _depth(body: Body) -> int:
+    return 1 + max((_depth(inner) for s in body for inner in stmt_bodies(s) if inner), default=0)
+
+
+def _other_names(step: str) -> str:
+    return 'into=("outer", "inner")' if step in ("split", "tile") else 'into="name"'

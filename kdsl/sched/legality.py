@@ -1,0 +1,111 @@
+"""Asking the dependence analysis, and its answers as errors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kdsl.analysis.linear import extent
+from kdsl.analysis.verdict import Origin, Unproved, Violation
+from kdsl.errors import ScheduleError
+from kdsl.ir.nodes import Func, Loop, Mark
+from kdsl.ir.walk import stmts
+from kdsl.sched.arith import var
+from kdsl.sched.tree import Track, is_leaf, places
+from kdsl.source import Loc
+
+if TYPE_CHECKING:
+    from kdsl.sched.edit import Edit
+
+_MARKED = {"parallel": "parallel", "vectorize": "a vector loop", "bind": "run by many invocations"}
+
+
+def origins(before: Func, after: Func, track: Track) -> dict[int, Origin]:
+    """For each leaf statement of `after` the instances of `before` that it is."""
+    around: dict[int, tuple[str, ...]] = {s.id: () for s in before.body}
+    for p in places(before):
+        names = (*[s.var for s in p.outer], p.loop.var)
+        for s in stmts(p.loop.body):
+            around[s.id] = names
+    out = {}
+    for s in stmts(after.body):
+        if is_leaf(s):
+            source = track.source.get(s.id, s.id)
+            values = track.values.get(s.id, {})
+            names = around.get(source, ())
+            out[s.id] = Origin(source, tuple((name, values.get(name, var(name))) for name in names))
+    return out
+
+
+def order_refusal(edit: Edit, after: Func, track: Track, loop: Loop) -> ScheduleError | None:
+    """None when the step keeps every dependence of the function before it."""
+    from kdsl.analysis.dependence import check_rewrite
+
+    verdict = check_rewrite(edit.func, after, origins(edit.func, after, track))
+    if verdict is None:
+        return None
+    name = edit.step.name
+    if isinstance(verdict, Unproved):
+        return _unproved(edit, f"cannot prove that `{name}` keeps the meaning", verdict, loop)
+    return edit.refused(
+        "K0320",
+        f"cannot {name} here: it would reverse a dependence",
+        loop,
+        label=verdict.text,
+        notes=_lines(verdict, loop.loc),
+        help="keep the order of the loops that carry it, or pass unsafe=True if your data rules it out",
+    )
+
+
+def mark_refusal(edit: Edit, after: Func, loop: Loop, mark: Mark) -> ScheduleError | None:
+    """None when `loop`, a loop of `after`, can be lowered as `mark` says."""
+    from kdsl.analysis.dependence import check_mark
+
+    kind = mark.kind
+    assert kind != "unroll"
+    verdict = check_mark(after, loop.id, kind, extent(loop) if kind == "vectorize" else None)
+    if verdict is None:
+        return None
+    what = _MARKED[kind]
+    if isinstance(verdict, Unproved):
+        return _unproved(edit, f"cannot prove that the loop `{loop.var}` may be {what}", verdict, loop)
+    return edit.refused(
+        "K0312",
+        f"cannot make the loop `{loop.var}` {what}: its iterations depend on each other",
+        loop,
+        label=verdict.text,
+        notes=_lines(verdict, loop.loc),
+        help=_way_out(after, loop, kind),
+    )
+
+
+def _unproved(edit: Edit, title: str, verdict: Unproved, loop: Loop) -> ScheduleError:
+    way = verdict.help or "pass unsafe=True if you know that it does, for your data"
+    return edit.refused("K0310", title, loop, loc=verdict.loc, label=verdict.reason, help=way)
+
+
+def _lines(verdict: Violation, shown: Loc | None) -> list[tuple[Loc, str]]:
+    """The source lines of the two instances."""
+    out: list[tuple[Loc, str]] = []
+    seen = {shown}
+    for loc, label in ((verdict.first, _at(verdict.first_iter)), (verdict.second, _at(verdict.second_iter))):
+        if loc is not None and loc not in seen:
+            seen.add(loc)
+            out.append((loc, label))
+    return out
+
+
+def _at(iteration: dict[str, int]) -> str:
+    return "at " + ", ".join(f"{k}={v}" for k, v in iteration.items()) if iteration else ""
+
+
+def _way_out(func: Func, loop: Loop, kind: str) -> str:
+    """Another loop of the nest for which the proof succeeds; else what to do to this one."""
+    from kdsl.analysis.dependence import check_mark
+
+    around = next(p for p in places(func) if p.loop.id == loop.id)
+    inside = [s for s in stmts(loop.body) if isinstance(s, Loop)]
+    free = [other for other in (*around.outer, *inside) if other.mark is None and kind != "vectorize"]
+    for other in free:
+        if check_mark(func, other.id, "parallel", None) is None:
+            return f'take the loop `{other.var}`: s.parallel("{other.var}")'
+    return "reorder or split the loops so that one without a dependence comes here, or pass unsafe=True"

@@ -1,0 +1,182 @@
+"""`Schedule`: a kernel's loop nest and the steps that made it; a value."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from kdsl.errors import ScheduleError
+from kdsl.ir.nodes import Func
+from kdsl.ir.printer import print_func
+from kdsl.sched import kinds, loops, sizes
+from kdsl.sched.primitive import PRIMITIVES
+from kdsl.sched.step import Step, from_json, to_json
+from kdsl.sched.tree import with_fresh_ids
+
+Launcher = Callable[[Func, tuple[Any, ...], Mapping[str, Any]], Any]
+"""Compiles and runs a function on a call's arguments."""
+
+
+class Schedule:
+    """A function as the front end built it, and the steps taken since. Each step gives a new Schedule.
+
+    `print(s)` shows the loop nest. A step that would change what the kernel computes raises `ScheduleError`.
+    """
+
+    __slots__ = ("_funcs", "_launcher", "_steps")
+
+    def __init__(self, func: Func, launcher: Launcher | None = None) -> None:
+        """The schedule of `func` without steps. `launcher` runs it when the schedule is called."""
+        self._funcs: tuple[Func, ...] = (func,)
+        self._steps: tuple[Step, ...] = ()
+        self._launcher = launcher
+
+    # -- primitives, one line each: their signature and documentation stand where they are declared
+
+    split = loops.split
+    tile = loops.tile
+    reorder = loops.reorder
+    fuse = loops.fuse
+    fission = loops.fission
+    skew = loops.skew
+    peel = loops.peel
+    specialize = sizes.specialize
+    assume = sizes.assume
+    unroll = kinds.unroll
+    vectorize = kinds.vectorize
+    parallel = kinds.parallel
+    bind = kinds.bind
+
+    # -- what there is
+
+    @property
+    def func(self) -> Func:
+        """The function after all steps, before lowering."""
+        return self._funcs[-1]
+
+    @property
+    def base(self) -> Func:
+        """The function before the first step."""
+        return self._funcs[0]
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps, in order."""
+        return self._steps
+
+    def ir(self) -> str:
+        """The function after all steps, as text that the IR's parser reads."""
+        return print_func(self.func)
+
+    def __str__(self) -> str:
+        unsafe = [f"# unsafe: {s}\n" for s in self._steps if s.unsafe]
+        return "".join(unsafe) + self.ir().rstrip("\n")
+
+    def __repr__(self) -> str:
+        steps = len(self._steps)
+        return f"<kdsl schedule of {self.func.name}: {steps} {'step' if steps == 1 else 'steps'}>"
+
+    def history(self) -> History:
+        """Each step with the loop nest after it; printing it shows all."""
+        texts = ["start", *map(str, self._steps)]
+        return History(zip(texts, [print_func(f).rstrip("\n") for f in self._funcs]))
+
+    # -- as text, and back
+
+    def trace(self) -> str:
+        """Python source of a function `schedule(s)` that takes these steps."""
+        lines = [f"    s = {s}" for s in self._steps]
+        return "\n".join(["def schedule(s):", *lines, "    return s", ""])
+
+    def to_json(self) -> str:
+        """The steps as JSON, for `from_json`."""
+        return to_json(self.func.name, self._steps)
+
+    @staticmethod
+    def from_json(kernel: Any, text: str) -> Schedule:
+        """The schedule of `kernel` (or of a `Func`) with the steps in a text that `to_json` made."""
+        rows = from_json(text)
+        start = Schedule(kernel) if isinstance(kernel, Func) else kernel.schedule()
+        assert isinstance(start, Schedule)
+        return start.replay(rows)
+
+    def replay(self, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> Schedule:
+        """This schedule with more steps, given by name and arguments."""
+        s = self
+        for name, given in rows:
+            if name not in PRIMITIVES:
+                raise ScheduleError(
+                    "K0303",
+                    f"there is no primitive `{name}`",
+                    help=f"the primitives are {', '.join(sorted(PRIMITIVES))}",
+                )
+            rest = dict(given)
+            many = rest.pop("loops", ()) if name == "reorder" else ()
+            s = getattr(s, name)(*many, **rest)
+        return s
+
+    # -- as a value
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Schedule):
+            return NotImplemented
+        return self._steps == other._steps and self._funcs[0] == other._funcs[0] and self.func == other.func
+
+    def __hash__(self) -> int:
+        return hash((self.func.name, self._steps))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        rows = tuple((s.name, dict(s.args)) for s in self._steps)
+        return _rebuild, (self.base, rows, self._launcher)
+
+    def _with(self, step: Step, func: Func) -> Schedule:
+        new = Schedule.__new__(Schedule)
+        new._funcs = (*self._funcs, func)
+        new._steps = (*self._steps, step)
+        new._launcher = self._launcher
+        return new
+
+    # -- running, showing
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Compiles (once for each schedule and signature) and runs on these arguments, as the kernel does."""
+        if self._launcher is None:
+            raise ScheduleError(
+                "K0323",
+                f"this schedule of `{self.func.name}` belongs to no kernel that could run it",
+                help="start from the kernel: s = kernel.schedule()",
+            )
+        return self._launcher(self.func, args, kwargs)
+
+    def _repr_html_(self) -> str:
+        steps = "".join(f"<li><code>{html.escape(str(s))}</code></li>" for s in self._steps)
+        listed = (
+            f"<details><summary>{len(self._steps)} steps</summary><ol>{steps}</ol></details>" if steps else ""
+        )
+        return f"<pre>{html.escape(str(self))}</pre>{listed}"
+
+
+class History(tuple[tuple[str, str], ...]):
+    """Pairs (step, loop nest after it)."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "\n\n".join(f"# {n}: {step}\n{nest}" for n, (step, nest) in enumerate(self))
+
+    def _repr_html_(self) -> str:
+        parts = [
+            f"<details><summary><code>{n}: {html.escape(step)}</code></summary>"
+            f"<pre>{html.escape(nest)}</pre></details>"
+            for n, (step, nest) in enumerate(self)
+        ]
+        return "".join(parts)
+
+
+def _rebuild(
+    func: Func, rows: Sequence[tuple[str, Mapping[str, Any]]], launcher: Launcher | None
+) -> Schedule:
+    """Unpickles: ids of another process may be taken here, so that statements get new ones."""
+    return Schedule(replace(func, body=with_fresh_ids(func.body)), launcher).replay(rows)

@@ -1,0 +1,263 @@
+"""Editing the tree of statements: places of loops, statements replaced, bodies copied and renamed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from kdsl.ir.nodes import (
+    Accumulate,
+    Alloc,
+    Atomic,
+    Body,
+    Break,
+    Continue,
+    Expr,
+    Func,
+    If,
+    Let,
+    Load,
+    Loop,
+    Return,
+    Stmt,
+    Store,
+    While,
+    fresh_id,
+)
+from kdsl.ir.walk import (
+    exprs,
+    map_expr_children,
+    map_stmt,
+    stmt_bodies,
+    stmt_exprs,
+    stmts,
+    subexprs,
+    substitute,
+)
+from kdsl.passes.simplify import simplify_expr
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A loop and the statements around it, outermost first."""
+
+    loop: Loop
+    above: tuple[Stmt, ...]
+
+    @property
+    def outer(self) -> tuple[Loop, ...]:
+        """The loops around it, outermost first."""
+        return tuple(s for s in self.above if isinstance(s, Loop))
+
+
+def places(func: Func) -> Iterator[Place]:
+    """All loops in program order."""
+
+    def visit(body: Body, above: tuple[Stmt, ...]) -> Iterator[Place]:
+        for s in body:
+            if isinstance(s, Loop):
+                yield Place(s, above)
+            for inner in stmt_bodies(s):
+                yield from visit(inner, (*above, s))
+
+    return visit(func.body, ())
+
+
+def is_leaf(s: Stmt) -> bool:
+    """True for a statement without nested bodies."""
+    return not isinstance(s, (Loop, While, If))
+
+
+def replaced(func: Func, new: Mapping[int, Body]) -> Func:
+    """`func` with each statement named by id in `new` replaced by statements."""
+
+    def on_body(body: Body) -> Body:
+        out: list[Stmt] = []
+        for s in body:
+            if s.id in new:
+                out.extend(new[s.id])
+            else:
+                out.append(map_stmt(s, lambda e: e, on_body))
+        return body if len(out) == len(body) and all(a is b for a, b in zip(body, out)) else tuple(out)
+
+    return replace(func, body=on_body(func.body))
+
+
+def contains(s: Stmt, wanted: int) -> bool:
+    """True when `s`, or a statement in it, has the id `wanted`."""
+    return any(x.id == wanted for x in stmts((s,)))
+
+
+def written(body: Body) -> set[str]:
+    """The buffers that statements of `body` write."""
+    out: set[str] = set()
+    for s in stmts(body):
+        match s:
+            case Store() | Accumulate():
+                out.add(s.buffer)
+            case Atomic():
+                out |= {s.buffer, s.old}
+            case _:
+                pass
+    return out
+
+
+def buffers(body: Body) -> set[str]:
+    """The buffers that statements of `body` read or write."""
+    return written(body) | {e.buffer for e in exprs(body) if isinstance(e, Load)}
+
+
+def bound(body: Body) -> set[str]:
+    """The names that `body` binds: loop variables, locals, `Let`s."""
+    out: set[str] = set()
+    for s in stmts(body):
+        match s:
+            case Loop():
+                out.add(s.var)
+            case Alloc():
+                out.add(s.name)
+            case _:
+                pass
+        for root in stmt_exprs(s):
+            out.update(e.name for e in subexprs(root) if isinstance(e, Let))
+    return out
+
+
+def leaves_loop(body: Body) -> Stmt | None:
+    """The first `break` or `continue` of the loop whose body this is."""
+    for s in body:
+        if isinstance(s, (Break, Continue)):
+            return s
+        if isinstance(s, If):
+            found = leaves_loop(s.then) or leaves_loop(s.orelse)
+            if found is not None:
+                return found
+    return None
+
+
+def first_break(body: Body) -> Stmt | None:
+    """The first `break` of the loop whose body this is."""
+    for s in body:
+        if isinstance(s, Break):
+            return s
+        if isinstance(s, If):
+            found = first_break(s.then) or first_break(s.orelse)
+            if found is not None:
+                return found
+    return None
+
+
+def first_return(body: Body) -> Stmt | None:
+    """The first `return` anywhere in `body`."""
+    return next((s for s in stmts(body) if isinstance(s, Return)), None)
+
+
+def map_exprs(body: Body, f: Callable[[Expr], Expr]) -> Body:
+    """`body` with `f` applied to each expression that stands directly in a statement. Ids are kept."""
+    return tuple([map_stmt(s, f, lambda inner: map_exprs(inner, f)) for s in body])
+
+
+def indexed(body: Body, prefix: Mapping[str, tuple[Expr, ...]]) -> Body:
+    """`body` with `prefix[b]` put before the index of each access to a buffer `b` named there."""
+
+    def on_expr(e: Expr) -> Expr:
+        e = map_expr_children(e, on_expr)
+        if isinstance(e, Load) and e.buffer in prefix:
+            assert not e.checked
+            return replace(e, index=(*prefix[e.buffer], *e.index))
+        return e
+
+    def on_body(body: Body) -> Body:
+        out: list[Stmt] = []
+        for s in body:
+            s = map_stmt(s, on_expr, on_body)
+            if isinstance(s, (Store, Accumulate, Atomic)) and s.buffer in prefix:
+                assert not s.checked
+                s = replace(s, index=(*prefix[s.buffer], *s.index))
+            out.append(s)
+        return tuple(out)
+
+    return on_body(body)
+
+
+def renamed_buffers(body: Body, names: Mapping[str, str]) -> Body:
+    """`body` with buffers (and their allocations) renamed."""
+
+    def on_expr(e: Expr) -> Expr:
+        e = map_expr_children(e, on_expr)
+        return replace(e, buffer=names[e.buffer]) if isinstance(e, Load) and e.buffer in names else e
+
+    def on_body(body: Body) -> Body:
+        out: list[Stmt] = []
+        for s in body:
+            s = map_stmt(s, on_expr, on_body)
+            match s:
+                case Alloc() if s.name in names:
+                    s = replace(s, name=names[s.name])
+                case Store() | Accumulate() if s.buffer in names:
+                    s = replace(s, buffer=names[s.buffer])
+                case Atomic():
+                    s = replace(s, buffer=names.get(s.buffer, s.buffer), old=names.get(s.old, s.old))
+                case _:
+                    pass
+            out.append(s)
+        return tuple(out)
+
+    return on_body(body)
+
+
+def with_fresh_ids(body: Body, source: dict[int, int] | None = None) -> Body:
+    """A copy of `body`; `source` gets the id that each new leaf statement is a copy of."""
+
+    def copy(s: Stmt) -> Stmt:
+        new = replace(map_stmt(s, lambda e: e, on_body), id=fresh_id())
+        if source is not None and is_leaf(s):
+            source[new.id] = source.get(s.id, s.id)
+        return new
+
+    def on_body(body: Body) -> Body:
+        return tuple([copy(s) for s in body])
+
+    return on_body(body)
+
+
+@dataclass(slots=True)
+class Track:
+    """Where the leaf statements of a rewritten function come from, noted while it is rewritten.
+
+    `source[new]` is the statement of which `new` is a copy; `values[id]` gives loop variables of the
+    original as expressions over the new ones (a variable that is not there kept its name).
+    """
+
+    source: dict[int, int] = field(default_factory=dict)
+    values: dict[int, dict[str, Expr]] = field(default_factory=dict)
+
+    def substitute(self, body: Body, values: Mapping[str, Expr]) -> Body:
+        """`body` with loop variables replaced."""
+        given = dict(values)
+        for s in stmts(body):
+            if is_leaf(s):
+                now = {k: substitute(e, given) for k, e in self.values.get(s.id, {}).items()}
+                self.values[s.id] = {**given, **now}
+
+        def on_expr(e: Expr) -> Expr:
+            new = substitute(e, given)
+            return e if new is e else simplify_expr(new)
+
+        return map_exprs(body, on_expr)
+
+    def copy(self, body: Body) -> Body:
+        """A copy of `body`."""
+        old = list(stmts(body))
+        new = with_fresh_ids(body, self.source)
+        for a, b in zip(old, stmts(new)):
+            if a.id in self.values:
+                self.values[b.id] = dict(self.values[a.id])
+        return new
+
+
+def wrap(nodes: Iterable[Loop | If], body: Body) -> Body:
+    """`body` inside `nodes`, outermost first, whose own bodies are dropped."""
+    for node in reversed(list(nodes)):
+        body = (replace(node, body=body) if isinstance(node, Loop) else replace(node, then=body),)
+    return body
