@@ -12,9 +12,10 @@
       ret i64 %code
     }
 
-Worker 0 is the calling thread: at back edges it polls the stop word, the others look whether the loop has
-failed. Loops nested in a parallel one run serially, and so does a loop whose estimated work is small.
-A local scalar that the loop only reads is captured by value, other locals by their address.
+Worker 0 is the calling thread: at back edges it polls the stop word, which a fault of another sets too; the
+others look whether the loop has failed. Loops nested in a parallel one run serially, and so does a loop whose
+estimated work is small. A local scalar that the loop only reads is captured by value, other locals by their
+address.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ class Parallel:
                 ],
                 [
                     f"call void @{self._helper('kdsl.report', _REPORT)}"
-                    "(ptr %context, ptr %frame, ptr %report, i64 %code)"
+                    "(ptr %context, ptr %frame, ptr %report, ptr %word, i64 %code)"
                 ],
             )
         )
@@ -306,7 +307,7 @@ end:
 """
 
 _REPORT = """\
-define internal void @kdsl.report(ptr %context, ptr %frame, ptr %report, i64 %code) #0 {
+define internal void @kdsl.report(ptr %context, ptr %frame, ptr %report, ptr %word, i64 %code) #0 {
   %good = icmp eq i64 %code, 0
   br i1 %good, label %out, label %bad
 bad:
@@ -316,6 +317,7 @@ bad:
 keep:
   %words = load <2 x i64>, ptr %report, align 8
   store <2 x i64> %words, ptr %frame, align 8
+  store atomic i32 1, ptr %word release, align 4
   br label %out
 out:
   ret void
