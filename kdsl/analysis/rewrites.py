@@ -15,6 +15,7 @@ from kdsl.analysis.instances import Dim, Leaf, Program, Use
 from kdsl.analysis.marks import doubt
 from kdsl.analysis.matching import Copy, Match, Matching
 from kdsl.analysis.relations import Relations
+from kdsl.analysis.storage import StorageCheck
 from kdsl.analysis.verdict import Origin, Unproved, Verdict, Violation
 from kdsl.analysis.witness import smallest, violation
 
@@ -73,6 +74,9 @@ class RewriteCheck:
             yield partial(self.same_instances, matching, leaf, made)
         if len(self.matched) < len(self.before.leaves):
             return
+        storage = StorageCheck(self.relations, list(self.matched.values()))
+        for key in storage.buffers():
+            yield partial(storage.verdict, key)
         pairs = sorted(self.conflicts(), key=lambda p: not (p[0].exact and p[1].exact))
         for first, second in pairs:
             yield partial(self.order, first, second)

@@ -149,11 +149,11 @@ def _reordered(a: Leaf, b: Leaf, first: Use, second: Use, left: str, right: str,
     verbs = {"read": "reads", "write": "writes", "update": "updates"}
     if first.buffer.dtype is None:
         what = {"print": "the output"}.get(first.buffer.name, "the flow of control")
-    line = place(a, first.loc) or "the statement"
-    other = place(b, second.loc) or "the statement"
     left, right = (f" at {left}" if left else ""), (f" at {right}" if right else "")
-    same = "it itself" if a is b else other
-    return f"{line}{left} {verbs[first.mode]} {what} before {same}{right} {verbs[second.mode]} it"
+    source, target = place(a, first.loc), place(b, second.loc)
+    other = "" if a is b and source == target else f"{target or 'another statement'} "
+    done, then = verbs[first.mode], verbs[second.mode]
+    return f"{source or 'the statement'} {done} {what}{left}, then {other}{then} it{right}; the new order is the reverse"
 
 
 def place(leaf: Leaf, loc: Loc | None) -> str:

@@ -1,0 +1,103 @@
+"""Locals and exits in a rewritten function: one cell of the original is one cell there, and different ones differ.
+
+A local belongs to the iterations around its `Alloc`, and a `break` to the loop that it leaves. Dependences are
+those of the original's cells, so the new cells must correspond to them one to one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from kdsl.analysis.instances import Leaf, Use
+from kdsl.analysis.matching import Copy, Match
+from kdsl.analysis.relations import Relations
+from kdsl.analysis.verdict import Unproved
+
+
+@dataclass(slots=True)
+class StorageCheck:
+    """One question for each local or exit of the original."""
+
+    relations: Relations
+    matches: list[Match]
+
+    def buffers(self) -> list[str]:
+        """The keys of the buffers to ask about."""
+        uses = [u for match in self.matches for u in match.leaf.uses]
+        return list(dict.fromkeys([u.buffer.key for u in uses if private(u)]))
+
+    def verdict(self, key: str) -> Unproved | bool:
+        """False when the cells of this buffer correspond one to one."""
+        width = 1 + max(
+            [len(u.buffer.hidden) + len(u.index) for m in self.matches for c in m.copies for u in c.leaf.uses]
+        )
+        numbers: dict[str, int] = {}
+        total: Any = None
+        for match, copy, use, new in self.pairs(key):
+            if new is None:
+                return wrong(use)
+            if not (use.exact_cell and new.exact_cell):
+                continue
+            number = numbers.setdefault(new.buffer.key, len(numbers))
+            cells = self.cells(match.leaf, copy, use, new, number, width)
+            total = cells if total is None else total.union(cells)
+            last = use
+        if total is None:
+            return False
+        total = total.coalesce()
+        return False if total.is_single_valued() and total.is_injective() else wrong(last)
+
+    def pairs(self, key: str) -> Iterator[tuple[Match, Copy, Use, Use | None]]:
+        """Each use of the buffer with what became of it; None when that is not clear."""
+        for match in self.matches:
+            for n, (use, kind) in enumerate(numbered(match.leaf)):
+                if use.buffer.key != key:
+                    continue
+                for copy in match.copies:
+                    there = numbered(copy.leaf)
+                    alike = [u for u, k in there if k == kind]
+                    if len(alike) == sum(k == kind for _, k in numbered(match.leaf)):
+                        at = sum(k == kind for _, k in numbered(match.leaf)[:n])
+                        yield match, copy, use, alike[at]
+                    elif kind == "control":
+                        for new in alike:
+                            if new.buffer.name == use.buffer.name:
+                                yield match, copy, use, new
+                    else:
+                        yield match, copy, use, None
+
+    def cells(self, leaf: Leaf, copy: Copy, use: Use, new: Use, number: int, width: int) -> Any:
+        """{ [cell] -> [number, new cell] }, padded."""
+        r, isl = self.relations, self.relations.isl
+        after = copy.pairs.apply_range(r.cells(copy.leaf, new))
+        rank = len(new.buffer.hidden) + len(new.index)
+        after = after.insert_dims(isl.dim_type.out, rank, width - 1 - rank)
+        for at in range(rank, width - 1):
+            after = after.fix_val(isl.dim_type.out, at, 0)
+        after = after.insert_dims(isl.dim_type.out, 0, 1).fix_val(isl.dim_type.out, 0, number)
+        return r.cells(leaf, use).reverse().apply_range(after)
+
+
+def private(use: Use) -> bool:
+    """True for cells that belong to iterations or loops."""
+    return use.buffer.local or (
+        use.buffer.dtype is None and use.buffer.name in ("break", "continue", "while")
+    )
+
+
+def numbered(leaf: Leaf) -> list[tuple[Use, str]]:
+    """The uses of a leaf with their kinds: its own, virtual ones, and those of the control around it."""
+    return [
+        (u, u.buffer.name if u.buffer.dtype is None else "control" if u.control else "own") for u in leaf.uses
+    ]
+
+
+def wrong(use: Use) -> Unproved:
+    name = use.buffer.name
+    if use.buffer.dtype is not None:
+        return Unproved(f"the iterations that share the local `{name}` are not the same", use.loc)
+    if name == "while":
+        return Unproved("the `while` loop is not the same", use.loc)
+    return Unproved(f"`{name}` would end other iterations", use.loc, f"write the `{name}` as an `if`")
