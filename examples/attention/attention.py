@@ -126,9 +126,8 @@ def main() -> None:
                 kernel(Q, K, V, out, causal=causal)
                 times.append(time.perf_counter() - start)
             median = 1e3 * sorted(times)[len(times) // 2]
-            print(
-                f"{kernel.name:8}{'causal' if causal else 'full':8}{median:9.2f} ms   largest error {error:.1e}"
-            )
+            form = "causal" if causal else "full"
+            print(f"{kernel.name:8}{form:8}{median:9.2f} ms   largest error {error:.1e}")
     print("results agree with the float64 reference")
 
 
