@@ -99,10 +99,14 @@ STACK_LIMIT_BYTES = 32 * 1024
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """Where an open loop keeps its masks; "" where all lanes leave it together."""
+    """Where an open loop keeps its masks; "" where all lanes leave it together.
+
+    `var`: a variable that is uniform here, but varies in another loop of that name.
+    """
 
     live: str = ""
     skipped: str = ""
+    var: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -172,10 +176,11 @@ class VectorStatements(Statements):
     # -- masks of loops
 
     def _frame(self, s: Loop | While) -> _Frame:
+        var = s.var if isinstance(s, Loop) and s.var in self.facts.varying else ""
         if s.id not in self.facts.masked:
-            return _Frame()
+            return _Frame(var=var)
         ty = self.lanes.vector("i1")
-        return _Frame(self.x.b.alloca(ty, 64), self.x.b.alloca(ty, 64))
+        return _Frame(self.x.b.alloca(ty, 64), self.x.b.alloca(ty, 64), var)
 
     def _get(self, slot: str) -> str:
         return self.x.b.value(f"load {self.lanes.vector('i1')}, ptr {slot}, align 64")
@@ -373,6 +378,8 @@ class VectorStatements(Statements):
 
     def _inside(self, body: Body, latch: str, end: str) -> None:
         frame = self._frames[-1]
+        if frame.var in self.x.vars:
+            self.lanes.values[frame.var] = self.lanes.splat("i64", self.x.vars[frame.var])
         if not frame.live:
             Statements._inside(self, body, latch, end)
             return
@@ -393,12 +400,12 @@ class VectorStatements(Statements):
         """Each lane counts down from its own number of iterations - 1."""
         b, lanes, wide = self.x.b, self.lanes, self.lanes.wide
         ty = lanes.vector("i64")
-        lo, hi, step = (lanes.operand("i64", lanes.emit(e)).split("> ", 1)[1] for e in (s.lo, s.hi, s.step))
+        lo, hi, step = (lanes.emit(e) for e in (s.lo, s.hi, s.step))
         if not (isinstance(s.step, Const) and s.step.value):
-            ok = b.value(f"icmp ne {ty} {step}, zeroinitializer")
+            ok = b.value(f"icmp ne {lanes.operand('i64', step)}, zeroinitializer")
             lanes.guard(ok, self.sites.fault("zero_step", "", 0, s.loc))
             step = lanes.where(lanes.mask, "i64", step, "1")
-        up = b.value(f"icmp sgt {ty} {step}, zeroinitializer")
+        up = b.value(f"icmp sgt {lanes.operand('i64', step)}, zeroinitializer")
         first, last = lanes.where(up, "i64", lo, hi), lanes.where(up, "i64", hi, lo)
         size = lanes.where(up, "i64", step, wide.unary("-", i64, step))
         any_ = b.value(f"icmp slt {ty} {first}, {last}")
@@ -407,7 +414,7 @@ class VectorStatements(Statements):
         counts = span if unit else b.value(f"udiv {ty} {span}, {size}")
         frame, at, left = self._frame(s), b.alloca(ty, 64), b.alloca(ty, 64)
         self._set(frame.live, lanes.both(lanes.mask, any_))
-        b.do(f"store {ty} {lo}, ptr {at}, align 64")
+        b.do(f"store {lanes.operand('i64', lo)}, ptr {at}, align 64")
         b.do(f"store {ty} {counts}, ptr {left}, align 64")
         name = b.fresh(identifier(s.var) + ".")
         body, latch, end = f"{name}.body", f"{name}.latch", f"{name}.end"
@@ -423,7 +430,7 @@ class VectorStatements(Statements):
         n = b.value(f"load {ty}, ptr {left}, align 64")
         more = b.value(f"icmp ne {ty} {n}, zeroinitializer")
         self._set(frame.live, lanes.both(self._get(frame.live), more))
-        b.do(f"store {ty} {b.value(f'add {ty} {i}, {step}')}, ptr {at}, align 64")
+        b.do(f"store {ty} {wide.binary('+', i64, i, step)}, ptr {at}, align 64")
         b.do(f"store {ty} {b.value(f'sub {ty} {n}, splat (i64 1)')}, ptr {left}, align 64")
         self._poll()
         b.cbr(lanes.any(self._get(frame.live)), body, end)

@@ -1,0 +1,442 @@
+"""Loops in lockstep: compiled = interpreted for every operator on lanes, and every way to reach memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kdsl.backends.llvm import asm_text, host_target, llvm_text
+from kdsl.dtypes import ALL, DType, bf16, bool_, f16, f32, f64, i8, i32, i64, u8, u16
+from kdsl.errors import ScheduleError
+from kdsl.ir.nodes import Binary, Call, Cast, Compare, Const, Expr, Func, If, Loop, Mark, Select, Stmt, Unary
+from kdsl.ir.parser import parse_func
+from kdsl.ir.walk import map_stmt, substitute, subexprs
+from kdsl.target import Target
+from tests.backends.harness import (
+    FLOATS,
+    INTS,
+    add,
+    agree,
+    at,
+    const,
+    edge_values,
+    elementwise,
+    mul,
+    pairs,
+    run,
+    var,
+)
+from tests.backends.test_operators import BASELINE
+
+LANES = (1, 3, 4, 8, 16, 32)
+VECTORIZE = Mark("vectorize")
+A, B = (lambda t: at("a", t, var("i"))), (lambda t: at("b", t, var("i")))
+
+
+def in_lanes(func: Func, lanes: int, guard: bool) -> Func:
+    """`for i in range(N): ...` as blocks of `lanes` in lockstep; with a guard N need not be a multiple."""
+    (loop,) = func.body
+    assert isinstance(loop, Loop)
+    at_ = add(mul(var("i_o"), const(lanes)), var("i_v"))
+    body: tuple[Stmt, ...] = tuple(
+        map_stmt(s, lambda e: _deep(e, {"i": at_}), lambda b: b) for s in loop.body
+    )
+    if guard:
+        body = (If(Compare("<", at_, var("N")), body),)
+    count = Binary("//", add(var("N"), const(lanes - 1)), const(lanes))
+    inner = Loop("i_v", const(0), const(lanes), const(1), body, VECTORIZE)
+    return replace(func, body=(Loop("i_o", const(0), count, const(1), (inner,)),))
+
+
+def _deep(e: Expr, values: dict[str, Expr]) -> Expr:
+    return substitute(e, values)
+
+
+def check(
+    func: Func, inputs: dict[str, np.ndarray[Any, Any]], lanes: int, target: Target | None = None
+) -> None:
+    """With a ragged size under a guard, and with a whole number of blocks without one."""
+    size = len(inputs["a"])
+    for n, guard in ((size, True), (size // lanes * lanes, False)):
+        some = {k: v[:n].copy() for k, v in inputs.items()}
+        arguments = {p.name: some.get(p.name, np.zeros(n, p.dtype.np)) for p in func.arrays}
+        agree(in_lanes(func, lanes, guard), arguments, {"N": n}, target)
+
+
+def some_lanes(t: DType) -> tuple[int, ...]:
+    return LANES if t in (f32, i32, f16, u8) else (3, 16)
+
+
+CASES = [(t, lanes) for t in ALL for lanes in some_lanes(t)]
+
+
+@pytest.mark.parametrize(("t", "lanes"), [c for c in CASES if c[0].is_int])
+def test_integers(t: DType, lanes: int) -> None:
+    ops = ("+", "-", "*", "min", "max", "&", "|", "^", "<<", ">>")
+    outputs: dict[str, Expr] = {f"o{n}": Binary(op, A(t), B(t)) for n, op in enumerate(ops)}  # type: ignore[arg-type]
+    outputs |= {f"c{n}": Compare(op, A(t), B(t)) for n, op in enumerate(("==", "!=", "<", "<=", ">", ">="))}  # type: ignore[arg-type]
+    outputs |= {
+        "neg": Unary("-", A(t)),
+        "inv": Unary("~", A(t)),
+        "abs": Call("abs", (A(t),), t),
+        "minimum": Call("minimum", (A(t), B(t)), t),
+        "maximum": Call("maximum", (A(t), B(t)), t),
+        "chosen": Select(Compare("<", A(t), B(t)), A(t), const(3, t)),
+        "cube": Call("ipow", (A(t), const(3, t)), t),
+    }
+    a, b = pairs(edge_values(t), edge_values(t))
+    check(elementwise("ints", {"a": t, "b": t}, outputs), {"a": a, "b": b}, lanes)
+
+
+@pytest.mark.parametrize(("t", "lanes"), [(t, n) for t in INTS for n in (4, 16)])
+def test_integer_division(t: DType, lanes: int) -> None:
+    outputs: dict[str, Expr] = {"q": Binary("//", A(t), B(t)), "r": Binary("%", A(t), B(t))}
+    for n, d in enumerate((1, 3, 16, t.max)):
+        outputs |= {f"q{n}": Binary("//", A(t), const(d, t)), f"r{n}": Binary("%", A(t), const(d, t))}
+    a, b = pairs(edge_values(t), edge_values(t))
+    check(elementwise("division", {"a": t, "b": t}, outputs), {"a": a[b != 0], "b": b[b != 0]}, lanes)
+
+
+@pytest.mark.parametrize("t", (i8, i32, u16), ids=repr)
+def test_integer_power(t: DType) -> None:
+    outputs: dict[str, Expr] = {
+        "p": Call("ipow", (A(t), B(t)), t),
+        "one": Call("ipow", (A(t), const(0, t)), t),
+    }
+    a, b = pairs(edge_values(t), edge_values(t))
+    keep = b.astype(object) >= 0
+    check(elementwise("power", {"a": t, "b": t}, outputs), {"a": a[keep], "b": b[keep]}, 8)
+
+
+@pytest.mark.parametrize("lanes", LANES)
+def test_bools(lanes: int) -> None:
+    outputs: dict[str, Expr] = {
+        f"o{n}": Binary(op, A(bool_), B(bool_))
+        for n, op in enumerate(("&", "|", "^", "+", "*"))  # type: ignore[arg-type]
+    }
+    outputs["not"] = Unary("not", A(bool_))
+    a, b = pairs(edge_values(bool_), edge_values(bool_))
+    check(
+        elementwise("bools", {"a": bool_, "b": bool_}, outputs),
+        {"a": np.tile(a, 9), "b": np.tile(b, 9)},
+        lanes,
+    )
+
+
+FLOAT_CASES = [(t, n, None) for t, n in CASES if t.is_float] + [(t, 8, BASELINE) for t in FLOATS]
+
+
+@pytest.mark.parametrize(("t", "lanes", "target"), FLOAT_CASES)
+def test_floats(t: DType, lanes: int, target: Target | None) -> None:
+    ops = ("+", "-", "*", "min", "max", "/")
+    outputs: dict[str, Expr] = {f"o{n}": Binary(op, A(t), B(t)) for n, op in enumerate(ops)}  # type: ignore[arg-type]
+    outputs |= {f"c{n}": Compare(op, A(t), B(t)) for n, op in enumerate(("==", "!=", "<", "<=", ">", ">="))}  # type: ignore[arg-type]
+    outputs |= {fn: Call(fn, (A(t), B(t)), t) for fn in ("copysign", "minimum", "maximum")}
+    outputs |= {fn: Call(fn, (A(t),), t) for fn in ("abs", "sqrt", "floor", "ceil", "trunc", "round")}
+    outputs |= {fn: Call(fn, (A(t),), bool_) for fn in ("isnan", "isinf", "isfinite")}
+    outputs["neg"] = Unary("-", A(t))
+    a, b = pairs(edge_values(t), edge_values(t))
+    check(elementwise("floats", {"a": t, "b": t}, outputs), {"a": a, "b": b}, lanes, target)
+
+
+@pytest.mark.parametrize("t", FLOATS, ids=repr)
+def test_float_remainders_and_fma(t: DType) -> None:
+    outputs: dict[str, Expr] = {"q": Binary("//", A(t), B(t)), "r": Binary("%", A(t), B(t))}
+    outputs |= {"fmod": Call("fmod", (A(t), B(t)), t), "fma": Call("fma", (A(t), B(t), A(t)), t)}
+    a, b = pairs(edge_values(t), edge_values(t))
+    check(elementwise("rest", {"a": t, "b": t}, outputs), {"a": a, "b": b}, 4)
+
+
+@pytest.mark.parametrize("target", (None, BASELINE), ids=("host", "sse2"))
+@pytest.mark.parametrize("source", ALL, ids=repr)
+def test_casts(source: DType, target: Target | None) -> None:
+    outputs: dict[str, Expr] = {f"to_{t.name}": Cast(A(source), t) for t in ALL}
+    values = np.tile(edge_values(source), 2)
+    check(elementwise("casts", {"a": source}, outputs), {"a": values}, 8, target)
+
+
+# ---------------------------------------------------------------------- memory
+
+
+def text(body: str, params: str, lanes: int = 16) -> Func:
+    """A function whose body is given as printed, strict, with L for the number of lanes."""
+    lines = "\n".join("    " + line.replace("L", str(lanes)) for line in body.strip("\n").split("\n"))
+    return parse_func(f"@options(strict=True)\ndef f({params}):\n{lines}\n")
+
+
+def numbers(func: Func, seed: int = 0, **sizes: int) -> dict[str, np.ndarray[Any, Any]]:
+    """Random arguments: small integers, or floats in [-1, 1)."""
+    rng = np.random.default_rng(seed)
+    out = {}
+    for p in func.arrays:
+        shape = tuple(s.evaluate(sizes) for s in p.shape)
+        values = rng.random(shape) * 2 - 1 if p.dtype.is_float else rng.integers(0, 5, shape)
+        out[p.name] = values.astype(p.dtype.np)
+    return out
+
+
+ROWS = """
+for i in range(M):
+    for j_o in range((N + L - 1) // L):
+        for j in vectorize(range(L)):
+            if j_o * L + j < N:
+                C[i, j_o * L + j] = A[i, j_o * L + j] + B[j_o * L + j, i] - A[i, N - 1 - (j_o * L + j)]
+                D[N - 1 - (j_o * L + j), i] = A[0, j_o * L + j] * A[i, 0]
+                E[i, N - 1 - (j_o * L + j)] = A[i, j_o * L + j]
+"""
+
+
+@pytest.mark.parametrize("strided", ("", ' @ "strided"'), ids=("contiguous", "strided"))
+@pytest.mark.parametrize("t", (f32, f16, bool_, i64), ids=repr)
+@pytest.mark.parametrize("lanes", (1, 3, 8, 16))
+def test_rows_columns_and_backwards_with_every_remainder(t: DType, lanes: int, strided: str) -> None:
+    minus = "|" if t == bool_ else "-"
+    body = ROWS.replace("-1", "- 1").replace(" - A", f" {minus} A")
+    args = ", ".join(
+        f"{n}: {t}[{s}]{strided}" for n, s in zip("ABCDE", ("M, N", "N, M", "M, N", "N, M", "M, N"))
+    )
+    if t == bool_:
+        body = (
+            body.replace("] + B", "] | B")
+            .replace("] | A[i, N", "] | A[i, N")
+            .replace("* A[i, 0]", "& A[i, 0]")
+        )
+    func = text(body, args, lanes)
+    for n in range(0, 2 * lanes + 2):
+        arguments = numbers(func, M=2, N=n)
+        if strided:
+            arguments = {k: np.repeat(v, 2, axis=1)[:, ::2] for k, v in arguments.items()}
+        agree(func, arguments, {"M": 2, "N": n})
+
+
+@pytest.mark.parametrize("step", (2, 3, 4, 5, -2, 0))
+@pytest.mark.parametrize("lanes", (1, 3, 4, 16))
+@pytest.mark.parametrize("t", (f32, u8, bf16, bool_), ids=repr)
+def test_strides(t: DType, lanes: int, step: int) -> None:
+    first = (lanes - 1) * abs(step) if step < 0 else 0
+    body = f"""
+for j in vectorize(range(L)):
+    C[{first} + j * {step}] = A[{first} + {step} * j]
+for j in vectorize(range(L)):
+    if D[j] > {3 if not t.is_float else 0.0}:
+        C[{first} + j * {step} + 1] = A[j * {step} + {first}]
+"""
+    if t == bool_:
+        body = body.replace(" > 3", "")
+    func = text(body, f"A: {t}[N], C: {t}[N], D: {t}[N]", lanes)
+    n = lanes * max(1, abs(step)) + 1
+    agree(func, numbers(func, N=n), {"N": n})
+
+
+def test_gathers_and_scatters() -> None:
+    func = text(
+        """
+for j in vectorize(range(L)):
+    C[p[j], 1] = A[p[j], p[p[j]]] + A[j, p[j]]
+for j in vectorize(range(L)):
+    if p[j] % 3 == 0:
+        C[p[j], p[j] % 2] = A[p[j], j]
+""",
+        "A: f32[L, L], C: f32[L, 2], p: i64[L]".replace("L", "16"),
+    )
+    arguments = numbers(func)
+    arguments["p"] = np.random.default_rng(1).permutation(16)
+    agree(func, arguments, {})
+
+
+def test_several_rows_and_wide_vectors() -> None:
+    func = text(
+        """
+for j in vectorize(range(64)):
+    C[j] = A[j] * A[63 - j]
+for j in vectorize(range(100)):
+    D[j] += f64(j) * f64(A[j % 64])
+""",
+        "A: f32[64], C: f32[64], D: f64[100]",
+    )
+    agree(func, numbers(func), {})
+
+
+@pytest.mark.parametrize("bounds", ("lo, lo + 5", "2 * lo + 1, lo + 8 + lo", "9, -1, -2", "3, 10, 3"))
+def test_bounds_of_constant_difference(bounds: str) -> None:
+    func = text(f"for j in vectorize(range({bounds})):\n    C[j] = i32(j) * 3", "lo: i64, C: i32[30]")
+    agree(func, {"C": np.zeros(30, "i4"), "lo": 4}, {})
+
+
+# -------------------------------------------------------------- locals and control
+
+
+@pytest.mark.parametrize("lanes", (1, 3, 8, 16))
+def test_locals(lanes: int) -> None:
+    func = text(
+        """
+for i in range(2):
+    for j in vectorize(range(L)):
+        x: f32
+        s: f32
+        n: i64
+        T: f32[3]
+        U: f32[2, 2]
+        b: bool_
+        s = A[0, 0]
+        x = A[i, j]
+        n = 2
+        T[0] = x
+        T[n] = x * s
+        T[1] = s
+        b = x > T[n]
+        for k in range(3):
+            x += T[k]
+        U[j % 2, i] = x
+        U[1 - j % 2, i] = s
+        U[0, 1 - i] = s
+        U[1, 1 - i] = x
+        C[i, j] = x + U[0, i] * U[1, 0]
+        D[i, j] = b
+""",
+        "A: f32[2, L], C: f32[2, L], D: bool_[2, L]".replace("L", str(lanes)),
+        lanes,
+    )
+    agree(func, numbers(func), {})
+
+
+CONTROL = {
+    "if_else": """
+if A[j] > 0.0:
+    C[j] = A[j]
+    if B[j] > A[j]:
+        C[j] += 1.0
+    else:
+        C[j] += 2.0
+else:
+    x = A[j] * 2.0
+    C[j] = x + s
+C[j] += x
+""",
+    "select": """
+C[j] = A[p[j]] if p[j] < 20 and A[p[j]] < 0.5 else (B[j] if s > 0.0 else A[7 - j % 8])
+D[j] = 100 // p[j] if p[j] != 0 else -1
+""",
+    "uniform_under_a_mask": """
+if A[j] > 5.0:
+    C[j] = A[1000000 + M]
+    D[j] = 5 // (M - M)
+elif A[j] > -5.0:
+    C[j] = A[M] + B[M]
+""",
+    "inner_loop": """
+for k in range(M):
+    x += A[k] * B[j]
+    if k == 3:
+        break
+C[j] = x
+""",
+    "breaks": """
+for k in range(10):
+    if p[j] == k:
+        break
+    if (p[j] + k) % 3 == 0:
+        D[j] += 100
+        continue
+    if k == 8:
+        break
+    D[j] += k
+    x += 1.0
+C[j] = x
+""",
+    "varying_bounds": """
+for k in range(p[j], 9 - p[j]):
+    x += A[k]
+    D[j] += k
+for k in range(p[j], j, 3):
+    D[j] += k * k
+for k in range(j, -1, -2):
+    D[j] += -k
+    if k == p[j]:
+        break
+for k in range(j, 7, p[j] - 7):
+    D[j] += 1
+C[j] = x
+""",
+    "while": """
+n = p[j]
+while n < 20 and s > -100.0:
+    n = n * 2 + 1
+    if n % 5 == 0:
+        continue
+    if n == 7:
+        break
+    D[j] += n
+k = 0
+while k < 3:
+    k += 1
+    x += A[k]
+C[j] = x
+D[j] += n
+""",
+    "nested_loops": """
+for k in range(3):
+    for m in range(k, 3):
+        if p[j] == m:
+            break
+        D[j] += m
+    if p[j] == 4:
+        continue
+    for m in range(p[j]):
+        if m == k:
+            continue
+        D[j] += 10
+    D[j] += 1000
+C[j] = x
+""",
+    "continue": """
+if A[j] < 0.0:
+    continue
+C[j] = A[j]
+if B[j] < 0.0:
+    D[j] = 7
+    continue
+D[j] = 8
+""",
+    "uniform_if": """
+if s > 0.0:
+    x = A[j]
+else:
+    x = B[0]
+if M > 3:
+    C[j] = x
+else:
+    D[j] = M
+""",
+    "lets": """
+C[j] = let(y, A[j] * B[j], z, y + s, z * z - y if z > 0.0 else y)
+D[j] = let(w, M * 2, w + p[j])
+""",
+}
+
+
+@pytest.mark.parametrize("lanes", (1, 3, 8, 16))
+@pytest.mark.parametrize("name", CONTROL)
+def test_control(name: str, lanes: int) -> None:
+    body = "x: f32\nn: i64\nk: i64\nx = 0.0".split("\n") + CONTROL[name].strip("\n").split("\n")
+    if "for k" in CONTROL[name] or "k = 0" not in CONTROL[name]:
+        body.remove("k: i64")
+    loop = "for j in vectorize(range(L)):\n" + "\n".join("    " + line for line in body)
+    func = text(loop, "A: f32[32], B: f32[32], C: f32[32], D: i64[32], p: i64[32], s: f32, M: i64", lanes)
+    for seed, m in ((0, 5), (1, 1), (2, 0)):
+        agree(func, {**numbers(func, seed), "s": np.float32(0.25 - seed), "M": m}, {})
+
+
+def test_masks_where_no_lane_is_on() -> None:
+    body = (
+        CONTROL["uniform_under_a_mask"]
+        + "if A[j] > 9.0:\n    for k in range(M):\n        C[k + j] += A[99]\n"
+    )
+    loop = "for j in vectorize(range(L)):\n" + "\n".join(
+        "    " + line for line in body.strip("\n").split("\n")
+    )
+    func = text(loop, "A: f32[32], B: f32[32], C: f32[32], D: i64[32], M: i64")
+    agree(func, {**numbers(func), "M": 5}, {})
