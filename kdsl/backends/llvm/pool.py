@@ -193,9 +193,15 @@ out:
 """
 
 _STOP = """\
-; The caller's look at the stop word: 1 when the loop has to end, which is noted in the context.
+; The caller's look at the stop word: 1 when the loop has to end, which is noted in the context. After that
+; a Python exception is set, and nothing may be polled.
 define internal i64 @stop(ptr %table, ptr %context) #0 {
 entry:
+  %stopped.at = getelementptr i8, ptr %context, i64 8
+  %before = load i64, ptr %stopped.at, align 8
+  %new = icmp eq i64 %before, 0
+  br i1 %new, label %look, label %ended
+look:
   %word.at = load ptr, ptr %table, align 8
   %word = load volatile i32, ptr %word.at, align 4
   %set = icmp ne i32 %word, 0
@@ -207,9 +213,10 @@ ask:
   %stopped = icmp ne i64 %answer, 0
   br i1 %stopped, label %end, label %go
 end:
-  %stopped.at = getelementptr i8, ptr %context, i64 8
   store i64 1, ptr %stopped.at, align 8
   %pair = cmpxchg ptr %context, i64 0, i64 -1 acq_rel acquire, align 8
+  br label %ended
+ended:
   ret i64 1
 go:
   ret i64 0
