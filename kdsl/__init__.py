@@ -54,6 +54,7 @@ from kdsl.errors import (
 )
 from kdsl.runtime.kernel import Function, Kernel, func, kernel
 from kdsl.runtime.targets import Device, devices
+from kdsl.runtime.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from kdsl.lang import *  # noqa: F403
@@ -85,11 +86,13 @@ __all__ = [
     "f32",
     "f64",
     "func",
+    "get_num_threads",
     "i8",
     "i16",
     "i32",
     "i64",
     "kernel",
+    "set_num_threads",
     "sizes",
     "typevar",
     "u8",

@@ -155,6 +155,7 @@ CODES: dict[str, tuple[str, str]] = {
         "X[i + 1] where i + 1 = N",
     ),
     "K0421": ("An argument without annotation has no type before a call.", "f.ir()"),
+    "K0422": ("A number of threads is an integer from 1 to 1024.", "kdsl.set_num_threads(0)"),
     # K05: targets
     "K0501": ("There is no such target.", 'f.on("gpu")'),
     "K0502": ("The target is not available here.", 'f.on("vulkan")'),

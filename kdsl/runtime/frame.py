@@ -72,6 +72,6 @@ class CpuExecutor:
 
 
 def _pool_address() -> int:
-    from kdsl.runtime.threads import pool_address
+    from kdsl.runtime.pool import pool_address
 
     return pool_address()

@@ -19,7 +19,8 @@ import kdsl
 from kdsl.backends.llvm import host_target, llvm_text, parallel, pool
 from kdsl.ir import interpreter
 from kdsl.ir.parser import parse_func
-from kdsl.runtime.threads import get_num_threads, pool_address, set_num_threads
+from kdsl.runtime.pool import pool_address
+from kdsl.runtime.threads import get_num_threads, set_num_threads
 from tests.backends.harness import Outcome, Table, build, fill, run, same_bits
 
 pytestmark = pytest.mark.skipif(not pool.supported(host_target()), reason="no pool here: loops run serially")
@@ -545,7 +546,7 @@ def test_interrupt() -> None:
         import os, signal
         from kdsl.runtime.table import RunTable
         kernel = Kernel(ENDLESS)
-        from kdsl.runtime.threads import pool_address
+        from kdsl.runtime.pool import pool_address
         kernel.table = RunTable((), kernel.executable.poll_address, pool_address())
         for first in (-1, 0):  # the caller's own item ends at once, or does not
             threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()

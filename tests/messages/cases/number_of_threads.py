@@ -1,0 +1,3 @@
+import kdsl
+
+kdsl.set_num_threads(0)
