@@ -22,6 +22,9 @@ MAX_OPERATIONS = 400_000
 
 T = TypeVar("T")
 
+Places = dict[str, tuple[Any, int]]
+"""The kind and number of each dimension."""
+
 
 class Polyhedra:
     """Sets over the symbols of one function. `isl` is the module, `params` the parameters, in order."""
@@ -60,7 +63,9 @@ class Polyhedra:
         symbols = sorted((self.values.symbols[n] for n in names), key=lambda s: s.rank)
         others = [s.name for s in symbols if not is_param(s) and s.name not in dims]
         space = isl.Space.create_from_names(self.context, set=[*dims, *others], params=self.params)
-        result = self._set(all_of(*wanted, *map(_definition, symbols)), space)
+        at = {name: (isl.dim_type.param, n) for n, name in enumerate(self.params)}
+        at |= {name: (isl.dim_type.set, n) for n, name in enumerate((*dims, *others))}
+        result = self._set(all_of(*wanted, *map(_definition, symbols)), space, at)
         return result.project_out(isl.dim_type.set, len(dims), len(others))
 
     def domain(self, access: Access) -> Any:
@@ -80,39 +85,47 @@ class Polyhedra:
         relation = relation.set_tuple_name(isl.dim_type.in_, f"S{access.stmt}")
         return relation.set_tuple_name(isl.dim_type.out, access.site.buffer)
 
-    def _set(self, formula: Formula, space: Any) -> Any:
+    def _set(self, formula: Formula, space: Any, at: Places) -> Any:
         isl = self.isl
         if isinstance(formula, Atom):
-            return self._basic([formula.form], space).to_set()
+            return self._basic([formula.form], space, at).to_set()
         if formula.kind == "any":
             out = isl.Set.empty(space)
             for part in formula.parts:
-                out = out.union(self._set(part, space))
+                out = out.union(self._set(part, space, at))
             return out
         atoms = [p.form for p in formula.parts if isinstance(p, Atom)]
-        out = self._basic(atoms, space).to_set()
+        out = self._basic(atoms, space, at).to_set()
         for part in formula.parts:
             if not isinstance(part, Atom):
-                out = out.intersect(self._set(part, space))
+                out = out.intersect(self._set(part, space, at))
         return out
 
     def _number(self, value: int) -> Any:
         """Python integers beyond 64 bits reach isl as text."""
         return value if abs(value) < 1 << 62 else self.isl.Val.read_from_str(self.context, str(value))
 
-    def _basic(self, forms: list[Form], space: Any) -> Any:
+    def _basic(self, forms: list[Form], space: Any, at: Places) -> Any:
         isl = self.isl
         out = isl.BasicSet.universe(space)
+        local = isl.LocalSpace.from_space(space)
         present = set(forms)
         for f in forms:
             if not f.is_affine:
                 continue
-            terms = {m[0] if m else 1: self._number(c) for m, c in f.terms.items()}
             if -f in present:
-                out = out.add_constraint(isl.Constraint.eq_from_names(space, terms))
+                constraint = isl.Constraint.alloc_equality(local)
                 present -= {f, -f}
             elif f in present:
-                out = out.add_constraint(isl.Constraint.ineq_from_names(space, terms))
+                constraint = isl.Constraint.alloc_inequality(local)
+            else:
+                continue
+            for m, c in f.terms.items():
+                if m:
+                    constraint = constraint.set_coefficient_val(*at[m[0]], self._number(c))
+                else:
+                    constraint = constraint.set_constant_val(self._number(c))
+            out = out.add_constraint(constraint)
         return out
 
 

@@ -1,7 +1,7 @@
-"""Locals and exits in a rewritten function: one cell of the original is one cell there, and different ones differ.
+"""Locals and exits in a rewritten function: their cells correspond one to one to those of the original.
 
-A local belongs to the iterations around its `Alloc`, and a `break` to the loop that it leaves. Dependences are
-those of the original's cells, so the new cells must correspond to them one to one.
+A local belongs to the iterations around its `Alloc`, and a `break` to the loop that it leaves. Dependences
+are those of the original's cells, which speak for the new function only then.
 """
 
 from __future__ import annotations

@@ -153,7 +153,8 @@ def _reordered(a: Leaf, b: Leaf, first: Use, second: Use, left: str, right: str,
     source, target = place(a, first.loc), place(b, second.loc)
     other = "" if a is b and source == target else f"{target or 'another statement'} "
     done, then = verbs[first.mode], verbs[second.mode]
-    return f"{source or 'the statement'} {done} {what}{left}, then {other}{then} it{right}; the new order is the reverse"
+    source = source or "the statement"
+    return f"{source} {done} {what}{left}, then {other}{then} it{right}; the new order is the reverse"
 
 
 def place(leaf: Leaf, loc: Loc | None) -> str:
