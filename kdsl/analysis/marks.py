@@ -162,7 +162,8 @@ def doubt(first: Use, second: Use) -> Unproved:
     coarse = first if not first.exact else second
     name = coarse.buffer.name
     if first.buffer.key != second.buffer.key:
-        reason = f"`{first.buffer.name}` and `{second.buffer.name}` may share memory"
+        a, b = sorted((first.buffer.name, second.buffer.name))
+        reason = f"`{a}` and `{b}` may share memory"
         return Unproved(reason, coarse.loc, "leave one of them out of may_alias")
     if coarse.buffer.dtype is None:
         return Unproved("data decide when the loop is left", coarse.loc)

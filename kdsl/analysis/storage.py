@@ -88,9 +88,11 @@ def private(use: Use) -> bool:
 
 
 def numbered(leaf: Leaf) -> list[tuple[Use, str]]:
-    """The uses of a leaf with their kinds: its own, virtual ones, and those of the control around it."""
+    """The uses of locals and exits by a leaf with their kinds: its own, virtual ones, those of control."""
     return [
-        (u, u.buffer.name if u.buffer.dtype is None else "control" if u.control else "own") for u in leaf.uses
+        (u, u.buffer.name if u.buffer.dtype is None else "control" if u.control else "own")
+        for u in leaf.uses
+        if private(u)
     ]
 
 
