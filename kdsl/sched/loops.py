@@ -24,6 +24,7 @@ from kdsl.sched.tree import (
     Track,
     bound,
     first_return,
+    fresh_names,
     leaves_loop,
     renamed_buffers,
     replaced,
@@ -206,8 +207,7 @@ def fuse(
     two = track.substitute(b.loop.body, {b.loop.var: add(var(name), -shift)})
     clash = bound(one) & {s.name for s in two if isinstance(s, Alloc)}
     clash |= bound(two) & {s.name for s in one if isinstance(s, Alloc)}
-    taken = bound(edit.func.body) | {p.name for p in edit.func.params} | set(edit.func.sizes)
-    two = renamed_buffers(two, {n: _free_name(n, taken) for n in sorted(clash)})
+    two = renamed_buffers(two, fresh_names(edit.func, sorted(clash)))
     lo, hi = a.loop.lo, a.loop.hi
     if shift:
         one = (If(within(None, var(name), hi), one, loc=a.loop.loc),)
@@ -429,11 +429,3 @@ def _siblings(edit: Edit, place: Place) -> Body:
     if not place.above:
         return edit.func.body
     return next(body for body in stmt_bodies(place.above[-1]) if any(s.id == place.loop.id for s in body))
-
-
-def _free_name(stem: str, taken: set[str]) -> str:
-    n = 1
-    while f"{stem}_{n}" in taken:
-        n += 1
-    taken.add(f"{stem}_{n}")
-    return f"{stem}_{n}"

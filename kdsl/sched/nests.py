@@ -25,7 +25,16 @@ from kdsl.ir.walk import stmts
 from kdsl.sched.arith import names_in, sub, var
 from kdsl.sched.edit import Edit
 from kdsl.sched.names import header
-from kdsl.sched.tree import buffers, contains, first_return, indexed, leaves_loop, wrap
+from kdsl.sched.tree import (
+    buffers,
+    contains,
+    first_return,
+    fresh_names,
+    indexed,
+    leaves_loop,
+    renamed_buffers,
+    wrap,
+)
 
 Node = Loop | If
 
@@ -110,7 +119,7 @@ class Nest:
             (n for n, s in enumerate(nodes) if isinstance(s, Loop) and s.var not in moving), default=-1
         )
         outer, spread = nodes[:cut], nodes[cut:]
-        allocs, pieces = self.separated(spread, [body[:here], (below,), body[here + 1 :]])
+        allocs, pieces = self.separated(spread, [body[:here], (below,), body[here + 1 :]], alone=cut > 0)
         before, (middle,), after = pieces
         assert isinstance(middle, (Loop, If))
         inside = wrap(spread, (middle,))[0]
@@ -188,9 +197,14 @@ class Nest:
 
     # ------------------------------------------------------------ distribution
 
-    def separated(self, nodes: Sequence[Node], pieces: Sequence[Body]) -> tuple[Body, list[Body]]:
+    def separated(
+        self, nodes: Sequence[Node], pieces: Sequence[Body], alone: bool
+    ) -> tuple[Body, list[Body]]:
         """`pieces` of one body, to stand in a copy of `nodes` each: the locals that several use are
-        expanded over the loops of `nodes`, and their allocations given apart."""
+        expanded over the loops of `nodes`, and their allocations given apart.
+
+        `alone`: nothing else will stand in the body of the allocations.
+        """
         loops = [s for s in nodes if isinstance(s, Loop)]
         shared: list[Alloc] = []
         for n, piece in enumerate(pieces):
@@ -220,7 +234,14 @@ class Nest:
             indexed(tuple(s for s in p if s.id not in ids), dict.fromkeys(names, tuple(prefix)))
             for p in pieces
         ]
-        return tuple(replace(s, shape=(*shape, *s.shape)) for s in shared), kept
+        # A copy elsewhere may have a local of this name: here it would meet the one that moves out.
+        everywhere = tuple(x for p in pieces for x in p) if alone else self.edit.func.body
+        others = {s.name for s in stmts(everywhere) if isinstance(s, Alloc) and s.id not in ids}
+        renamed = fresh_names(self.edit.func, sorted(names & others))
+        return (
+            tuple(replace(s, name=renamed.get(s.name, s.name), shape=(*shape, *s.shape)) for s in shared),
+            [renamed_buffers(p, renamed) for p in kept] if renamed else kept,
+        )
 
     def span(self, loop: Loop, local: Alloc) -> tuple[Expr, Expr]:
         """A start and a number of elements, known from sizes alone, that cover the loop's range."""
@@ -246,7 +267,7 @@ class Nest:
 
     def distributed(self, nodes: Sequence[Node], pieces: Sequence[Body]) -> Body:
         """A copy of `nodes` around each of `pieces`; the first keeps the ids."""
-        allocs, kept = self.separated(nodes, pieces)
+        allocs, kept = self.separated(nodes, pieces, alone=False)
         out: list[Stmt] = list(allocs)
         for n, piece in enumerate(kept):
             if piece:

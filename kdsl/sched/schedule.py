@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from kdsl.errors import ScheduleError
 from kdsl.ir.nodes import Func
@@ -15,8 +15,18 @@ from kdsl.sched.primitive import PRIMITIVES
 from kdsl.sched.step import Step, from_json, to_json
 from kdsl.sched.tree import with_fresh_ids
 
-Launcher = Callable[[Func, tuple[Any, ...], Mapping[str, Any]], Any]
-"""Compiles and runs a function on a call's arguments."""
+
+class Launcher(Protocol):
+    """What the run time lends to a schedule: running it and showing its code."""
+
+    def __call__(self, schedule: Schedule, args: tuple[Any, ...], kwargs: Mapping[str, Any], /) -> Any:
+        """Runs the kernel by `schedule` on a call's arguments."""
+
+    def llvm(self, schedule: Schedule, /) -> str:
+        """LLVM assembly."""
+
+    def asm(self, schedule: Schedule, /) -> str:
+        """Machine code as assembly."""
 
 
 class Schedule:
@@ -142,13 +152,24 @@ class Schedule:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compiles (once for each schedule and signature) and runs on these arguments, as the kernel does."""
+        return self._lent()(self, args, kwargs)
+
+    def llvm(self) -> str:
+        """LLVM assembly after LLVM's passes."""
+        return self._lent().llvm(self)
+
+    def asm(self) -> str:
+        """Machine code as assembly."""
+        return self._lent().asm(self)
+
+    def _lent(self) -> Launcher:
         if self._launcher is None:
             raise ScheduleError(
                 "K0323",
                 f"this schedule of `{self.func.name}` belongs to no kernel that could run it",
                 help="start from the kernel: s = kernel.schedule()",
             )
-        return self._launcher(self.func, args, kwargs)
+        return self._launcher
 
     def _repr_html_(self) -> str:
         steps = "".join(f"<li><code>{html.escape(str(s))}</code></li>" for s in self._steps)

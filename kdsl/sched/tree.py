@@ -123,6 +123,19 @@ def bound(body: Body) -> set[str]:
     return out
 
 
+def fresh_names(func: Func, names: Iterable[str]) -> dict[str, str]:
+    """For each name another one that `func` does not bind."""
+    taken = bound(func.body) | {p.name for p in func.params} | set(func.sizes)
+    out: dict[str, str] = {}
+    for stem in names:
+        n = 1
+        while f"{stem}_{n}" in taken:
+            n += 1
+        taken.add(f"{stem}_{n}")
+        out[stem] = f"{stem}_{n}"
+    return out
+
+
 def leaves_loop(body: Body) -> Stmt | None:
     """The first `break` or `continue` of the loop whose body this is."""
     for s in body:

@@ -1,0 +1,203 @@
+"""Random affine kernels as text, and random steps for them.
+
+Loops run within [0, N); arrays are large enough for every index made here, so that nothing faults. All
+arithmetic is on integers: results are exact in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from kdsl.ir.nodes import Body, Loop, Stmt
+from kdsl.ir.printer import print_head
+from kdsl.ir.walk import stmt_bodies, stmts
+from kdsl.sched import Schedule
+
+Pick = Callable[[Any], Any]
+"""Draws one of a sequence; earlier ones are simpler."""
+
+HEAD = "@kdsl.kernel\ndef program(X: i64[N + 4], Y: i64[N + 4],"
+HEAD += " P: i64[N + 4, N + 4], Q: i64[2 * N + 8], s: i64[M]):"
+
+
+@dataclass
+class Program:
+    """Draws the text of a kernel."""
+
+    pick: Pick
+    lines: list[str] = field(default_factory=lambda: [HEAD])
+    count: int = 0
+    locals: int = 0
+
+    def text(self) -> str:
+        for _ in range(self.pick((1, 2, 3))):
+            self.loop([], 1, [])
+        return "\n".join(self.lines) + "\n"
+
+    def put(self, depth: int, line: str) -> None:
+        self.lines.append("    " * depth + line)
+
+    def loop(self, around: list[str], depth: int, scalars: list[str]) -> None:
+        name = "ijklmnopqr"[self.count]
+        self.count += 1
+        plain = ["range(N)", "range(N)", "range(N)", "range(1, N)", "range(min(N, 4))"]
+        ranges = [*plain, "range(N - 1)", "range(0, N, 2)", "range(N - 1, -1, -1)"]
+        if around:
+            outer = self.pick(around)
+            ranges += [f"range({outer}, N)", f"range({outer} + 1)", f"range({outer}, min(N, {outer} + 3))"]
+        self.put(depth, f"for {name} in {self.pick(ranges)}:")
+        self.block([*around, name], depth + 1, scalars)
+
+    def block(self, around: list[str], depth: int, scalars: list[str]) -> None:
+        scalars = list(scalars)
+        for _ in range(self.pick((1, 2, 3))):
+            kinds = ["store", "update", "scalar", "if"]
+            if len(around) < 3 and self.count < 8:
+                kinds += ["loop", "loop"]
+            match self.pick(kinds):
+                case "loop":
+                    self.loop(around, depth, scalars)
+                case "scalar":
+                    name = f"t{self.locals}"
+                    self.locals += 1
+                    self.put(depth, f"{name} = {self.value(around, scalars)}")
+                    scalars.append(name)
+                    if self.pick((False, True)) and len(around) < 3 and self.count < 8:
+                        loop = "ijklmnopqr"[self.count]
+                        self.count += 1
+                        self.put(depth, f"for {loop} in range(N):")
+                        self.put(depth + 1, f"{name} += {self.value([*around, loop], scalars)}")
+                        self.put(depth, f"{self.cell(around)} = {name}")
+                case "if":
+                    self.put(depth, f"if {self.condition(around)}:")
+                    self.statement("store", around, depth + 1, scalars)
+                case kind:
+                    self.statement(kind, around, depth, scalars)
+
+    def statement(self, kind: str, around: list[str], depth: int, scalars: list[str]) -> None:
+        op = "=" if kind == "store" else "+="
+        self.put(depth, f"{self.cell(around)} {op} {self.value(around, scalars)}")
+
+    def condition(self, around: list[str]) -> str:
+        a, b = self.pick(around), self.pick(around)
+        return self.pick((f"{a} < {b} + 2", f"{a} >= 2", f"{self.cell(around)} > 1", f"{a} % 2 == 0"))
+
+    def cell(self, around: list[str]) -> str:
+        i, j = self.pick(around[::-1]), self.pick(around[::-1])
+        c = self.pick((0, 1, 2))
+        shift = f" + {c}" if c else ""
+        return self.pick(
+            (
+                f"X[{i}{shift}]",
+                f"P[{i}, {j}{shift}]",
+                f"Y[{i}]",
+                f"Q[{i} + {j}{shift}]",
+                f"P[{i}{shift}, {j}]",
+            )
+        )
+
+    def value(self, around: list[str], scalars: list[str]) -> str:
+        parts = [self.pick(around), "3", self.cell(around), *scalars]
+        a, b = self.pick(parts), self.pick((self.cell(around), self.cell(around), *scalars))
+        return self.pick((f"{b} + {a}", f"{b} * 2 - {a}", f"{b}"))
+
+
+def step(pick: Pick, s: Schedule) -> Schedule:
+    """One random step; it may be refused."""
+    loops = [x for x in stmts(s.func.body) if isinstance(x, Loop)]
+    names = list(dict.fromkeys(x.var for x in loops))
+    if not names:
+        return s
+    names += [f"{n}@1" for n in names if sum(x.var == n for x in loops) > 1]
+    loop = pick(names)
+    tails = ("guard", "cut", "perfect")
+    match pick(
+        (
+            "split",
+            "reorder",
+            "fuse",
+            "fission",
+            "tile",
+            "unroll",
+            "skew",
+            "peel",
+            "specialize",
+            "assume",
+            "mark",
+        )
+    ):
+        case "split":
+            return s.split(loop, pick((2, 3, 4, 1)), tail=pick(tails))
+        case "reorder":
+            chain = _nest(pick, s)
+            return s.reorder(*chain) if len(chain) > 1 else s
+        case "fuse":
+            first, second = pick(_neighbours(s) or [(loop, loop)])
+            return s.fuse(first, second, shift=pick((0, 1, 3)))
+        case "fission":
+            inside = next(x for x in loops if x.var == loop.partition("@")[0]).body
+            return s.fission(loop, after=pick([0, 1, *[_named(x) for x in inside]]))
+        case "tile":
+            chain = _nest(pick, s)
+            return s.tile(chain, [pick((2, 3)) for _ in chain], tail=pick(tails))
+        case "unroll":
+            return s.unroll(loop, pick((None, 2, 3)))
+        case "skew":
+            return s.skew(loop, pick(names), pick((1, -1, 2)))
+        case "peel":
+            return s.peel(loop, pick((1, 2)), end=pick(("first", "last")))
+        case "specialize":
+            return s.specialize(pick(("N == 5", "N > 3", "N % 2 == 0 or M < N")))
+        case "assume":
+            return s.assume(pick(("N % 2 == 0", "N >= 1")))
+        case _:
+            kind = pick(("parallel", "vectorize"))
+            return s.parallel(loop) if kind == "parallel" else s.vectorize(loop, pick((2, 4)))
+
+
+def _neighbours(s: Schedule) -> list[tuple[str, str]]:
+    """Loops that follow each other, by names that tell copies apart."""
+    order = [x for x in stmts(s.func.body) if isinstance(x, Loop)]
+
+    def name(loop: Loop) -> str:
+        return f"{loop.var}@{[x.id for x in order if x.var == loop.var].index(loop.id)}"
+
+    found = []
+
+    def visit(body: Body) -> None:
+        loops = [x for x in body if isinstance(x, Loop)]
+        found.extend((name(a), name(b)) for a, b in zip(loops, loops[1:]))
+        for x in body:
+            for inner in stmt_bodies(x):
+                visit(inner)
+
+    visit(s.func.body)
+    return found
+
+
+def _named(s: Stmt) -> str:
+    return print_head(s)
+
+
+def _nest(pick: Pick, s: Schedule) -> list[str]:
+    """Some loops of one nest in any order."""
+    chains: list[list[str]] = []
+
+    def visit(body: Any, above: list[str]) -> None:
+        for x in body:
+            if isinstance(x, Loop):
+                here = [*above, x.var]
+                chains.append(here)
+                visit(x.body, here)
+            else:
+                for inner in stmt_bodies(x):
+                    visit(inner, above)
+
+    visit(s.func.body, [])
+    chain = list(pick([c for c in chains if len(c) > 1] or chains))
+    out = []
+    while chain and len(out) < 4:
+        out.append(chain.pop(pick(range(len(chain)))))
+    return out
