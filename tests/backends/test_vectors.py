@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdsl.backends.llvm import asm_text, host_target, llvm_text
+from kdsl.backends.llvm import host_target, llvm_text
 from kdsl.dtypes import ALL, DType, bf16, bool_, f16, f32, f64, i8, i32, i64, u8, u16
 from kdsl.errors import ScheduleError
-from kdsl.ir.nodes import Binary, Call, Cast, Compare, Const, Expr, Func, If, Loop, Mark, Select, Stmt, Unary
+from kdsl.ir.nodes import Binary, Call, Cast, Compare, Expr, Func, If, Loop, Mark, Select, Stmt, Unary
 from kdsl.ir.parser import parse_func
-from kdsl.ir.walk import map_stmt, substitute, subexprs
+from kdsl.ir.walk import map_stmt, substitute
 from kdsl.target import Target
 from tests.backends.harness import (
     FLOATS,
@@ -164,7 +164,7 @@ def test_casts(source: DType, target: Target | None) -> None:
 def text(body: str, params: str, lanes: int = 16) -> Func:
     """A function whose body is given as printed, strict, with L for the number of lanes."""
     lines = "\n".join("    " + line.replace("L", str(lanes)) for line in body.strip("\n").split("\n"))
-    return parse_func(f"@options(strict=True)\ndef f({params}):\n{lines}\n")
+    return parse_func(f"@options(strict=True)\ndef f({params}):\n{lines}\n", "<vectors>")
 
 
 def numbers(func: Func, seed: int = 0, **sizes: int) -> dict[str, np.ndarray[Any, Any]]:
@@ -421,7 +421,7 @@ D[j] = let(w, M * 2, w + p[j])
 @pytest.mark.parametrize("lanes", (1, 3, 8, 16))
 @pytest.mark.parametrize("name", CONTROL)
 def test_control(name: str, lanes: int) -> None:
-    body = "x: f32\nn: i64\nk: i64\nx = 0.0".split("\n") + CONTROL[name].strip("\n").split("\n")
+    body = ["x: f32", "n: i64", "k: i64", "x = 0.0"] + CONTROL[name].strip("\n").split("\n")
     if "for k" in CONTROL[name] or "k = 0" not in CONTROL[name]:
         body.remove("k: i64")
     loop = "for j in vectorize(range(L)):\n" + "\n".join("    " + line for line in body)
@@ -440,3 +440,176 @@ def test_masks_where_no_lane_is_on() -> None:
     )
     func = text(loop, "A: f32[32], B: f32[32], C: f32[32], D: i64[32], M: i64")
     agree(func, {**numbers(func), "M": 5}, {})
+
+
+# ----------------------------------------------------------------- reductions
+
+
+@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("t", (i32, u8, f16, bf16, f32, f64, bool_), ids=repr)
+def test_reductions(t: DType, lanes: int) -> None:
+    """Small whole numbers, so that every order of additions gives the same."""
+    one = "True" if t == bool_ else "1.0" if t.is_float else "1"
+    other = "acc += A[i]" if t == bool_ else "m = min(m, A[i * L + j])\nlow[1] = max(low[1], A[i * L + j])"
+    body = f"""
+acc: {t}
+m: {t}
+acc = {one.replace("True", "False")}
+m = {one}
+for i in range(N // L):
+    for j in vectorize(range(L)):
+        acc += A[i * L + j]
+        if A[i * L + j] != B[i * L + j]:
+            low[0] += B[i * L + j]
+        low[2] += {one}
+        {other.replace(chr(10), chr(10) + "        ")}
+C[0] = acc
+C[1] = m
+"""
+    func = text(body, f"A: {t}[N], B: {t}[N], C: {t}[2], low: {t}[3]", lanes)
+    for n in (0, lanes, 2 * lanes):
+        arguments = numbers(func, N=n)
+        rng = np.random.default_rng(2)
+        for name in "AB":
+            arguments[name] = rng.integers(0, 3, n).astype(t.np)
+        arguments["low"] = np.zeros(3, t.np)
+        agree(func, arguments, {"N": n})
+
+
+def test_a_reduction_in_an_inner_loop() -> None:
+    func = text(
+        """
+for i in range(3):
+    for j in vectorize(range(L)):
+        for k in range(i, p[j]):
+            S[i] += A[k] * A[j]
+            T += A[k]
+            if k == 2:
+                break
+""".replace("T += A[k]", "Z[0, i] += 1.0"),
+        "A: f64[32], S: f64[3], Z: f64[1, 3], p: i64[16]",
+    )
+    arguments = numbers(func)
+    arguments["A"] = np.arange(32.0)
+    arguments |= {"S": np.zeros(3), "Z": np.zeros((1, 3))}
+    agree(func, arguments, {})
+
+
+def test_an_untouched_cell_may_lie_outside() -> None:
+    """The reduction runs zero times, so C[5] of an empty array is not touched."""
+    func = text(
+        """
+for i in range(N // L):
+    for j in vectorize(range(L)):
+        C[N + 5] += A[i * L + j]
+""",
+        "A: f32[N], C: f32[N]",
+    )
+    agree(func, {"A": np.ones(0, "f4"), "C": np.ones(0, "f4")}, {"N": 0})
+
+
+# ----------------------------------------------------------------- faults
+
+
+@pytest.mark.parametrize("lanes", (1, 3, 16, 70))
+def test_the_first_lane_that_fails_is_reported(lanes: int) -> None:
+    func = text(
+        "for j in vectorize(range(L)):\n    C[check(p[j])] = 1.0",
+        "p: i64[L], C: f32[N]".replace("L", str(lanes)),
+        lanes,
+    )
+    p = np.arange(lanes)
+    assert run(func, {"p": p, "C": np.zeros(lanes, "f4")}, {"N": lanes}).code == 0
+    p[lanes // 2] = -7
+    p[lanes - 1] = -9
+    outcome = run(func, {"p": p, "C": np.zeros(lanes, "f4")}, {"N": lanes})
+    first = -7 if lanes > 1 else -9
+    assert (outcome.site.kind, outcome.index, outcome.extent) == ("index", first, lanes)
+
+
+FAULTS = {
+    "index": ("C[j] = A[check(p[j])]", 20),
+    "uniform": ("C[j] = A[check(n)]", 20),
+    "zero_division": ("D[j] = 7 // p[j]", 0),
+    "assertion": ('assert p[j] != 13, "thirteen"', 13),
+    "negative_power": ("D[j] = ipow(2, p[j])", -3),
+}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_faults_under_masks(kind: str) -> None:
+    line, bad = FAULTS[kind]
+    inner = line.replace("p[j]", "q") if False else line
+    body = f"for j in vectorize(range(L)):\n    if on[j]:\n        {inner}"
+    func = text(body, "A: f32[16], C: f32[16], D: i64[16], p: i64[16], n: i64, on: bool_[16]")
+    arguments = {**numbers(func), "n": bad, "p": np.ones(16, "i8"), "on": np.ones(16, bool)}
+    arguments["p"] = np.full(16, 2)
+    arguments["p"][9] = bad
+    arguments["on"][9] = False
+    if kind == "uniform":
+        arguments["on"][:] = False
+    assert run(func, arguments).code == 0
+    arguments["on"][9] = True
+    outcome = run(func, arguments)
+    assert outcome.code > 0 and outcome.site.kind == ("index" if kind == "uniform" else kind)
+    if kind in ("index", "uniform", "negative_power"):
+        assert outcome.index == bad
+
+
+# ------------------------------------------------- one lane after the other
+
+
+def test_atomics_and_print() -> None:
+    func = text(
+        """
+for j in vectorize(range(L)):
+    old: i64
+    old = 0
+    if on[j]:
+        old = atomic_add(C, p[j], j)
+        print(j, A[j])
+    D[j] = old
+    atomic_max(E, 0, A[j])
+    atomic_add(G, 0, 1)
+""",
+        "A: f32[16], C: i64[5], D: i64[16], E: f32[1], G: i64[1], p: i64[16], on: bool_[16]",
+    )
+    arguments = numbers(func)
+    arguments["on"] = np.arange(16) % 3 == 0
+    agree(func, arguments, {})
+    outcome = run(func, arguments)
+    printed = [np.frombuffer(values, "i8")[0] for _, values in outcome.table.printed]
+    assert printed == [0, 3, 6, 9, 12, 15]
+
+
+# ----------------------------------------------------------------- refused
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "says"),
+    (
+        (
+            "K0380",
+            "for j in vectorize(range(N)):\n    C[j] = 1.0",
+            "its number of iterations is not a constant",
+        ),
+        ("K0381", "for j in vectorize(range(4)):\n    if C[j] > 1.0:\n        break", "`break` leaves it"),
+        ("K0381", "for j in vectorize(range(4)):\n    return", "`return` leaves it"),
+        (
+            "K0381",
+            "for j in vectorize(range(4)):\n    for i in vectorize(range(4)):\n        C[j] = C[i]",
+            "loop `i` inside is marked `vectorize`",
+        ),
+        (
+            "K0382",
+            "for j in vectorize(range(4)):\n    T: f32[N]\n    T[0] = C[j]\n    C[j] = T[1]",
+            "its local array `T` is too big",
+        ),
+    ),
+)
+def test_refused(code: str, body: str, says: str) -> None:
+    with pytest.raises(ScheduleError) as caught:
+        llvm_text(text(body, "C: f32[N]"), host_target())
+    assert caught.value.code == code
+    assert caught.value.title == f"cannot vectorize loop `j`: {says}"
+    assert caught.value.lineno is not None and caught.value.help

@@ -156,11 +156,11 @@ class Lanes:
             value, second = b.fresh("%v"), b.fresh("%v")
             lines += [
                 f"{value} = extractelement {self.operand('i64', index)}, i64 {lane}",
-                f"store i64 {value}, ptr %frame, align 8",
+                f"store i64 {value}, ptr {b.report}, align 8",
             ]
             if extent:
                 lines += [
-                    f"{second} = getelementptr i8, ptr %frame, i64 8",
+                    f"{second} = getelementptr i8, ptr {b.report}, i64 8",
                     f"store i64 {extent}, ptr {second}, align 8",
                 ]
         failed = self.any(bad)
@@ -292,28 +292,28 @@ class Lanes:
         b.block(end)
         return b.value(f"phi {self.vector(ty)} {', '.join(arms)}")
 
-    # -- reductions
 
-    def reduce(self, op: str, t: DType, value: str) -> str:
-        """The lanes combined by an associative operator, as a tree; the result is a scalar."""
-        ty, width, rest = value_type(t), self.count, []
-        text = self.operand(ty, value).split("> ", 1)[1]
-        while width > 1:
-            half = width // 2
-            if width % 2:
-                rest.append(self.b.value(f"extractelement <{width} x {ty}> {text}, i64 {width - 1}"))
-            parts = []
-            for start in (0, half):
-                lanes = ", ".join([f"i32 {start + n}" for n in range(half)])
-                source = f"<{width} x {ty}> {text}, <{width} x {ty}> poison"
-                parts.append(self.b.value(f"shufflevector {source}, <{half} x i32> <{lanes}>"))
-            arith = self.x.arith.over(WideBuilder(self.b, half))
-            arith.flags = self.x.arith.flags
-            text, width = arith.binary(op, t, parts[0], parts[1]), half
-        result = self.b.value(f"extractelement <1 x {ty}> {text}, i64 0")
-        for one in rest:
-            result = self.x.arith.binary(op, t, result, one)
-        return result
+def reduce(x: Expressions, count: int, op: str, t: DType, value: str) -> str:
+    """`count` lanes combined by an associative operator, as a tree; the result is a scalar."""
+    b, ty, width = x.b, value_type(t), count
+    rest: list[str] = []
+    text = operand(count, ty, value).split("> ", 1)[1]
+    while width > 1:
+        half = width // 2
+        if width % 2:
+            rest.append(b.value(f"extractelement <{width} x {ty}> {text}, i64 {width - 1}"))
+        parts = []
+        for start in (0, half):
+            order = ", ".join([f"i32 {start + n}" for n in range(half)])
+            source = f"<{width} x {ty}> {text}, <{width} x {ty}> poison"
+            parts.append(b.value(f"shufflevector {source}, <{half} x i32> <{order}>"))
+        arith = x.arith.over(WideBuilder(b, half))
+        arith.flags = x.arith.flags
+        text, width = arith.binary(op, t, parts[0], parts[1]), half
+    result = b.value(f"extractelement <1 x {ty}> {text}, i64 0")
+    for one in rest:
+        result = x.arith.binary(op, t, result, one)
+    return result
 
 
 def identity(op: str, t: DType) -> str:

@@ -27,6 +27,7 @@ class Buffer:
     `alias` ends each load and store. `local` memory is the kernel's own; `loose` memory may be read before
     it is written: such loads are frozen, so that an uninitialised value is some value and nothing worse.
     `lanes`: each element is that many, one for each lane of the vector loop that the buffer is private to.
+    `shared`: another array may overlap it.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Buffer:
     local: bool = False
     loose: bool = False
     lanes: int = 0
+    shared: bool = False
 
 
 def alias_suffixes(module: ModuleText, names: Sequence[str], may_alias: Iterable[str]) -> dict[str, str]:

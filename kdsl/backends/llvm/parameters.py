@@ -59,7 +59,8 @@ def load_arrays(x: Expressions, func: Func, alias: dict[str, str]) -> None:
             slots = [_slot(b, slot + 1 + d) for d in range(len(p.shape))]
             strides = tuple([b.value(f"load i64, ptr {where}, align 8{_FIXED}") for where in slots])
         extents = tuple([_size(x, s) for s in p.shape])
-        x.buffers[p.name] = Buffer(p.name, p.dtype, pointer, extents, strides, alias[p.name])
+        shared = p.name in func.options.may_alias
+        x.buffers[p.name] = Buffer(p.name, p.dtype, pointer, extents, strides, alias[p.name], shared=shared)
 
 
 def _size(x: Expressions, size: Size) -> str:

@@ -25,6 +25,7 @@ from kdsl.backends.llvm.builder import LIKELY, identifier
 from kdsl.backends.llvm.expressions import Expressions
 from kdsl.backends.llvm.gil import print_helper
 from kdsl.backends.llvm.memory import Buffer
+from kdsl.backends.llvm.partial_sums import Cell, Sum, partial_sums
 from kdsl.backends.llvm.types import memory_type, value_type
 from kdsl.dtypes import DType
 from kdsl.ir.nodes import (
@@ -70,6 +71,7 @@ class Statements:
 
     `parallel(statements, loop, lo, hi, step)` emits a parallel loop; without it they run one iteration after
     the other. `ask` is the call that answers a set stop word instead of the table's `poll`.
+    `sums` are the cells that vector loops now reduce into partial results for.
     """
 
     x: Expressions
@@ -78,6 +80,7 @@ class Statements:
     parallel: Callable[[Statements, Loop, str, str, str], None] | None = None
     ask: str = ""
     polls: bool = False
+    sums: dict[Cell, Sum] = field(default_factory=dict)
     _loops: list[tuple[str, str]] = field(default_factory=list)
 
     def body(self, body: Body) -> None:
@@ -94,7 +97,8 @@ class Statements:
         b = self.x.b
         match s:
             case Loop():
-                self._loop(s)
+                with partial_sums(self, s):
+                    self._loop(s)
             case While():
                 self._while(s)
             case If():

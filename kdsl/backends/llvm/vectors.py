@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from kdsl.backends.llvm import lane_access, memory
+from kdsl.backends.llvm import lane_access, memory, partial_sums
 from kdsl.backends.llvm.builder import identifier
 from kdsl.backends.llvm.lane_access import Place
-from kdsl.backends.llvm.lanes import Lanes, identity
+from kdsl.backends.llvm.lanes import Lanes, identity, reduce
 from kdsl.backends.llvm.memory import Buffer
 from kdsl.backends.llvm.statements import Statements
 from kdsl.backends.llvm.types import memory_type, value_type
@@ -60,7 +60,7 @@ def vector_loop(outer: Statements, s: Loop) -> None:
     x.vars[s.var] = lo
     first = lanes.operand("i64", lanes.splat("i64", lo)).split("> ", 1)[1]
     lanes.values[s.var] = x.b.value(f"add {lanes.numbers(step)}, {first}")
-    inner = VectorStatements(x, outer.sites, outer.locals, lanes=lanes, facts=facts)
+    inner = VectorStatements(x, outer.sites, outer.locals, sums=outer.sums, lanes=lanes, facts=facts)
     inner.iteration(s)
     outer.polls |= inner.polls
     del x.vars[s.var]
@@ -252,10 +252,14 @@ class VectorStatements(Statements):
             lane_access.write_scalar(lanes, buffer, at.pointer, self._combine(s.op, t, old, value))
             return
         value = lanes.emit(s.value)
+        found = self.sums.get((s.buffer, s.index, lanes.count))
+        if found is not None:
+            partial_sums.add(lanes, s, value, found)
+            return
         at = lane_access.place(lanes, buffer, s.index, s.checked, s.loc)
         if at.step == 0:
             terms = lanes.where(lanes.mask, ty, value, identity(s.op, t))
-            total = lanes.reduce(s.op, t, terms)
+            total = reduce(self.x, lanes.count, s.op, t, terms)
             old = memory.load(self.x.arith, buffer, at.pointer)
             lane_access.write_scalar(lanes, buffer, at.pointer, self._combine(s.op, t, old, total))
             return
