@@ -13,6 +13,10 @@ from kdsl import bool_, f32, f64, i8, i32, i64, u8
 from tests.contract.harness import FORMS, agree, outcome
 
 N, M, K = kdsl.sizes("N M K")
+NOT_YET = [
+    pytest.param(form, marks=pytest.mark.xfail(strict=True, reason="compiled code tests against the array"))
+    for form in ("cpu", "interpreter")
+]
 
 # -------------------------------------------------------------------------- loops
 
@@ -63,6 +67,29 @@ def test_a_step_known_at_the_call() -> None:
 def test_a_step_of_zero_is_an_error(form: str) -> None:
     with pytest.raises(ValueError, match=r"zero|step"):
         outcome(range_step_from_data, form, 0, np.zeros(3, np.int64))
+
+
+@kdsl.kernel
+def count_to_the_limit(first: i64, last: i64, step: i64) -> i64:
+    n = 0
+    for _ in range(first, last, step):
+        n += 1
+    return n
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "step"),
+    [
+        (0, 2**63 - 1, 2**62),
+        (2**63 - 2, 2**63 - 1, 5),
+        (-(2**63), 2**63 - 1, 2**62),
+        (10, -(2**63), -(2**62)),
+        (2**63 - 1, -(2**63), -(2**63)),
+        (-(2**63), 2**63 - 1, 2**63 - 1),
+    ],
+)
+def test_ranges_at_the_ends_of_64_bits(first: int, last: int, step: int) -> None:
+    assert agree(count_to_the_limit, first, last, step).result == len(range(first, last, step))
 
 
 @kdsl.kernel
@@ -345,6 +372,16 @@ def test_refusals_show_the_line_a_caret_and_one_way_out(text: str) -> None:
     assert "help:" in str(error)
 
 
+def test_annotations_need_no_future_import() -> None:
+    body = "    r = kdsl.empty(N, f32)\n    r[:] = a * s\n    return r\n"
+    text = "def k(a: f32[N], s: f32 = 2) -> f32[N]:\n" + body
+    filename = "<cell without a future import>"
+    linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+    names = dict(globals())
+    exec(compile(text, filename, "exec", dont_inherit=True), names)
+    assert agree(kdsl.kernel(names["k"]), np.ones(2, np.float32)).result.tolist() == [2, 2]
+
+
 def test_a_kernel_from_a_notebook_cell() -> None:
     k = define("def k(a):\n    for i in range(len(a)):\n        a[i] += 1\n")
     assert agree(k, np.zeros(3, np.float32)).args[0].tolist() == [1, 1, 1]
@@ -589,6 +626,18 @@ def test_a_slice_outside_the_array_is_an_error(form: str, start: int) -> None:
 
 def test_a_slice_from_data_inside() -> None:
     assert agree(slice_from_data, np.arange(10), 6, np.zeros(4, np.int64)).args[2].tolist() == [6, 7, 8, 9]
+
+
+@kdsl.kernel
+def beyond_a_slice(a: i64[N], start: i64, i: i64):
+    v = a[start : start + 2]
+    v[i] = 9
+
+
+@pytest.mark.parametrize("form", ["py", *NOT_YET])
+def test_an_index_is_tested_against_the_view(form: str) -> None:
+    with pytest.raises(IndexError):
+        outcome(beyond_a_slice, form, np.arange(10), 1, 5)
 
 
 @kdsl.kernel
