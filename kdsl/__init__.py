@@ -58,6 +58,7 @@ from kdsl.runtime.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from kdsl.lang import *  # noqa: F403
+    from kdsl.sched import Schedule
 
 __version__ = "0.1.0"
 
@@ -74,6 +75,7 @@ __all__ = [
     "KernelIndexError",
     "KernelValueError",
     "KernelZeroDivisionError",
+    "Schedule",
     "ScheduleError",
     "Size",
     "TargetError",
@@ -103,6 +105,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "Schedule":
+        from kdsl.sched import Schedule
+
+        return Schedule
     if not name.startswith("_"):
         import kdsl.lang as lang
 

@@ -78,10 +78,10 @@ class FrameLayout:
                                                         scalar: the value in the slot's low bytes
                                                    then the sizes, in `func.sizes` order
     ```
-    The run-time table is seven addresses: the stop word (u32, nonzero: call `poll`), `poll` (`i64 (ptr table)`,
-    returns nonzero to stop), a Python function that prints, `aligned_alloc`, `free`, a Python object (see
-    below), and the pool of parallel loops (`backends.llvm.pool`; 0: they run serially). The printing function gets (site, count, address of the values: 8-byte slots, floats as f64,
-    integers as i64 or u64).
+    The run-time table is seven addresses: the stop word (u32, nonzero: call `poll`), `poll` (`i64 (ptr
+    table)`, returns nonzero to stop), a Python function that prints, `aligned_alloc`, `free`, a Python object
+    (see below), and the pool of parallel loops (`backends.llvm.pool`; 0: they run serially). The printing
+    function gets (site, count, address of the values: 8-byte slots, floats as f64, integers as i64 or u64).
 
     A kernel is `i64 symbol(ptr frame)`: 0 when done, a site's number when it faulted, -1 when stopped; then a
     Python exception is set in this thread.

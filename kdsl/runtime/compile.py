@@ -24,7 +24,7 @@ from kdsl.frontend_ast.signature import ConstArg, ScalarArg, Signature
 from kdsl.frontend_ast.source import MISSING, KernelSource
 from kdsl.runtime import log, stored
 from kdsl.runtime.arguments import identity
-from kdsl.runtime.cache import Entry, disk_cache
+from kdsl.runtime.cache import DiskCache, Entry, disk_cache
 from kdsl.runtime.fingerprint import quick_key
 from kdsl.runtime.frame import CpuExecutor
 from kdsl.runtime.interface import Interface
@@ -34,15 +34,17 @@ from kdsl.target import Target
 if TYPE_CHECKING:
     from kdsl.backends.llvm.entry import ScalarForm
     from kdsl.ir.nodes import Func
+    from kdsl.runtime.scheduling import Recipe
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A kernel to be compiled for one signature and target."""
+    """A kernel to be compiled for one signature and target, in program order or by a schedule."""
 
     source: KernelSource
     signature: Signature
     target: Target
+    schedule: Recipe | None = None
 
     @property
     def entry(self) -> bool:
@@ -93,10 +95,27 @@ def _cpu_program(request: Request) -> Program:
 
 
 def front(request: Request) -> Func:
-    """The IR of a request, as the front end builds it."""
+    """The IR of a request: as the front end builds it, then scheduled."""
     from kdsl.frontend_ast import build
 
-    return build(request.source, request.signature)
+    func = build(request.source, request.signature)
+    if request.schedule is None:
+        return func
+    from kdsl.runtime.scheduling import scheduled
+
+    return scheduled(request.schedule, func)
+
+
+def _quick_key(request: Request, cache: DiskCache) -> str | None:
+    """The name of the request's record in the cache; None when its meaning is known only after `front`."""
+    steps: str | None = ""
+    if request.schedule is not None:
+        from kdsl.runtime.scheduling import steps_text
+
+        steps = steps_text(request.schedule)
+    if steps is None:
+        return None
+    return quick_key(request.source, request.signature, request.target, f"{request.entry} {steps}", cache)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +132,7 @@ def _cached(request: Request) -> Compiled | None:
     cache = disk_cache()
     if cache is None or os.environ.get("KDSL_DEBUG"):
         return None
-    quick = quick_key(request.source, request.signature, request.target, str(request.entry), cache)
+    quick = _quick_key(request, cache)
     record = cache.load(quick) if quick is not None else None
     entry = cache.load(record.header["code"]) if record is not None else None
     if record is None or entry is None:
@@ -157,7 +176,7 @@ def _compiled(request: Request) -> Compiled:
             cache.store(key, stored.header(func.name, made, places), made.code)
         compiled = Compiled(interface, made, lambda: made)
     if cache is not None:
-        quick = quick_key(request.source, request.signature, target, str(request.entry), cache)
+        quick = _quick_key(request, cache)
         if quick is not None:
             cache.store(quick, {"code": key, "interface": interface.to_json()})
     return compiled

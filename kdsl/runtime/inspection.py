@@ -34,6 +34,14 @@ def default_signature(source: KernelSource) -> Signature:
     return tuple([_default(source, p) for p in source.params])
 
 
+def has_default_signature(source: KernelSource) -> bool:
+    """Whether the annotations type every parameter."""
+    return all(
+        p.annotation is not None and (p.annotation is not constexpr or p.default is not MISSING)
+        for p in source.params
+    )
+
+
 def _default(source: KernelSource, p: ParamSpec) -> Arg:
     match p.annotation:
         case ArrayType() as a:

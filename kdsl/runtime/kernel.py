@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from kdsl.runtime.arguments import Arguments
     from kdsl.runtime.compile import Request
     from kdsl.runtime.program import EntryMaker, Program
+    from kdsl.runtime.scheduling import Recipe
+    from kdsl.sched.schedule import Schedule
     from kdsl.target import Target
 
 P = ParamSpec("P")
@@ -48,13 +50,17 @@ class Kernel(Generic[P]):
     target: str
     """The name of the target that calls run on."""
 
-    def __init__(self, source: KernelSource, target: str | None = None) -> None:
+    def __init__(
+        self, source: KernelSource, target: str | None = None, schedule: Recipe | None = None
+    ) -> None:
         self.__kdsl_source__ = source
         self.__wrapped__ = source.fn
         self.__name__ = source.fn.__name__
         self.__qualname__ = source.fn.__qualname__
         self.__module__ = source.fn.__module__
         self.__doc__ = source.fn.__doc__
+        self._schedule = schedule
+        self._scheduled: dict[Recipe, Kernel[P]] = {}
         self._chosen_target = target
         self.target = target or default_name()
         self._target: Target | None = None
@@ -65,7 +71,9 @@ class Kernel(Generic[P]):
         self._lock = threading.RLock()
         self._siblings: dict[str, Kernel[P]] = {}
 
-    def __new__(cls, source: KernelSource, target: str | None = None) -> Kernel[P]:
+    def __new__(
+        cls, source: KernelSource, target: str | None = None, schedule: Recipe | None = None
+    ) -> Kernel[P]:
         own = type(cls.__name__, (cls,), {"__module__": cls.__module__, "__call__": cls._slow_call})
         return object.__new__(own)
 
@@ -99,11 +107,41 @@ class Kernel(Generic[P]):
             return self
         with self._lock:
             if target not in self._siblings:
-                other: Kernel[P] = Kernel(self.__kdsl_source__, target)
+                other: Kernel[P] = Kernel(self.__kdsl_source__, target, self._schedule)
                 other._siblings = self._siblings
                 self._siblings.setdefault(self.target, self)
                 self._siblings[target] = other
             return self._siblings[target]
+
+    def schedule(self, *args: Any, **kwargs: Any) -> Schedule:
+        """A schedule to work on, with the steps that the kernel has already.
+
+        Its loop nest is that of the annotated types and contiguous arrays, or of these arguments; of the last
+        call where the annotations leave types open.
+        """
+        from kdsl.frontend_ast import build
+        from kdsl.runtime.inspection import default_signature, has_default_signature
+        from kdsl.runtime.scheduling import Launcher, started
+
+        if not args and not kwargs and has_default_signature(self.__kdsl_source__):
+            signature = default_signature(self.__kdsl_source__)
+        else:
+            signature = self._request(args, kwargs).signature
+        func = build(self.__kdsl_source__, signature)
+        return started(self._schedule, func, Launcher(self._unscheduled()))
+
+    def with_schedule(self, schedule: Recipe) -> Kernel[P]:
+        """A kernel that always runs by `schedule`: a Schedule, or a function from one to another."""
+        from kdsl.runtime.scheduling import checked_recipe
+
+        recipe = checked_recipe(schedule)
+        with self._lock:
+            if recipe not in self._scheduled:
+                self._scheduled[recipe] = Kernel(self.__kdsl_source__, self._chosen_target, recipe)
+            return self._scheduled[recipe]
+
+    def _unscheduled(self) -> Kernel[P]:
+        return self if self._schedule is None else Kernel(self.__kdsl_source__, self._chosen_target)
 
     def ir(self, *args: Any, **kwargs: Any) -> str:
         """The loop nest before lowering: for these arguments, else the last call's, else the annotations'."""
@@ -135,7 +173,7 @@ class Kernel(Generic[P]):
     def __reduce__(self) -> tuple[Any, ...]:
         from kdsl.runtime.pickling import reduce_source
 
-        return rebuild_kernel, (*reduce_source(self.__kdsl_source__), self._chosen_target)
+        return rebuild_kernel, (*reduce_source(self.__kdsl_source__), self._chosen_target, self._schedule)
 
     # -- calling
 
@@ -160,7 +198,7 @@ class Kernel(Generic[P]):
     def _compile(self, given: Arguments) -> Program:
         from kdsl.runtime.compile import Request, program
 
-        request = Request(self.__kdsl_source__, given.signature, self._resolved())
+        request = Request(self.__kdsl_source__, given.signature, self._resolved(), self._schedule)
         found = program(request)
         self._requests[given.key] = request
         self._programs[given.key] = found
@@ -199,7 +237,7 @@ class Kernel(Generic[P]):
             signature = default_signature(self.__kdsl_source__)
         else:
             signature = arguments(self.__kdsl_source__, args, kwargs).signature
-        return Request(self.__kdsl_source__, signature, self._resolved())
+        return Request(self.__kdsl_source__, signature, self._resolved(), self._schedule)
 
 
 class Function(Generic[P]):
@@ -261,6 +299,7 @@ def kernel(
     fastmath: bool = False,
     bounds: str = "checked",
     may_alias: tuple[str, ...] = (),
+    schedule: Recipe | None = None,
 ) -> Callable[[Callable[P, R]], Kernel[P]]: ...
 
 
@@ -274,6 +313,7 @@ def kernel(
     fastmath: bool = False,
     bounds: str = "checked",
     may_alias: tuple[str, ...] = (),
+    schedule: Recipe | None = None,
     **unknown: Any,
 ) -> Any:
     """Makes a kernel of a Python function: `@kdsl.kernel` or `@kdsl.kernel(option=…)`.
@@ -281,6 +321,7 @@ def kernel(
     `strict`: no fused multiply-add and no reordering, the same bits everywhere. `fastmath`: floats may be
     reassociated and are taken to be finite. `bounds="unchecked"`: indices that depend on data are not tested.
     `may_alias`: arguments that may share memory. `target`: where it runs, instead of `KDSL_TARGET`.
+    `schedule`: how it runs, as for `Kernel.with_schedule`.
     `name`: the name in messages, dumps and artifacts.
     """
 
@@ -290,7 +331,12 @@ def kernel(
         from kdsl.runtime.options import kernel_source
 
         source = kernel_source(fn, name, strict, fastmath, bounds, may_alias, unknown)
-        return Kernel(source, None if target is None else check_name(target))
+        chosen = None if target is None else check_name(target)
+        if schedule is None:
+            return Kernel(source, chosen)
+        from kdsl.runtime.scheduling import checked_recipe
+
+        return Kernel(source, chosen, checked_recipe(schedule))
 
     return decorate if fn is None else decorate(fn)
 
@@ -318,7 +364,8 @@ def rebuild_kernel(*state: Any) -> Kernel[Any]:
     """Unpickles a kernel."""
     from kdsl.runtime.pickling import rebuild_source
 
-    return Kernel(rebuild_source(*state[:-1]), state[-1])
+    *source, target, schedule = state
+    return Kernel(rebuild_source(*source), target, schedule)
 
 
 def rebuild_function(*state: Any) -> Function[Any]:

@@ -11,7 +11,7 @@ from kdsl.errors import CompileError
 from kdsl.frontend_ast.source import KernelSource
 from kdsl.ir.params import Options
 
-OPTIONS = ("bounds", "fastmath", "may_alias", "name", "strict", "target")
+OPTIONS = ("bounds", "fastmath", "may_alias", "name", "schedule", "strict", "target")
 
 
 def kernel_source(

@@ -1,0 +1,92 @@
+"""Kernels and their schedules: what a schedule means for a signature, and how a `Schedule` is run.
+
+A schedule belongs to a kernel, not to one signature: for arrays of another type or layout its steps are taken
+again, and proved again, on the IR of that signature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from kdsl.errors import ScheduleError
+
+if TYPE_CHECKING:
+    from kdsl.ir.nodes import Func
+    from kdsl.runtime.kernel import Kernel
+    from kdsl.sched.schedule import Schedule
+
+Recipe: TypeAlias = "Schedule | Callable[[Schedule], Schedule]"
+"""What `schedule=` takes: a Schedule, or a function that makes one of the schedule without steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """Runs and shows schedules of one kernel."""
+
+    kernel: Kernel[Any]
+
+    def __call__(self, schedule: Schedule, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Runs the kernel under `schedule`, compiling it once for each signature."""
+        return self.kernel.with_schedule(schedule)(*args, **kwargs)
+
+    def llvm(self, schedule: Schedule) -> str:
+        """LLVM assembly after LLVM's passes, for contiguous arrays or the last call's arguments."""
+        return self.kernel.with_schedule(schedule).llvm()
+
+    def asm(self, schedule: Schedule) -> str:
+        """Machine code as assembly, likewise."""
+        return self.kernel.with_schedule(schedule).asm()
+
+
+def scheduled(recipe: Recipe | None, func: Func) -> Func:
+    """`func`, as the front end built it, after the steps of `recipe`."""
+    from kdsl.sched import Schedule
+
+    if recipe is None:
+        return func
+    if isinstance(recipe, Schedule) and recipe.base == func:
+        return recipe.func
+    return started(recipe, func).func
+
+
+def started(recipe: Recipe | None, func: Func, launcher: Launcher | None = None) -> Schedule:
+    """The schedule of `func` with the steps of `recipe`, each proved again."""
+    from kdsl.sched import Schedule
+
+    start = Schedule(func, launcher)
+    if recipe is None:
+        return start
+    if isinstance(recipe, Schedule):
+        return start.replay([(step.name, dict(step.args)) for step in recipe.steps])
+    made = recipe(start)
+    if not isinstance(made, Schedule):
+        raise ScheduleError(
+            "K0324",
+            f"the schedule of `{func.name}` is a {type(made).__name__}, not a Schedule",
+            help="end the function with `return s`",
+        )
+    return made
+
+
+def steps_text(recipe: Recipe | None) -> str | None:
+    """A text that stands for `recipe` in cache keys; None for a function, whose steps show when it runs."""
+    from kdsl.sched import Schedule
+
+    if recipe is None:
+        return ""
+    return recipe.to_json() if isinstance(recipe, Schedule) else None
+
+
+def checked_recipe(recipe: Any) -> Recipe:
+    """`recipe` if it is one; else ScheduleError."""
+    from kdsl.sched import Schedule
+
+    if isinstance(recipe, Schedule) or (callable(recipe) and not isinstance(recipe, type)):
+        return recipe
+    raise ScheduleError(
+        "K0325",
+        f"{recipe!r} is not a schedule",
+        help="pass a Schedule (`kernel.schedule().split(...)`) or a function `def schedule(s): ... return s`",
+    )
