@@ -115,6 +115,7 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "K0323": ("The schedule belongs to no kernel that could run it.", "Schedule(func)(A)"),
     "K0324": ("The text is no condition on sizes and scalars.", 's.assume("A[0] > 1")'),
+    "K0325": ("What was given as a schedule is none, or makes none.", "kernel.with_schedule(3)"),
     # From K0380 on: loops that code generation has no form for
     "K0380": (
         "A vector loop has a constant number of iterations.",

@@ -63,7 +63,7 @@ def started(recipe: Recipe | None, func: Func, launcher: Launcher | None = None)
     made = recipe(start)
     if not isinstance(made, Schedule):
         raise ScheduleError(
-            "K0324",
+            "K0325",
             f"the schedule of `{func.name}` is a {type(made).__name__}, not a Schedule",
             help="end the function with `return s`",
         )
