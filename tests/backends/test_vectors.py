@@ -8,12 +8,29 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdsl.backends.llvm import host_target, llvm_text
+from kdsl import mathlib
+from kdsl.backends.llvm import asm_text, host_target, llvm_text
 from kdsl.dtypes import ALL, DType, bf16, bool_, f16, f32, f64, i8, i32, i64, u8, u16
 from kdsl.errors import ScheduleError
-from kdsl.ir.nodes import Binary, Call, Cast, Compare, Expr, Func, If, Loop, Mark, Select, Stmt, Unary
+from kdsl.ir import interpreter
+from kdsl.ir.nodes import (
+    Binary,
+    Call,
+    Cast,
+    Compare,
+    Expr,
+    Func,
+    If,
+    Loop,
+    Mark,
+    Options,
+    Select,
+    Stmt,
+    Unary,
+)
 from kdsl.ir.parser import parse_func
 from kdsl.ir.walk import map_stmt, substitute
+from kdsl.passes.expand_math import expand_math
 from kdsl.target import Target
 from tests.backends.harness import (
     FLOATS,
@@ -42,17 +59,13 @@ def in_lanes(func: Func, lanes: int, guard: bool) -> Func:
     assert isinstance(loop, Loop)
     at_ = add(mul(var("i_o"), const(lanes)), var("i_v"))
     body: tuple[Stmt, ...] = tuple(
-        map_stmt(s, lambda e: _deep(e, {"i": at_}), lambda b: b) for s in loop.body
+        map_stmt(s, lambda e: substitute(e, {"i": at_}), lambda b: b) for s in loop.body
     )
     if guard:
         body = (If(Compare("<", at_, var("N")), body),)
     count = Binary("//", add(var("N"), const(lanes - 1)), const(lanes))
     inner = Loop("i_v", const(0), const(lanes), const(1), body, VECTORIZE)
     return replace(func, body=(Loop("i_o", const(0), count, const(1), (inner,)),))
-
-
-def _deep(e: Expr, values: dict[str, Expr]) -> Expr:
-    return substitute(e, values)
 
 
 def check(
@@ -421,7 +434,7 @@ D[j] = let(w, M * 2, w + p[j])
 @pytest.mark.parametrize("lanes", (1, 3, 8, 16))
 @pytest.mark.parametrize("name", CONTROL)
 def test_control(name: str, lanes: int) -> None:
-    body = ["x: f32", "n: i64", "k: i64", "x = 0.0"] + CONTROL[name].strip("\n").split("\n")
+    body = ["x: f32", "n: i64", "k: i64", "x = 0.0", *CONTROL[name].strip("\n").split("\n")]
     if "for k" in CONTROL[name] or "k = 0" not in CONTROL[name]:
         body.remove("k: i64")
     loop = "for j in vectorize(range(L)):\n" + "\n".join("    " + line for line in body)
@@ -539,8 +552,7 @@ FAULTS = {
 @pytest.mark.parametrize("kind", FAULTS)
 def test_faults_under_masks(kind: str) -> None:
     line, bad = FAULTS[kind]
-    inner = line.replace("p[j]", "q") if False else line
-    body = f"for j in vectorize(range(L)):\n    if on[j]:\n        {inner}"
+    body = f"for j in vectorize(range(L)):\n    if on[j]:\n        {line}"
     func = text(body, "A: f32[16], C: f32[16], D: i64[16], p: i64[16], n: i64, on: bool_[16]")
     arguments = {**numbers(func), "n": bad, "p": np.ones(16, "i8"), "on": np.ones(16, bool)}
     arguments["p"] = np.full(16, 2)
@@ -613,3 +625,157 @@ def test_refused(code: str, body: str, says: str) -> None:
     assert caught.value.code == code
     assert caught.value.title == f"cannot vectorize loop `j`: {says}"
     assert caught.value.lineno is not None and caught.value.help
+
+
+# -------------------------------------------------------- the machine code
+
+AVX512 = Target(
+    "cpu", 0, "x86-64-v4", "+avx512f,+avx512bw,+avx512vl,+avx512dq,+fma,+f16c", host_target().triple
+)
+
+
+def code(func: Func) -> list[str]:
+    """The instructions of the kernel, for a CPU with AVX-512."""
+    asm = asm_text(func, AVX512)
+    return [line.strip() for line in asm.split("kernel.f:")[1].split(".Lfunc_end")[0].split("\n")]
+
+
+def count(lines: list[str], name: str) -> int:
+    return sum(line.split("\t")[0].startswith(name) for line in lines)
+
+
+def test_one_instruction_a_vector() -> None:
+    func = text(
+        """
+for i in range(N // L):
+    for j in vectorize(range(L)):
+        C[i * L + j] = A[i * L + j] * s + C[i * L + j]
+""",
+        "A: f32[N], C: f32[N], s: f32",
+    )
+    lines = code(replace(func, options=Options()))
+    assert count(lines, "vmovups") == 2 and count(lines, "vfmadd") == 1  # which takes one operand from memory
+    assert all("zmm" in line for line in lines if line.startswith("vfmadd"))
+
+
+def test_a_guarded_tail_uses_mask_registers() -> None:
+    func = text(
+        """
+for i in range((N + L - 1) // L):
+    for j in vectorize(range(L)):
+        if i * L + j < N:
+            C[i * L + j] = A[i * L + j]
+""",
+        "A: f32[N], C: f32[N]",
+    )
+    lines = code(func)
+    moves = [line for line in lines if line.startswith("vmovups")]
+    assert len(moves) == 2 and all("{%k" in line for line in moves)
+    assert sum(line.startswith("j") for line in lines) == 2
+
+
+def test_a_sum_adds_vectors() -> None:
+    func = text(
+        """
+acc: f32
+acc = 0.0
+for i in range(N // 64):
+    for j in vectorize(range(64)):
+        acc += A[i * 64 + j]
+C[0] = acc
+""",
+        "A: f32[N], C: f32[1]",
+    )
+    lines = code(func)
+    start = next(n for n, line in enumerate(lines) if line.startswith("vaddps") and "(" in line)
+    loop = lines[start : start + 8]
+    assert count(loop, "vaddps") == 4 and all("zmm" in line for line in loop if line.startswith("vaddps"))
+
+
+def microkernel(rows: int, columns: int) -> Func:
+    """A tile of a matrix product, its accumulators in a local array; copies of the inner loops by hand."""
+
+    def tile(line: str) -> list[str]:
+        copies = [line.format(i=i, j=f"{16 * c} + j") for i in range(rows) for c in range(columns)]
+        return [part for copy in copies for part in ("for j in vectorize(range(16)):", "    " + copy)]
+
+    body = [
+        f"acc: f32[{rows}, {16 * columns}]",
+        *tile("acc[{i}, {j}] = 0.0"),
+        "for k in range(K):",
+        *["    " + line for line in tile("acc[{i}, {j}] += A[k, {i}] * B[k, {j}]")],
+        *tile("C[{i}, {j}] += acc[{i}, {j}]"),
+    ]
+    width = 16 * columns
+    params = f"A: f32[K, {rows}], B: f32[K, {width}], C: f32[{rows}, {width}]"
+    return parse_func(f"def f({params}):\n" + "\n".join("    " + line for line in body))
+
+
+def test_a_microkernel_keeps_its_accumulators_in_registers() -> None:
+    func = microkernel(6, 4)
+    lines = code(func)
+    assert count(lines, "vfmadd") == 24 and count(lines, "vbroadcastss") == 6
+    assert not any("rsp" in line for line in lines)
+    rng = np.random.default_rng(0)
+    a, b, c = rng.random((7, 6), "f4"), rng.random((7, 64), "f4"), np.ones((6, 64), "f4")
+    assert run(func, {"A": a, "B": b, "C": c}, {"K": 7}).code == 0
+    np.testing.assert_allclose(c, 1 + a.T @ b, rtol=1e-5)
+
+
+def test_polls_stand_outside_of_vector_loops() -> None:
+    func = text(
+        """
+for i in range(N // L):
+    for j in vectorize(range(L)):
+        C[i * L + j] = 1.0
+""",
+        "C: f32[N]",
+    )
+    assert "load volatile" not in llvm_text(func, host_target(), optimised=False)
+
+
+def test_overlapping_arrays_read_before_they_write() -> None:
+    """In lockstep: all lanes load before the first one stores."""
+    func = text("for j in vectorize(range(L)):\n    A[j] = A[j + 1] + 1.0", "A: f32[17]")
+    agree(func, numbers(func), {})
+
+
+SOFTMAX = """
+for i in range(M):
+    m: f32
+    total: f32
+    m = -f32.inf
+    total = 0.0
+    for j_o in range((N + L - 1) // L):
+        for j in vectorize(range(L)):
+            if j_o * L + j < N:
+                m = max(m, X[i, j_o * L + j])
+    for j_o in range((N + L - 1) // L):
+        for j in vectorize(range(L)):
+            if j_o * L + j < N:
+                Y[i, j_o * L + j] = exp(X[i, j_o * L + j] - m)
+                total += Y[i, j_o * L + j]
+    for j_o in range((N + L - 1) // L):
+        for j in vectorize(range(L)):
+            if j_o * L + j < N:
+                Y[i, j_o * L + j] = Y[i, j_o * L + j] / total
+"""
+GELU = """
+for j_o in range((N + L - 1) // L):
+    for j in vectorize(range(L)):
+        if j_o * L + j < N:
+            Y[0, j_o * L + j] = X[0, j_o * L + j] * (1.0 + erf(X[0, j_o * L + j] / sqrt(f32(2.0)))) / 2.0
+            Y[1, j_o * L + j] = tanh(X[1, j_o * L + j]) + log(abs(X[0, j_o * L + j])) * sin(X[2, j_o * L + j])
+            Y[2, j_o * L + j] = pow(abs(X[1, j_o * L + j]), X[2, j_o * L + j])
+"""
+
+
+@pytest.mark.parametrize("n", (1, 15, 16, 37))
+@pytest.mark.parametrize("body", (SOFTMAX, GELU), ids=("softmax", "gelu"))
+def test_math_functions(body: str, n: int) -> None:
+    func = expand_math(text(body, "X: f32[M, N], Y: f32[M, N]"), mathlib.definition)
+    x = np.random.default_rng(0).standard_normal((3, n)).astype("f4")
+    y, expected = np.zeros_like(x), np.zeros_like(x)
+    interpreter.run(func, {"X": x, "Y": expected}, {}, {"M": 3, "N": n})
+    assert run(func, {"X": x, "Y": y}, {"M": 3, "N": n}).code == 0
+    np.testing.assert_allclose(y, expected, rtol=1e-5)

@@ -17,7 +17,7 @@ each `while`, polls the stop word at its back edge.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kdsl.backends.base import FaultKind, Site
 from kdsl.backends.llvm import memory
@@ -27,6 +27,7 @@ from kdsl.backends.llvm.gil import print_helper
 from kdsl.backends.llvm.memory import Buffer
 from kdsl.backends.llvm.partial_sums import Cell, Sum, partial_sums
 from kdsl.backends.llvm.types import memory_type, value_type
+from kdsl.backends.llvm.uniformity import has_constant_places
 from kdsl.dtypes import DType
 from kdsl.ir.nodes import (
     Accumulate,
@@ -48,6 +49,9 @@ from kdsl.ir.nodes import (
 )
 from kdsl.ir.walk import stmts
 from kdsl.source import Loc
+
+_REGISTER_BYTES = 4096
+"""More than the vector registers of any CPU hold, by a factor of two."""
 
 
 @dataclass(slots=True)
@@ -90,6 +94,8 @@ class Statements:
             if not self.x.b.open:
                 break
             self.statement(s)
+            if isinstance(s, Alloc) and s.shape:
+                self._settle(s, body)
         self.x.buffers = outer
 
     def statement(self, s: Stmt) -> None:
@@ -145,6 +151,21 @@ class Statements:
         if not s.shape:
             # A scalar read before it is written is 0, not an undefined value; LLVM drops the store otherwise.
             memory.store(self.x.arith, buffer, buffer.pointer, memory.zero(s.dtype))
+
+    def _settle(self, s: Alloc, scope: Body) -> None:
+        """Starts an array that LLVM will keep in registers with zeros, which costs nothing there.
+
+        Its loads then need no `freeze`, which would keep operands of the code around it out of memory.
+        """
+        buffer = self.x.buffers[s.name]
+        count = max(1, buffer.lanes)
+        for e in s.shape:
+            count *= max(0, int(e.value)) if isinstance(e, Const) else _REGISTER_BYTES
+        size = count * s.dtype.bytes
+        if buffer.loose and 0 < size <= _REGISTER_BYTES and has_constant_places(s.name, scope):
+            self.x.b.module.declare("void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
+            self.x.b.do(f"call void @llvm.memset.p0.i64(ptr {buffer.pointer}, i8 0, i64 {size}, i1 false)")
+            self.x.buffers[s.name] = replace(buffer, loose=False)
 
     # -- control flow
 

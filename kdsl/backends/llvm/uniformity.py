@@ -27,10 +27,11 @@ from kdsl.ir.nodes import (
     Loop,
     Stmt,
     Store,
+    Unary,
     Var,
     While,
 )
-from kdsl.ir.walk import stmt_bodies, stmt_exprs, stmts, subexprs
+from kdsl.ir.walk import exprs, stmt_bodies, stmt_exprs, stmts, subexprs
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,21 @@ def _sum(e: Expr) -> dict[Expr | None, int]:
 def is_vector(s: Stmt) -> bool:
     """Whether `s` is a loop that runs in lockstep."""
     return isinstance(s, Loop) and s.mark is not None and s.mark.kind == "vectorize"
+
+
+def has_constant_places(buffer: str, scope: Body) -> bool:
+    """Whether every index of `buffer` in `scope` is made of constants and variables of vector loops alone."""
+    lanes = {s.var for s in stmts(scope) if isinstance(s, Loop) and is_vector(s)}
+    indices = [e.index for e in exprs(scope) if isinstance(e, Load) and e.buffer == buffer]
+    indices += [
+        s.index for s in stmts(scope) if isinstance(s, (Store, Accumulate, Atomic)) and s.buffer == buffer
+    ]
+    return all(
+        isinstance(e, (Const, Binary, Unary)) or (isinstance(e, Var) and e.name in lanes)
+        for index in indices
+        for i in index
+        for e in subexprs(i)
+    )
 
 
 def exits(s: Stmt) -> bool:

@@ -143,6 +143,8 @@ class VectorStatements(Statements):
             if not b.open:
                 break
             self.statement(s)
+            if isinstance(s, Alloc) and s.shape:
+                self._settle(s, body)
             if isinstance(s, (Break, Continue)):
                 break
             if frame.live and exits(s) and n + 1 < len(body):
