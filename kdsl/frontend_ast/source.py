@@ -10,6 +10,7 @@ import ast
 import builtins
 import linecache
 import sys
+import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -225,6 +226,8 @@ def _returns(source: KernelSource) -> Annotation | tuple[Annotation, ...]:
     if value is None:
         return None
     loc = source.origin.loc
+    if isinstance(value, types.GenericAlias) and value.__origin__ is tuple:
+        value = value.__args__  # tuple[f32, i64] is (f32, i64)
     values = value if isinstance(value, tuple) else (value,)
     checked = tuple(_check_annotation(v, node, loc, "the result") for v in values)
     for c in checked:

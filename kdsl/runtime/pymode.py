@@ -110,7 +110,7 @@ class _Scope:
             case types.ModuleType():
                 return self._module(value, attributes)
             case _ if getattr(value, "__kdsl_source__", None) is not None:
-                return value.py
+                return _callee(value)
             case _ if getattr(value, "__kdsl_builtin__", "") in _LOCAL_ARRAYS:
                 return _local_array(value)
             case types.BuiltinFunctionType() as built_in if value.__module__ == "math":
@@ -137,13 +137,26 @@ class _Scope:
         return view
 
     def result(self, annotation: Any, value: Any) -> Any:
-        """A returned value in its annotated type; arrays are plain ones again."""
+        """A returned value in its annotated type; arrays are new and plain, as compiled kernels give them."""
         if isinstance(annotation, ArrayType):
             dtype = self.substitute(annotation.dtype, frozenset())
-            return np.asarray(value).astype(dtype.np, copy=False).view(np.ndarray)
+            return np.array(value, dtype.np, subok=False, order="C")[()]
         if isinstance(annotation, (DType, TypeVar)):
             return self.substitute(annotation, frozenset())(value)
         return value
+
+
+def _callee(kernel: Any) -> Any:
+    """`kernel.py` as another kernel calls it: resulting arrays are guarded there."""
+
+    @functools.wraps(kernel)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        result = kernel.py(*args, **kwargs)
+        if isinstance(result, tuple):
+            return tuple([guarded(r) if isinstance(r, np.ndarray) else r for r in result])
+        return guarded(result) if isinstance(result, np.ndarray) else result
+
+    return call
 
 
 @functools.cache

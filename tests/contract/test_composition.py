@@ -135,6 +135,21 @@ def test_results_of_kernels_are_values_inside_kernels() -> None:
 
 
 @kdsl.kernel
+def element_of_a_product(a: f32[N, N], i: i64) -> f32:
+    c = product(a, a)
+    return c[i, 0]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_index_into_the_result_of_a_callee_is_tested(form: str) -> None:
+    a = np.eye(2, dtype=np.float32)
+    assert outcome(element_of_a_product, form, a, 1).result == 0
+    for bad in (-1, 2):
+        with pytest.raises((IndexError, kdsl.ArgumentError)):
+            outcome(element_of_a_product, form, a, bad)
+
+
+@kdsl.kernel
 def extremes(a: f32[N]) -> (f32, f32):
     low, high = a[0], a[0]
     for i in range(1, N):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -439,6 +440,25 @@ def test_a_local_array_in_a_loop_is_private_to_the_iteration(shape: tuple[int, i
     a = np.arange(shape[0] * shape[1]).reshape(shape)
     left = agree(private_array, a, np.zeros_like(a))
     np.testing.assert_array_equal(left.args[1], a[:, ::-1] + 5 * (5 - a))
+
+
+@kdsl.kernel
+def results_that_share(a: f32[N]) -> tuple[f32[N], f32[N], f32[N], f32[()]]:
+    t = kdsl.zeros((2, N), f32)
+    t[1, :] = a
+    z = kdsl.full((), 4, f32)
+    return a, t[1, :], t[1, :], z
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_results_share_no_memory_and_rank_zero_is_a_scalar(form: str) -> None:
+    a = np.array([1, 2], np.float32)
+    kernel = results_that_share.py if form == "py" else results_that_share.on(form)
+    *arrays, scalar = kernel(a)
+    assert [x.tolist() for x in arrays] == [[1, 2]] * 3
+    assert all(type(x) is np.ndarray and x.flags.c_contiguous for x in arrays)
+    assert not any(np.shares_memory(x, y) for x, y in combinations([a, *arrays], 2))
+    assert type(scalar) is np.float32
 
 
 T = kdsl.typevar("T", f32, f64, i32)
