@@ -13,6 +13,7 @@ from kdsl.ir.verify import verify as verify_ir
 from kdsl.passes.bounds import bounds
 from kdsl.passes.expand_math import expand_math
 from kdsl.passes.simplify import simplify
+from kdsl.passes.unbind import unbind
 from kdsl.passes.unroll import unroll
 from kdsl.target import Target
 
@@ -28,6 +29,7 @@ class Lowering:
 
 
 PASSES: tuple[tuple[str, Callable[[Func, Lowering], Func]], ...] = (
+    ("unbind", lambda func, _: unbind(func)),
     ("unroll", lambda func, _: unroll(func)),
     ("simplify", lambda func, _: simplify(func)),
     # Before the math functions are expanded: smaller trees.

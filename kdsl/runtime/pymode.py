@@ -137,7 +137,7 @@ class _Scope:
         return view
 
     def result(self, annotation: Any, value: Any) -> Any:
-        """A returned value in its annotated type; arrays are new and plain, as compiled kernels give them."""
+        """A returned value in its annotated type; arrays are new and plain, as from compiled kernels."""
         if isinstance(annotation, ArrayType):
             dtype = self.substitute(annotation.dtype, frozenset())
             return np.array(value, dtype.np, subok=False, order="C")[()]

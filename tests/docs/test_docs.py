@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import linecache
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from kdsl.error_codes import CODES
+from kdsl.sched.primitive import PRIMITIVES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -48,3 +50,10 @@ def test_every_code_in_use_is_in_the_table_and_back() -> None:
         if path.name not in ("error_codes.py", "errors.py"):
             used |= set(re.findall(r"\"(K0\d{3})\"", path.read_text()))
     assert used == set(CODES)
+
+
+def test_every_primitive_is_a_documented_method() -> None:
+    assert _generator().methods() == set(PRIMITIVES)
+    for name, fn in PRIMITIVES.items():
+        sections = re.findall(r"^(before|after|legal|known as):", inspect.getdoc(fn) or "", re.M)
+        assert {"before", "after", "legal", "known as"} <= set(sections), name

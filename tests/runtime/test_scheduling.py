@@ -145,3 +145,15 @@ def test_a_function_must_give_a_schedule() -> None:
 
     with pytest.raises(kdsl.ScheduleError, match="is a NoneType, not a Schedule"):
         nothing(np.ones(3, np.float32))
+
+
+@pytest.mark.parametrize("target", ["cpu", "interpreter"])
+def test_loops_bound_to_a_gpu_run_in_order_elsewhere(target: str) -> None:
+    @kdsl.kernel(schedule=lambda s: s.split("i", 4).bind("i_o", "grid.x").bind("i_i", "block.x"))
+    def double(A: f32[N]):
+        for i in range(N):
+            A[i] *= 2
+
+    a = np.arange(10, dtype=np.float32)
+    double.on(target)(a)
+    assert (a == 2 * np.arange(10)).all()
