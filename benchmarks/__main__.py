@@ -1,4 +1,4 @@
-"""`python -m benchmarks [dispatch] [startup] [unscheduled] [gather]`: runs the named benchmarks (all by default)."""
+"""`python -m benchmarks [NAME ...]`: runs the named benchmarks (all by default)."""
 
 from __future__ import annotations
 
