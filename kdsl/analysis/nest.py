@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from kdsl.analysis.conditions import from_ast
-from kdsl.dtypes import i64
+from kdsl.dtypes import DType, i64
 from kdsl.ir.nodes import Binary, Const, Expr, Var
 from kdsl.ir.walk import substitute
 
 Bounds = tuple[Expr, Expr]
+
+MAX_OPERATIONS = 400_000
+"""isl's own count; about 50 ms."""
 
 
 def reordered_bounds(
@@ -37,29 +40,49 @@ def reordered_bounds(
     params = f"[{', '.join(alias[name] for name in free)}] -> "
     known = " and ".join(f"{alias[name]} >= 0" for name in free if name in sizes) or "true"
     context = isl.Context()
-    assumed = isl.Set.read_from_str(context, f"{params}{{ [{dims}] : {known} }}")
-    points = isl.Set.read_from_str(context, f"{params}{{ [{dims}] : {wanted} }}").intersect(assumed)
-    ids = isl.IdList.alloc(context, len(order))
-    for name in order:
-        ids = ids.add(isl.Id.read_from_str(context, alias[name]))
+    context.set_max_operations(MAX_OPERATIONS)
+    try:
+        found = _generated(isl, context, params, dims, wanted, known)
+        bounds = _named(found, alias)
+        again = _constraints([(name, lo, hi) for name, (lo, hi) in zip(order, bounds)], dict(alias))
+        if len(bounds) != len(order) or again is None:
+            return None
+        # isl's ifs are left out: the loops must run the same points without them.
+        same = isl.Set.read_from_str(context, f"{params}{{ [{dims}] : ({again}) and {known} }}")
+        points = isl.Set.read_from_str(context, f"{params}{{ [{dims}] : ({wanted}) and {known} }}")
+        return bounds if same.is_equal(points) else None
+    except isl.Error as e:
+        if "maximal number of operations" not in str(e):
+            raise
+        return None
+
+
+def _generated(isl: Any, context: Any, params: str, dims: str, wanted: str, known: str) -> list[Bounds]:
+    """The loops, over isl's names, that visit the points in order."""
+    points = isl.Set.read_from_str(context, f"{params}{{ [{dims}] : ({wanted}) and {known} }}")
+    names = dims.split(", ")
+    ids = isl.IdList.alloc(context, len(names))
+    for name in names:
+        ids = ids.add(isl.Id.read_from_str(context, name))
     # "atomic": one loop for each dimension, even where separate ones would need fewer tests.
-    options = f"{params}{{ [{dims}] -> atomic[x] : 0 <= x < {len(order)} }}"
+    options = f"{params}{{ [{dims}] -> atomic[x] : 0 <= x < {len(names)} }}"
     build = isl.AstBuild.from_context(isl.Set.read_from_str(context, f"{params}{{ : {known} }}"))
     build = build.set_iterators(ids).set_options(isl.UnionMap.read_from_str(context, options))
     identity = points.set_tuple_name("S").identity().reset_tuple_id(isl.dim_type.out)
-    found = _read(
-        build.node_from_schedule_map(isl.UnionMap.from_map(identity)), dict.fromkeys(alias.values(), i64)
-    )
+    return _read(build.node_from_schedule_map(isl.UnionMap.from_map(identity)))
+
+
+def _named(bounds: list[Bounds], alias: dict[str, str]) -> list[Bounds]:
+    """`bounds` over the names of which isl knows aliases."""
     back: dict[str, Expr] = {a: Var(name, i64) for name, a in alias.items()}
-    bounds = [(substitute(lo, back), substitute(hi, back)) for lo, hi in found]
-    if len(bounds) != len(order):
-        return None
-    # isl's ifs are left out: the loops must run the same points without them.
-    again = _constraints([(name, lo, hi) for name, (lo, hi) in zip(order, bounds)], dict(alias))
-    if again is None:
-        return None
-    same = isl.Set.read_from_str(context, f"{params}{{ [{dims}] : {again} }}")
-    return bounds if same.intersect(assumed).is_equal(points) else None
+    return [(substitute(lo, back), substitute(hi, back)) for lo, hi in bounds]
+
+
+class _Weak(dict[str, DType]):
+    """All names are i64."""
+
+    def __missing__(self, name: str) -> DType:
+        return i64
 
 
 def _constraints(loops: Sequence[tuple[str, Expr, Expr]], alias: dict[str, str]) -> str | None:
@@ -74,7 +97,7 @@ def _constraints(loops: Sequence[tuple[str, Expr, Expr]], alias: dict[str, str])
     return " and ".join(out)
 
 
-def _read(node: Any, dtypes: Any) -> list[Bounds]:
+def _read(node: Any) -> list[Bounds]:
     """The bounds in a chain of loops, outermost first; shorter when the chain does not go on."""
     found: list[Bounds] = []
     while True:
@@ -84,7 +107,7 @@ def _read(node: Any, dtypes: Any) -> list[Bounds]:
             continue
         if kind != "for_":
             return found
-        lo = from_ast(node.for_get_init(), dtypes)
+        lo = from_ast(node.for_get_init(), _Weak())
         if node.for_is_degenerate():
             found.append((lo, _next(lo)))
         else:
@@ -92,7 +115,7 @@ def _read(node: Any, dtypes: Any) -> list[Bounds]:
             if step.get_type().name != "int" or int(step.int_get_val().to_python()) != 1:
                 return found
             cond = node.for_get_cond()
-            hi = from_ast(cond.op_get_arg(1), dtypes)
+            hi = from_ast(cond.op_get_arg(1), _Weak())
             found.append((lo, _next(hi) if cond.op_get_type().name == "le" else hi))
         node = node.for_get_body()
 

@@ -57,7 +57,7 @@ class Edit:
                 found[0].loop,
                 label=f'this is "{name}@0"',
                 notes=[f'"{name}@{n}" is `{header(p.loop)}`' for n, p in enumerate(found)][1:],
-                help=f'choose one: s.{self.step.name} on "{name}@0"',
+                help=f'name one copy, as in "{name}@0"',
             )
         return found[0]
 
@@ -153,10 +153,15 @@ class Edit:
         """For a rewrite in which every statement instance stays at its place in the order of execution."""
         return self._committed(after)
 
-    def proved(self, after: Func, track: Track, loop: Loop) -> Edit:
-        """For a rewrite that changes the order: refused unless dependences are kept (or `unsafe`)."""
+    def proved(
+        self, after: Func, track: Track, loop: Loop, *, before: Func | None = None, help: str = ""
+    ) -> Edit:
+        """For a rewrite that changes the order: refused unless dependences are kept (or `unsafe`).
+
+        `before` is where `track` starts, if not at this edit's function; `help` a way out of a violation.
+        """
         if not self.unsafe:
-            refusal = legality.order_refusal(self, after, track, loop)
+            refusal = legality.order_refusal(self, before or self.func, after, track, loop, help)
             if refusal is not None:
                 raise refusal
         return self._committed(after)

@@ -36,11 +36,13 @@ def origins(before: Func, after: Func, track: Track) -> dict[int, Origin]:
     return out
 
 
-def order_refusal(edit: Edit, after: Func, track: Track, loop: Loop) -> ScheduleError | None:
-    """None when the step keeps every dependence of the function before it."""
+def order_refusal(
+    edit: Edit, before: Func, after: Func, track: Track, loop: Loop, help: str
+) -> ScheduleError | None:
+    """None when `after` keeps every dependence of `before`; `help` is the way out of a violation."""
     from kdsl.analysis.dependence import check_rewrite
 
-    verdict = check_rewrite(edit.func, after, origins(edit.func, after, track))
+    verdict = check_rewrite(before, after, origins(before, after, track))
     if verdict is None:
         return None
     name = edit.step.name
@@ -52,7 +54,7 @@ def order_refusal(edit: Edit, after: Func, track: Track, loop: Loop) -> Schedule
         loop,
         label=verdict.text,
         notes=_lines(verdict, loop.loc),
-        help="keep the order of the loops that carry it, or pass unsafe=True if your data rules it out",
+        help=help or "keep this order, or pass unsafe=True if your data rules the dependence out",
     )
 
 

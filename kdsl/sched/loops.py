@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Literal
 
 from kdsl.analysis.linear import difference
-from kdsl.ir.nodes import Alloc, Body, Expr, If, Loop, fresh_id
+from kdsl.errors import ScheduleError
+from kdsl.ir.nodes import Alloc, Body, Expr, Func, If, Loop, fresh_id
 from kdsl.ir.walk import stmt_bodies, stmts
 from kdsl.sched.arith import add, largest, least, mul, sub, var, within
 from kdsl.sched.edit import Edit
@@ -53,7 +54,7 @@ def split(
     legal: always, but for a loop that a `break` leaves.
     known as: split (Halide, TVM), divide_loop (Exo), strip-mining.
     """
-    return _split(edit, loop, factor, into, tail)
+    return _split(edit, loop, factor, into, tail, Track())
 
 
 @primitive
@@ -87,10 +88,14 @@ def tile(
             help='give each loop its size: s.tile(["i", "j"], [64, 64])',
         )
     stems = [name.partition("@")[0] for name in loops]
+    before, track = edit.func, Track()
     for name, size in zip(loops, sizes):
-        edit = _split(edit, name, size, None, tail)
+        edit = _split(edit, name, size, None, tail, track)
     names = [f"{stem}_o" for stem in stems] + [f"{stem}_i" for stem in stems]
-    return _reorder(edit, names, remainders=True) if len(stems) > 1 else edit
+    if len(stems) == 1:
+        return edit
+    skew = f's.skew("{stems[-1]}", "{stems[0]}", 1)'
+    return _reorder(edit, names, before, track, help=f"make all dependences go forward first, as in {skew}")
 
 
 @primitive
@@ -125,7 +130,8 @@ def reorder(edit: Edit, *loops: str, unsafe: bool = False) -> Edit:
             "`reorder` takes two or more different loops",
             help='name the loops in their new order, outermost first: s.reorder("j", "i")',
         )
-    return _reorder(edit, loops)
+    skew = f's.skew("{_stem(loops[0])}", "{_stem(loops[1])}", 1)'
+    return _reorder(edit, loops, help=f"skew the inner loop first, as in {skew}, or keep the order")
 
 
 @primitive
@@ -196,24 +202,7 @@ def fuse(
     legal: equal ranges, nothing between the loops, and no dependence reversed.
     known as: fuse (Exo), compute_with (Halide), loop fusion or jamming.
     """
-    a, b = edit.one(first), edit.one(second)
-    _check_fusable(edit, a, b, shift)
-    name = into or a.loop.var
-    if into is not None and into != a.loop.var:
-        edit.need_free(into, a)
-        edit.need_free(into, b)
-    track = Track()
-    one = track.substitute(a.loop.body, {a.loop.var: var(name)}) if name != a.loop.var else a.loop.body
-    two = track.substitute(b.loop.body, {b.loop.var: add(var(name), -shift)})
-    clash = bound(one) & {s.name for s in two if isinstance(s, Alloc)}
-    clash |= bound(two) & {s.name for s in one if isinstance(s, Alloc)}
-    two = renamed_buffers(two, fresh_names(edit.func, sorted(clash)))
-    lo, hi = a.loop.lo, a.loop.hi
-    if shift:
-        one = (If(within(None, var(name), hi), one, loc=a.loop.loc),)
-        two = (If(within(add(lo, shift), var(name), None), two, loc=b.loop.loc),)
-    fused = replace(a.loop, var=name, hi=add(hi, shift), body=(*one, *two))
-    return edit.proved(replaced(edit.func, {a.loop.id: (fused,), b.loop.id: ()}), track, b.loop)
+    return _fuse(edit, first, second, into, shift, hint=True)
 
 
 @primitive
@@ -296,10 +285,53 @@ def peel(edit: Edit, loop: str, n: int, end: Literal["first", "last"] = "first")
 # ------------------------------------------------------------------------ helpers
 
 
-def _split(edit: Edit, loop: str, factor: int, into: tuple[str, str] | None, tail: Tail) -> Edit:
+def _fuse(edit: Edit, first: str, second: str, into: str | None, shift: int, hint: bool) -> Edit:
+    """`hint`: a refusal says which shift would do."""
+    a, b = edit.one(first), edit.one(second)
+    _check_fusable(edit, a, b, shift)
+    name = into or a.loop.var
+    if into is not None and into != a.loop.var:
+        edit.need_free(into, a)
+        edit.need_free(into, b)
+    track = Track()
+    one = track.substitute(a.loop.body, {a.loop.var: var(name)}) if name != a.loop.var else a.loop.body
+    two = track.substitute(b.loop.body, {b.loop.var: add(var(name), -shift)})
+    clash = bound(one) & {s.name for s in two if isinstance(s, Alloc)}
+    clash |= bound(two) & {s.name for s in one if isinstance(s, Alloc)}
+    two = renamed_buffers(two, fresh_names(edit.func, sorted(clash)))
+    lo, hi = a.loop.lo, a.loop.hi
+    if shift:
+        one = (If(within(None, var(name), hi), one, loc=a.loop.loc),)
+        two = (If(within(add(lo, shift), var(name), None), two, loc=b.loop.loc),)
+    fused = replace(a.loop, var=name, hi=add(hi, shift), body=(*one, *two))
+    help = ""
+    after = replaced(edit.func, {a.loop.id: (fused,), b.loop.id: ()})
+    try:
+        return edit.proved(after, track, b.loop)
+    except ScheduleError as refusal:
+        found = _good_shift(edit, first, second, into, shift) if hint and refusal.code == "K0320" else None
+        if found is None:
+            raise
+        help = f"run the second body later: shift={found}"
+    return edit.proved(after, track, b.loop, help=help)
+
+
+def _good_shift(edit: Edit, first: str, second: str, into: str | None, shift: int) -> int | None:
+    """The smallest larger shift, of a few, with which the loops fuse."""
+    for more in range(shift + 1, shift + 4):
+        try:
+            _fuse(edit, first, second, into, more, hint=False)
+        except ScheduleError:
+            continue
+        return more
+    return None
+
+
+def _split(
+    edit: Edit, loop: str, factor: int, into: tuple[str, str] | None, tail: Tail, track: Track
+) -> Edit:
     if factor < 1:
         raise edit.refused("K0302", f"blocks of {factor} iterations make no sense", help="pass a factor >= 1")
-    track = Track()
     new: dict[int, Body] = {}
     func = edit.func
     for place in edit.loops(loop):
@@ -317,9 +349,17 @@ def _split(edit: Edit, loop: str, factor: int, into: tuple[str, str] | None, tai
     return edit.keeps_order(replaced(func, new))
 
 
-def _reorder(edit: Edit, names: Sequence[str], remainders: bool = False) -> Edit:
-    """`remainders`: loops of these names that are not in a full nest are left as they are."""
-    chains = _chains(edit, names, remainders)
+def _reorder(
+    edit: Edit,
+    names: Sequence[str],
+    before: Func | None = None,
+    track: Track | None = None,
+    *,
+    help: str,
+) -> Edit:
+    """With `before` and `track` (of the splits of a tile), the order is proved from there, and loops of these
+    names that are not in a full nest are left as they are."""
+    chains = _chains(edit, names, remainders=track is not None)
     after = edit.func
     for chain in chains:
         nest = Nest(edit, chain[0])
@@ -330,7 +370,9 @@ def _reorder(edit: Edit, names: Sequence[str], remainders: bool = False) -> Edit
         order = [next(wanted) if s.var in named else s.var for s in band]
         if order != [s.var for s in band]:
             after = replaced(after, {chain[0].id: nest.arrange(chain[0], chain[-1].id, order)})
-    return edit if after is edit.func else edit.proved(after, Track(), chains[0][0])
+    if after is edit.func:
+        return edit
+    return edit.proved(after, track or Track(), chains[0][0], before=before, help=help)
 
 
 def _stem(name: str) -> str:

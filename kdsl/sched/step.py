@@ -72,7 +72,7 @@ def bind(
         if value is _WRONG:
             raise ScheduleError(
                 "K0302",
-                f"`{parameter.name}` of `{name}` is {_wanted(hint)}, not {_value_text(given)}",
+                f"`{parameter.name}` of `{name}` takes {_wanted(hint)}, not {_value_text(given)}",
                 loc=loc,
                 help=f"write s.{name}{_shown(own)}",
             )

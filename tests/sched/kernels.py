@@ -103,18 +103,18 @@ def shifted(A: i64[M, N]):
 
 @kdsl.kernel
 def jacobi(A: i64[N], B: i64[N], steps: i64[T]):
-    for t in range(T):  # noqa: B007
+    for t in range(T):
         for i in range(1, N - 1):
-            B[i] = A[i - 1] + A[i] + A[i + 1]
+            B[i] = A[i - 1] + A[i] + A[i + 1] + steps[t]
         for j in range(1, N - 1):
             A[j] = B[j]
 
 
 @kdsl.kernel
 def seidel(A: i64[N], steps: i64[T]):
-    for t in range(T):  # noqa: B007
+    for t in range(T):
         for i in range(1, N - 1):
-            A[i] = A[i - 1] + A[i + 1]
+            A[i] = A[i - 1] + A[i + 1] - steps[t]
 
 
 @kdsl.kernel
@@ -172,3 +172,18 @@ def moving(X: i64[N]):
         n += 1
         if i < N:
             X[i] = n
+
+
+@kdsl.kernel
+def upwind(X: i64[N], Y: i64[N + 1], Z: i64[N]):
+    for i in range(N):
+        Y[i] = X[i]
+    for k in range(N):
+        Z[k] = Y[k + 1] - Y[k]
+
+
+@kdsl.kernel
+def carried(X: i64[N], Y: i64[N]):
+    for i in range(1, N):
+        Y[i] = X[i - 1]
+        X[i] = Y[i] + 1

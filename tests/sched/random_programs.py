@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from kdsl.ir.nodes import Body, Loop, Stmt
@@ -168,7 +169,7 @@ def _neighbours(s: Schedule) -> list[tuple[str, str]]:
 
     def visit(body: Body) -> None:
         loops = [x for x in body if isinstance(x, Loop)]
-        found.extend((name(a), name(b)) for a, b in zip(loops, loops[1:]))
+        found.extend((name(a), name(b)) for a, b in pairwise(loops))
         for x in body:
             for inner in stmt_bodies(x):
                 visit(inner)
