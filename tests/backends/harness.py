@@ -164,15 +164,20 @@ def same_bits(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
 
 
 def agree(
-    func: Func, arguments: Mapping[str, Any], sizes: Mapping[str, int], target: Target | None = None
+    func: Func,
+    arguments: Mapping[str, Any],
+    sizes: Mapping[str, int],
+    target: Target | None = None,
+    *,
+    executable: Any = None,
 ) -> None:
-    """Asserts that compiled code writes what the interpreter writes."""
+    """Asserts that compiled code (or an executable made of it before) writes what the interpreter writes."""
     mine = {n: np.array(v) if isinstance(v, np.ndarray) else v for n, v in arguments.items()}
     arrays = {n: np.array(v) for n, v in arguments.items() if isinstance(v, np.ndarray)}
     scalars = {n: v for n, v in arguments.items() if not isinstance(v, np.ndarray)}
     with np.errstate(all="ignore"):
         interpreter.run(func, arrays, scalars, sizes)
-    outcome = run(func, mine, sizes, target=target)
+    outcome = run(func, mine, sizes, target=target, executable=executable)
     assert outcome.code == 0, outcome
     for p in func.arrays:
         if not same_bits(mine[p.name], arrays[p.name]):

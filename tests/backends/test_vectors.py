@@ -38,6 +38,7 @@ from tests.backends.harness import (
     add,
     agree,
     at,
+    build,
     const,
     edge_values,
     elementwise,
@@ -218,11 +219,12 @@ def test_rows_columns_and_backwards_with_every_remainder(t: DType, lanes: int, s
             .replace("* A[i, 0]", "& A[i, 0]")
         )
     func = text(body, args, lanes)
+    executable = build(func)
     for n in range(0, 2 * lanes + 2):
         arguments = numbers(func, M=2, N=n)
         if strided:
             arguments = {k: np.repeat(v, 2, axis=1)[:, ::2] for k, v in arguments.items()}
-        agree(func, arguments, {"M": 2, "N": n})
+        agree(func, arguments, {"M": 2, "N": n}, executable=executable)
 
 
 @pytest.mark.parametrize("step", (2, 3, 4, 5, -2, 0))
@@ -439,8 +441,10 @@ def test_control(name: str, lanes: int) -> None:
         body.remove("k: i64")
     loop = "for j in vectorize(range(L)):\n" + "\n".join("    " + line for line in body)
     func = text(loop, "A: f32[32], B: f32[32], C: f32[32], D: i64[32], p: i64[32], s: f32, M: i64", lanes)
+    executable = build(func)
     for seed, m in ((0, 5), (1, 1), (2, 0)):
-        agree(func, {**numbers(func, seed), "s": np.float32(0.25 - seed), "M": m}, {})
+        arguments = {**numbers(func, seed), "s": np.float32(0.25 - seed), "M": m}
+        agree(func, arguments, {}, executable=executable)
 
 
 def test_masks_where_no_lane_is_on() -> None:
@@ -480,13 +484,14 @@ C[0] = acc
 C[1] = m
 """
     func = text(body, f"A: {t}[N], B: {t}[N], C: {t}[2], low: {t}[3]", lanes)
+    executable = build(func)
     for n in (0, lanes, 2 * lanes):
         arguments = numbers(func, N=n)
         rng = np.random.default_rng(2)
         for name in "AB":
             arguments[name] = rng.integers(0, 3, n).astype(t.np)
         arguments["low"] = np.zeros(3, t.np)
-        agree(func, arguments, {"N": n})
+        agree(func, arguments, {"N": n}, executable=executable)
 
 
 def test_a_reduction_in_an_inner_loop() -> None:
