@@ -28,11 +28,10 @@ FLOORS = {
     "sched": 5,
     "backends": 5,
     "mathlib": 5,
-    "tune": 6,
-    "runtime": 7,
-    "cli": 8,
-    "__init__": 8,
-    "__main__": 9,
+    "runtime": 6,
+    "cli": 7,
+    "__init__": 7,
+    "__main__": 8,
 }
 HOMES = {"llvmlite": "backends/llvm", "islpy": "analysis", "vulkan": "backends/vulkan"}
 HEAVY = tuple(HOMES)
