@@ -19,14 +19,18 @@ from kdsl.analysis.accesses import breaks, iteration_of, written
 from kdsl.analysis.affine import (
     Form,
     Formula,
+    Group,
+    Monomial,
     affine_throughout,
+    all_of,
+    any_of,
     at_least,
     constant,
     formula_names,
     symbol,
 )
 from kdsl.analysis.state import State, Value
-from kdsl.analysis.values import SIZE_MAX, Truth, Values, size_form
+from kdsl.analysis.values import SIZE_MAX, Symbol, Truth, Values, size_form
 from kdsl.dtypes import DType, bool_
 from kdsl.ir.nodes import (
     Accumulate,
@@ -157,6 +161,7 @@ def instances(func: Func, values: Values | None = None, assumed: tuple[Condition
     walk = _Walk(func, _Scope(values, tag=len(values.symbols)))
     walk.start((*func.conditions, *[c for c in assumed if c not in func.conditions]))
     walk.body(func.body)
+    fix(walk.state.values)
     return Program(func, walk.state.values, tuple(walk.leaves), walk.loops, walk.state.unknowns)
 
 
@@ -232,7 +237,7 @@ class _Walk:
         sizes = [at_least(symbol(s)) for s in func.sizes]
         shapes = [at_least(size_form(e)) for a in func.arrays if not a.result for e in a.shape]
         conditions = [state.truth(c.expr).yes for c in assumed]
-        self.context = (*sizes, *shapes, *conditions)
+        self.context = (*sizes, *shapes, *map(self.linear, conditions))
         if any(isinstance(s, Return) for s in stmts(func.body)):
             self.exits = (Buffer("return", "return", "return"),)
 
@@ -363,7 +368,7 @@ class _Walk:
             self.exits = (*self.exits, self.break_cell)
         if continues(body):
             self.exits = (*self.exits, self.continue_cell)
-        self.context = (*self.context, points)
+        self.context = (*self.context, self.linear(points))
         self.prefix = (*self.prefix, counter, dim)
         self.controls = (*self.controls, *controls)
         self.counter = 0
@@ -380,7 +385,7 @@ class _Walk:
 
     def branch(self, s: If) -> None:
         reads = self.control((s.cond,))
-        truth = self.state.guard(s.cond)
+        truth = self.guard(s.cond)
         before = self.state.memory()
         with self.under(truth, reads):
             self.body(s.then)
@@ -401,6 +406,10 @@ class _Walk:
             self.state.restore(after_then)
         if leaves_body(s.then if then else s.orelse):
             self.certain = False
+
+    def guard(self, e: Expr) -> Truth:
+        truth = self.state.guard(e)
+        return Truth(self.linear(truth.yes), self.linear(truth.no), truth.exact)
 
     @contextmanager
     def under(self, truth: Truth, reads: tuple[Use, ...] = ()) -> Iterator[None]:
@@ -425,12 +434,12 @@ class _Walk:
                 yield replace(read, exact_cell=exact, control=control)
             case Logic():
                 yield from self.reads(e.a, control)
-                truth = self.state.guard(e.a)
+                truth = self.guard(e.a)
                 with self.under(truth if e.op == "and" else truth.negated()):
                     yield from self.reads(e.b, control)
             case Select():
                 yield from self.reads(e.cond, control)
-                truth = self.state.guard(e.cond)
+                truth = self.guard(e.cond)
                 with self.under(truth):
                     yield from self.reads(e.a, control)
                 with self.under(truth.negated()):
@@ -447,19 +456,60 @@ class _Walk:
 
     def index(self, index: tuple[Expr, ...]) -> tuple[tuple[Form, ...], bool]:
         forms = tuple([self.state.modular(e) for e in index])
-        exact = all(f.is_affine and not self.any_opaque(f.names()) for f in forms)
+        exact = all(f.is_affine and is_plain(self.state.values, f.names()) for f in forms)
         return forms, exact
-
-    def any_opaque(self, names: set[str]) -> bool:
-        values = self.state.values
-        return any(values.symbols[n].kind == "opaque" for n in values.closure(names))
 
     def is_exact(self, context: tuple[Formula, ...]) -> bool:
         """True when isl sees all of `context` and no data decides it."""
-        return all(self._exact(f) for f in context)
+        values = self.state.values
+        return all(is_plain(values, formula_names(f)) for f in context)
 
-    def _exact(self, formula: Formula) -> bool:
-        return affine_throughout(formula) and not self.any_opaque(formula_names(formula))
+    def linear(self, formula: Formula) -> Formula:
+        """`formula` with a symbol for each product, so that it is affine."""
+        if isinstance(formula, Group):
+            parts = [self.linear(p) for p in formula.parts]
+            return all_of(*parts) if formula.kind == "all" else any_of(*parts)
+        if formula.form.is_affine:
+            return formula
+        out = constant(0)
+        for m, c in formula.form.terms.items():
+            product = self.product(m) if len(m) > 1 else Form({m: 1})
+            out = out + product * c
+        return at_least(out)
+
+    def product(self, factors: Monomial) -> Form:
+        """The symbol of a product."""
+        low, high = self.state.values.interval(Form({factors: 1}))
+        return self.state.values.opaque(("product", Form({factors: 1})), "product", low, high)
+
+
+def is_plain(values: Values, names: set[str]) -> bool:
+    """True when isl knows these symbols for what they are: no data, no products."""
+    return not any(
+        is_unknown(s) or s.kind == "fixed" for s in map(values.symbols.__getitem__, values.closure(names))
+    )
+
+
+def is_unknown(s: Symbol) -> bool:
+    """True for a symbol without a definition that isl could use."""
+    return s.kind == "opaque" or not affine_throughout(s.definition)
+
+
+def fix(values: Values) -> None:
+    """Makes opaque symbols `fixed` that depend on parameters alone: products, quotients by sizes, and loads
+    from arrays that nothing has written before.
+    """
+    for key, form in values.keyed():
+        (name,) = form.names() or ("",)
+        if name not in values.symbols or values.symbols[name].kind != "opaque":
+            continue
+        operands = [x for part in key for x in (part if isinstance(part, tuple) else (part,))]
+        forms = [x for x in operands if isinstance(x, Form)]
+        if (key[2] != 0) if key[0] == "load" else not forms:
+            continue
+        used = [values.symbols[n] for x in forms for n in x.names()]
+        if all(s.kind in ("size", "scalar", "fixed") for s in used):
+            values.symbols[name] = replace(values.symbols[name], kind="fixed")
 
 
 def returns(body: Body) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdsl.analysis.affine import Form, Formula, any_of, at_least, equal, formula_names, symbol
-from kdsl.analysis.instances import Leaf, Program, Unknown
+from kdsl.analysis.instances import Leaf, Program, Unknown, is_unknown
 from kdsl.analysis.relations import Relations, names
 from kdsl.analysis.state import State
 from kdsl.analysis.verdict import Origin, Unproved, Violation
@@ -78,7 +78,7 @@ class Matching:
             context = self.joined(leaf, new)
             if isinstance(context, Unproved):
                 return context
-            own = self.opaque(new.context)
+            own = self.opaque(context)
             exact = exact and new.exact and not own
             identified = self.identify(leaf, unknowns, new, own, context)
             if identified is None:
@@ -120,7 +120,7 @@ class Matching:
         """The opaque symbols on which `context` depends, in order of evaluation."""
         symbols = self.relations.values.symbols
         used = self.relations.values.closure(set().union(*[formula_names(f) for f in context]))
-        found = [symbols[n] for n in used if symbols[n].kind == "opaque"]
+        found = [symbols[n] for n in used if is_unknown(symbols[n])]
         return tuple([s.name for s in sorted(found, key=lambda s: s.rank)])
 
     def identify(

@@ -130,8 +130,8 @@ class Polyhedra:
 
 
 def is_param(s: Symbol) -> bool:
-    """Sizes and scalar arguments: known at the call."""
-    return s.kind in ("size", "scalar")
+    """Sizes and scalar arguments, and what is fixed with them: known at the call."""
+    return s.kind in ("size", "scalar", "fixed")
 
 
 def _definition(s: Symbol) -> Formula:

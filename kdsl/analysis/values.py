@@ -31,7 +31,8 @@ SIZE_MAX = (1 << 47) - 1
 ASSUMED = 1 << 62
 """64-bit scalar arguments in index arithmetic are taken to be in [-ASSUMED, ASSUMED]; the call checks it."""
 
-SymbolKind = Literal["size", "scalar", "loop", "derived", "opaque"]
+SymbolKind = Literal["size", "scalar", "fixed", "loop", "derived", "opaque"]
+"""`fixed`: not known, but the same during the whole call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,10 @@ class Values:
     ) -> Form:
         """The symbol for a value of which only this much is known; one symbol for each `key`."""
         return self._once(key, lambda: self.add(stem, "opaque", lo, hi, facts=facts))
+
+    def keyed(self) -> list[tuple[tuple[Hashable, ...], Form]]:
+        """The symbols that stand for an operation: a tuple of its name and operands, and the symbol."""
+        return [(key, form) for key, form in self._memo.items() if isinstance(key, tuple)]
 
     def _once(self, key: Hashable, make: Callable[[], Form]) -> Form:
         form = self._memo.get(key)

@@ -27,8 +27,8 @@ class Point:
 
 def smallest(relations: Relations, pairs: Any) -> Point:
     """The smallest member of the map `pairs`, which has one. Sizes are bounded below, iterations too."""
-    isl, params = relations.isl, relations.polyhedra.params
-    symbols = relations.values.symbols
+    isl, symbols = relations.isl, relations.values.symbols
+    params = [n for n in relations.polyhedra.params if symbols[n].kind != "fixed"]
     split = pairs.dim(isl.dim_type.in_)
     members = pairs.wrap().flatten()
     for n, name in enumerate(params):
@@ -39,17 +39,20 @@ def smallest(relations: Relations, pairs: Any) -> Point:
             members = members.move_dims(isl.dim_type.set, n, isl.dim_type.param, at, 1)
     # In front: the sum, and the absolute values of parameters that may be negative.
     signed = [n for n, name in enumerate(params) if symbols[name].lo < 0]
-    front = 1 + len(signed)
-    members = members.insert_dims(isl.dim_type.set, 0, front)
-    local = isl.LocalSpace.from_space(members.get_space())
+    front, count = 1 + len(signed), members.dim(isl.dim_type.set)
+    space = isl.Space.alloc(relations.polyhedra.context, 0, count, front + count)
+    local = isl.LocalSpace.from_space(space)
+    ranked = isl.BasicMap.universe(space)
+    for n in range(count):
+        ranked = ranked.equate(isl.dim_type.in_, n, isl.dim_type.out, front + n)
 
     def constrain(terms: dict[int, int], equality: bool) -> None:
-        nonlocal members
+        nonlocal ranked
         make = isl.Constraint.alloc_equality if equality else isl.Constraint.alloc_inequality
         constraint = make(local)
         for at, c in terms.items():
-            constraint = constraint.set_coefficient_val(isl.dim_type.set, at, c)
-        members = members.add_constraint(constraint)
+            constraint = constraint.set_coefficient_val(isl.dim_type.out, at, c)
+        ranked = ranked.add_constraint(constraint)
 
     total = {0: -1}
     for n in range(len(params)):
@@ -62,11 +65,14 @@ def smallest(relations: Relations, pairs: Any) -> Point:
             constrain({front + n: 1}, False)
             total[front + n] = 1
     constrain(total, True)
-    least = members.lexmin().sample_point()
-    values = [
-        int(least.get_coordinate_val(isl.dim_type.set, n).to_python())
-        for n in range(members.dim(isl.dim_type.set))
-    ]
+    members = members.apply(isl.Map.from_basic_map(ranked))
+    # Piece by piece and one dimension after the other: isl goes wrong on unions with empty pieces.
+    pieces = [piece.to_set() for piece in members.get_basic_sets()]
+    values: list[int] = []
+    for n in range(front + count):
+        pieces = [piece for piece in pieces if not piece.is_empty()]
+        values.append(min([int(piece.dim_min_val(n).to_python()) for piece in pieces]))
+        pieces = [piece.fix_val(isl.dim_type.set, n, values[-1]) for piece in pieces]
     rest = values[front:]
     found = rest[len(params) :]
     return Point(dict(zip(params, rest)), tuple(found[:split]), tuple(found[split:]))
@@ -91,7 +97,7 @@ def cell_of(
     isl = relations.isl
     first = at_point(relations, relations.cells(*source), point.sizes, point.first)
     second = at_point(relations, relations.cells(*target), point.sizes, point.second)
-    found = first.intersect(second).lexmin().sample_point()
+    found = first.intersect(second).sample_point()
     hidden = len(source[1].buffer.hidden)
     return tuple(
         int(found.get_coordinate_val(isl.dim_type.set, n).to_python())

@@ -144,8 +144,8 @@ def transformed(draw: st.DrawFn, nest: Nest, numbers: list[int]) -> tuple[str, l
     if draw(st.integers(0, 2)) == 0:
         n = draw(st.integers(0, len(loops) - 1))
         var, lo, hi = loops[n]
-        # The variable counts down: v = lo + hi - 1 - v'.
-        values[var] = f"({lo} + {hi} - 1 - {var})"
+        # The variable counts down: v = lo - v' + hi - 1.
+        values[var] = f"({lo} - {var} + {hi} - 1)"
         loops[n + 1 :] = [(v, renamed(a, values), renamed(b, values)) for v, a, b in loops[n + 1 :]]
     guards: list[str] = []
     if draw(st.integers(0, 2)) == 0:
