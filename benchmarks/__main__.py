@@ -6,7 +6,7 @@ import argparse
 import importlib
 import os
 
-NAMES = ("dispatch", "startup", "unscheduled", "gather")
+NAMES = ("dispatch", "startup", "unscheduled", "gather", "pool")
 
 
 def main() -> None:

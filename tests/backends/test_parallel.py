@@ -10,13 +10,15 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import kdsl
-from kdsl.backends.llvm import host_target, llvm_text, parallel, pool
+from kdsl.backends.llvm import compile_pool, host_target, llvm_text, parallel, pool
+from kdsl.backends.llvm.load import EngineCode, Executable
 from kdsl.ir import interpreter
 from kdsl.ir.parser import parse_func
 from kdsl.runtime.pool import pool_address
@@ -561,6 +563,42 @@ def test_interrupt() -> None:
     assert (ended.returncode, ended.stderr, ended.stdout) == (0, "", "stopped\nstopped\n")
 
 
+def test_entries_release_the_gil() -> None:
+    """A C-level entry: other Python threads go on while the loop runs, and its faults are raised."""
+    set_num_threads(2)
+    kernel = Kernel(GATHER)
+
+    def slow(*arguments: Any) -> None:
+        raise AssertionError("the entry takes this call")
+
+    def on_fault(code: int, index: int, extent: int) -> None:
+        raise IndexError(index, extent)
+
+    entry = kernel.executable.make_entry(slow, on_fault, kernel.table.address)
+    n = 3_000_000
+    x, index, out = np.arange(10.0), np.full(n, 9), np.zeros(n)
+    entry(x, index, out)
+    assert (out == 9).all()
+    index[n // 2] = 10
+    with pytest.raises(IndexError, match=r"10, 10"):
+        entry(x, index, out)
+    long = Kernel("""
+        def long(A: i64[N], M: i64):
+            for i in parallel(range(N)):
+                s: i64
+                s = i
+                for j in range(M):
+                    s = s * 3 + j
+                A[i] = s
+    """)
+    run_long = long.executable.make_entry(slow, on_fault, long.table.address)
+    caller = threading.Thread(target=run_long, args=(np.zeros(4, "i8"), 10**8))
+    caller.start()
+    time.sleep(0.03)
+    assert caller.is_alive()  # so this thread has the GIL
+    caller.join()
+
+
 # -- the number of threads
 
 
@@ -595,6 +633,21 @@ def test_threads_from_the_environment() -> None:
 
 
 # -- the code
+
+
+def test_the_pool_elsewhere() -> None:
+    """It assembles for ARM, loads by LLVM's engine, and there is none where there are no futexes."""
+    host = host_target()
+    arm = replace(host, cpu="generic", features="", triple="aarch64-unknown-linux-gnu")
+    assert compile_pool(arm)
+    code = EngineCode(compile_pool(host))
+    assert all(code.address(name) for name in (pool.STATE, pool.RUN, pool.PARK, pool.WAKE))
+    assert not pool.supported(replace(host, triple="arm64-apple-darwin"))
+    kernel = Kernel(ROWS)
+    assert Executable(kernel.executable.artifact, EngineCode(kernel.executable.artifact.code)).parallel
+    out = np.zeros(9, "i8")
+    assert run(kernel.func, {"A": np.ones((9, 3), "i8"), "out": out}, {"N": 9, "M": 3}).code == 0
+    assert np.array_equal(out, 3 * np.arange(1, 10))
 
 
 def test_small_loops_stay_in_the_calling_thread(monkeypatch: pytest.MonkeyPatch) -> None:

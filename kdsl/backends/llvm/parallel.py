@@ -36,8 +36,9 @@ from kdsl.ir.nodes import Accumulate, Atomic, Body, Break, Func, Load, Loop, Ret
 from kdsl.ir.walk import exprs, stmt_bodies, stmts
 from kdsl.target import Target
 
-PARALLEL_ABOVE = 65536.0
-"""Estimated work (expression nodes, some 0.3 ns each) above which the pool is asked: some 20 us."""
+PARALLEL_ABOVE = 262144.0
+"""Estimated work (expression nodes) above which the pool is asked: some 80 us of scalar code, 5 us where LLVM
+makes vectors of it. A fork and join costs 1 us, 20 when the workers have gone to sleep."""
 POOL_SLOT = 48
 """Where the run-time table has the pool's state, in bytes."""
 
