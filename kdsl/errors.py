@@ -129,4 +129,4 @@ class KernelValueError(KdslError, ValueError):
 
 
 class KernelMemoryError(KdslError, MemoryError):
-    """There is no memory for a local array of a running kernel."""
+    """There is no memory for a local array or a result of a running kernel."""

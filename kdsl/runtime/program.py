@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from kdsl.errors import ArgumentError
+from kdsl.errors import ArgumentError, KernelMemoryError
 from kdsl.ir.binding import BindingPlan, binding_plan
 from kdsl.ir.params import ArrayParam
 from kdsl.runtime.interface import Interface
@@ -71,4 +71,12 @@ class Program:
                     loc=p.loc,
                     help="pass larger arrays",
                 )
-        return np.empty(shape, p.dtype.np)
+        try:
+            return np.empty(shape, p.dtype.np)
+        except (MemoryError, ValueError):  # NumPy's ValueError: more bytes than an address can count
+            raise KernelMemoryError(
+                "K0606",
+                f"no memory for a result of shape {shape} and type {p.dtype}",
+                loc=p.loc,
+                help="pass smaller arrays",
+            ) from None

@@ -50,7 +50,7 @@ def with_results(
                     np.empty([extent.evaluate(sizes) for extent in shape], dtype)
                     for shape, dtype in zip(shapes, dtypes)
                 ]
-            except (AttributeError, IndexError, TypeError, ValueError):
+            except (AttributeError, IndexError, MemoryError, TypeError, ValueError):
                 return following(*args)  # which says what is wrong, or knows how to read it
             out = entry(*args, *made)
             if out is not None:

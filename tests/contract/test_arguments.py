@@ -504,6 +504,33 @@ def test_nothing_runs_when_an_index_is_never_reached() -> None:
     gather(np.zeros(0, np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
+@kdsl.kernel
+def square_result(a: f32[N]) -> f32[N, N]:
+    return kdsl.zeros((N, N), f32)
+
+
+@kdsl.kernel
+def square_local(a: f32[N], out: f32[1]):
+    t = kdsl.zeros((N, N), f32)
+    t[N - 1, 0] = 1
+    out[0] = t[N - 1, 0]
+
+
+@pytest.mark.parametrize("size", [2**24, 2**31, 2**40])
+def test_an_array_beyond_memory_is_a_memory_error(size: int) -> None:
+    a = np.broadcast_to(np.float32(0), (size,))
+    small, out = np.zeros(3, np.float32), np.zeros(1, np.float32)
+    square_result(small)
+    square_local(small, out)
+    for _ in range(2):
+        with pytest.raises(MemoryError) as caught:
+            square_result(a)
+        assert isinstance(caught.value, kdsl.KdslError)
+        with pytest.raises((MemoryError, kdsl.ArgumentError)) as caught:
+            square_local(a, out)
+        assert isinstance(caught.value, kdsl.KdslError)
+
+
 # --------------------------------------------------------------------------- options
 
 
