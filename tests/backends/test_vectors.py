@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kdsl import mathlib
-from kdsl.backends.llvm import asm_text, host_target, llvm_text
+from kdsl.backends.llvm import asm_text, host_target, llvm_text, parallel, pool
 from kdsl.dtypes import ALL, DType, bf16, bool_, f16, f32, f64, i8, i32, i64, u8, u16
 from kdsl.errors import ScheduleError
 from kdsl.ir import interpreter
@@ -48,6 +48,7 @@ from tests.backends.harness import (
     var,
 )
 from tests.backends.test_operators import BASELINE
+from tests.backends.test_parallel import Kernel
 
 LANES = (1, 3, 4, 8, 16, 32)
 VECTORIZE = Mark("vectorize")
@@ -784,3 +785,46 @@ def test_math_functions(body: str, n: int) -> None:
     interpreter.run(func, {"X": x, "Y": expected}, {}, {"M": 3, "N": n})
     assert run(func, {"X": x, "Y": y}, {"M": 3, "N": n}).code == 0
     np.testing.assert_allclose(y, expected, rtol=1e-5)
+
+
+# ----------------------------------------------------- inside parallel loops
+
+
+@pytest.mark.skipif(not pool.supported(host_target()), reason="no pool here: loops run serially")
+@pytest.mark.parametrize("bad", (False, True))
+def test_vector_loops_in_a_parallel_loop(bad: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "PARALLEL_ABOVE", -1.0)
+    kernel = Kernel(
+        """
+        @options(strict=True)
+        def f(A: f32[M, N], C: f32[M, N], S: f32[M], p: i64[N]):
+            for i in parallel(range(M)):
+                acc: f32
+                row: f32[2, 16]
+                acc = 0.0
+                for o in range((N + 15) // 16):
+                    for j in vectorize(range(16)):
+                        t: f32
+                        if o * 16 + j < N:
+                            t = A[i, check(p[o * 16 + j])]
+                            for k in range(p[j] & 3):
+                                t += 1.0
+                            acc += t
+                            row[0, j] = t * 2.0
+                            C[i, o * 16 + j] = row[0, j] + A[i, o * 16 + j]
+                S[i] = acc
+        """
+    )
+    rng = np.random.default_rng(0)
+    arguments = {
+        "A": rng.integers(0, 9, (9, 37)).astype("f4"),
+        "C": np.zeros((9, 37), "f4"),
+        "S": np.zeros(9, "f4"),
+        "p": rng.integers(0, 37, 37),
+    }
+    if not bad:
+        kernel.agrees(arguments, {"M": 9, "N": 37})
+        return
+    arguments["p"][20] = 99
+    outcome = kernel(arguments, {"M": 9, "N": 37})
+    assert (outcome.site.kind, outcome.index, outcome.extent) == ("index", 99, 37)

@@ -60,7 +60,9 @@ def vector_loop(outer: Statements, s: Loop) -> None:
     x.vars[s.var] = lo
     first = lanes.operand("i64", lanes.splat("i64", lo)).split("> ", 1)[1]
     lanes.values[s.var] = x.b.value(f"add {lanes.numbers(step)}, {first}")
-    inner = VectorStatements(x, outer.sites, outer.locals, sums=outer.sums, lanes=lanes, facts=facts)
+    inner = VectorStatements(
+        x, outer.sites, outer.locals, ask=outer.ask, sums=outer.sums, lanes=lanes, facts=facts
+    )
     inner.iteration(s)
     outer.polls |= inner.polls
     del x.vars[s.var]
