@@ -149,6 +149,11 @@ class Program:
     leaves: tuple[Leaf, ...]
     loops: dict[int, tuple[Dim, ...]]
     unknowns: dict[str, Unknown]
+    tag: int
+
+    def scope(self, leaf: Leaf) -> Scope:
+        """What is known where `leaf` runs, of names and of memory that nothing writes."""
+        return Scope(self.values, names=dict(leaf.names), unknowns=self.unknowns, tag=self.tag)
 
 
 def instances(func: Func, values: Values | None = None, assumed: tuple[Condition, ...] = ()) -> Program:
@@ -158,15 +163,15 @@ def instances(func: Func, values: Values | None = None, assumed: tuple[Condition
     """
     if values is None:
         values = Values()
-    walk = _Walk(func, _Scope(values, tag=len(values.symbols)))
+    walk = _Walk(func, Scope(values, tag=len(values.symbols)))
     walk.start((*func.conditions, *[c for c in assumed if c not in func.conditions]))
     walk.body(func.body)
-    fix(walk.state.values)
-    return Program(func, walk.state.values, tuple(walk.leaves), walk.loops, walk.state.unknowns)
+    fix(values)
+    return Program(func, values, tuple(walk.leaves), walk.loops, walk.state.unknowns, walk.state.tag)
 
 
 @dataclass(slots=True)
-class _Scope(State):
+class Scope(State):
     """A state that takes the program for sequential, and remembers what its opaque symbols stand for."""
 
     unknowns: dict[str, Unknown] = field(default_factory=dict)
@@ -199,7 +204,7 @@ class _Scope(State):
 @dataclass(slots=True)
 class _Walk:
     func: Func
-    state: _Scope
+    state: Scope
     leaves: list[Leaf] = field(default_factory=list)
     loops: dict[int, tuple[Dim, ...]] = field(default_factory=dict)
     buffers: dict[str, Buffer] = field(default_factory=dict)

@@ -93,7 +93,7 @@ class Matching:
     def joined(self, leaf: Leaf, new: Leaf) -> tuple[Formula, ...] | Unproved:
         """The context of `new`, and the iterations of `leaf` in terms of it."""
         iters = dict(self.origin(new).iters)
-        scope = State(self.relations.values, names=dict(new.names))
+        scope = self.after.scope(new)
         turns = [d for d in new.dims if not d.var]
         equations = []
         for d in leaf.dims:

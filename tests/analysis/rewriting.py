@@ -9,8 +9,24 @@ from __future__ import annotations
 import ast
 
 from kdsl.analysis.dependence import Origin, Unproved, Violation, check_mark, check_rewrite
-from kdsl.dtypes import i64
-from kdsl.ir.nodes import Alloc, Binary, BinaryOp, Body, Const, Expr, Func, If, Loop, Stmt, Unary, Var, While
+from kdsl.dtypes import i32, i64
+from kdsl.ir.nodes import (
+    Alloc,
+    Binary,
+    BinaryOp,
+    Body,
+    Cast,
+    Const,
+    Expr,
+    Func,
+    If,
+    Load,
+    Loop,
+    Stmt,
+    Unary,
+    Var,
+    While,
+)
 from kdsl.ir.parser import parse_func
 from kdsl.ir.walk import stmt_bodies, stmts
 
@@ -25,7 +41,7 @@ _OPS: dict[type[ast.operator], BinaryOp] = {
 
 
 def expr(text: str) -> Expr:
-    """An i64 expression over variables."""
+    """An i64 expression over variables and elements of i32 arrays."""
 
     def build(e: ast.expr) -> Expr:
         match e:
@@ -33,6 +49,8 @@ def expr(text: str) -> Expr:
                 return Const(value, i64)
             case ast.Name(id=name):
                 return Var(name, i64)
+            case ast.Subscript(value=ast.Name(id=name), slice=index):
+                return Cast(Load(name, (build(index),), i32), i64)
             case ast.UnaryOp(operand=x):
                 return Unary("-", build(x))
             case ast.BinOp(left=a, op=op, right=b):

@@ -235,6 +235,21 @@ def f(P: i64[N + 1], X: f32[K], V: f32[L], C: i64[L], Y: f32[N]):
         for j in range(P[i], P[i + 1]):
             Y[i] += V[j] * X[C[j]]
 """
+CSR_LOOP = """
+def f(P: i32[N + 1], X: f32[K], V: f32[L], C: i64[L], Y: f32[N]):
+    for i in range(N):
+        for j in range(i64(P[i]), i64(P[i + 1])):
+            Y[i] += V[j] * X[C[j]]
+"""
+CSR_SPLIT = """
+def f(P: i32[N + 1], X: f32[K], V: f32[L], C: i64[L], Y: f32[N]):
+    for i in range(N):
+        for j_o in range((i64(P[i + 1]) - i64(P[i]) + 7) // 8):
+            for j_i in range(8):
+                if i64(P[i]) + j_o * 8 + j_i < i64(P[i + 1]):
+                    Y[i] += V[i64(P[i]) + j_o * 8 + j_i] * X[C[i64(P[i]) + j_o * 8 + j_i]]
+"""
+CSR_ORIGIN: list[Entry] = [(0, "i, P[i] + j_o * 8 + j_i")]
 BREAK = """
 def f(A: f32[N], C: f32[N]):
     for i in range(N):
@@ -281,6 +296,7 @@ LEGAL: dict[str, tuple[str, str, list[Entry] | None]] = {
         [(0, "N - 1 - i")],
     ),
     "loops of data-dependent length": (CSR, CSR, None),
+    "a loop of data-dependent length, split": (CSR_LOOP, CSR_SPLIT, CSR_ORIGIN),
     "break in a loop that stays": (BREAK, BREAK, None),
     "continue in a split loop": (
         BREAK.replace("break", "continue"),
@@ -422,6 +438,18 @@ UNPROVED: dict[str, tuple[str, str, list[Entry] | None, str]] = {
     "another condition": (
         MASKED,
         MASKED_SWAPPED.replace("B[i, j]", "B[i, 0]"),
+        None,
+        "data decide when it runs, and not visibly as in the original",
+    ),
+    "a loop of data-dependent length, split wrongly": (
+        CSR_LOOP,
+        CSR_SPLIT.replace("< i64(P[i + 1])", "<= i64(P[i + 1])"),
+        CSR_ORIGIN,
+        "data decide when it runs, and not visibly as in the original",
+    ),
+    "a product of sizes, one too many": (
+        "def f(A: f32[M, N]):\n    for i in range(M * N):\n        A[0, 0] += 1.0\n",
+        "def f(A: f32[M, N]):\n    for i in range(M * N + 1):\n        A[0, 0] += 1.0\n",
         None,
         "data decide when it runs, and not visibly as in the original",
     ),
