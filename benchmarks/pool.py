@@ -8,6 +8,7 @@ hyperthreads of a core share), `chains` by the latency of additions.
 from __future__ import annotations
 
 import ctypes
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -109,7 +110,7 @@ def fork_and_join() -> str:
 
 
 def speed_up() -> str:
-    """The table of one thread against two."""
+    """The table of one thread against two: the best of some calls, as another process may have a core."""
     rows = []
     for name, text, b, length in (
         ("saxpy 64 x 1024", SAXPY, 64, 1024),
@@ -121,11 +122,14 @@ def speed_up() -> str:
         x, y = np.full((b, length), 0.5, "f4"), np.zeros((b, length), "f4")
         run = call(text, {"X": x, "Y": y, "a": np.float32(0)}, {"B": b, "L": length})
 
-        times = {}
-        for n in (1, 2):
-            set_num_threads(n)
-            times[n] = interleaved_medians({"run": run}, seconds=0.4)["run"]
-        rows.append([name, duration(times[1]), duration(times[2]), f"{times[1] / times[2]:.2f}"])
+        best = {1: math.inf, 2: math.inf}
+        for threads in (1, 2) * 30:
+            set_num_threads(threads)
+            for _ in range(10):
+                start = time.perf_counter()
+                run()
+                best[threads] = min(best[threads], time.perf_counter() - start)
+        rows.append([name, duration(best[1]), duration(best[2]), f"{best[1] / best[2]:.2f}"])
     return table(["", "1 thread", "2 threads", "speed-up"], rows)
 
 
