@@ -117,6 +117,90 @@ def test_an_inlined_call_follows_program_order_without_an_overlap_check() -> Non
 
 
 @kdsl.kernel
+def add_to_all(x: f32[N], s: f32):
+    for i in range(N):
+        x[i] += s
+
+
+@kdsl.kernel
+def rebinds(x: f32[N], s: f32):
+    s += 1
+    for i in range(N):
+        s = s * 2
+        x[i] = s
+
+
+@kdsl.func
+def counted(x: f32, n: i64):
+    n = n + 1
+    return x * n
+
+
+@kdsl.kernel
+def passes_by_value(a: f32[N], out: f64[4]):
+    add_to_all(a, a[0])
+    out[0] = a[0]
+    s = f32(3)
+    rebinds(a[1:], s)
+    out[1] = s
+    n = 2
+    out[2] = counted(a[0], n)
+    out[3] = n
+    swap(a, a)
+
+
+def test_scalars_are_passed_by_value_and_evaluated_once() -> None:
+    left = agree(passes_by_value, np.array([1, 2, 3], np.float32), np.zeros(4))
+    assert left.args[1].tolist() == [2, 3, 6, 2]
+
+
+FACTOR = 10
+
+
+def captures(factor: float) -> Any:
+    @kdsl.func
+    def times(i):
+        k = i * factor
+        return k
+
+    return times
+
+
+times_two, times_three = captures(2), captures(3)
+
+
+@kdsl.kernel
+def names_apart(out: f64[3]):
+    k = 1
+    i = 5
+    out[0] = times_two(k) + times_three(i)
+    out[1] = k
+    factor = 7
+    out[2] = times_two(factor) + FACTOR
+
+
+def test_names_of_a_callee_are_its_own() -> None:
+    assert agree(names_apart, np.zeros(3)).args[0].tolist() == [17, 1, 24]
+
+
+@kdsl.kernel
+def views_keep_their_bounds(a: i64[N], out: i64[3]):
+    n = 1
+    v = a[n:]
+    w = v[n:]
+    n = 2
+    out[0] = v[0]
+    out[1] = w[0]
+    a[2] = 50
+    out[2] = w[0] + len(v)
+
+
+def test_a_view_keeps_the_bounds_it_was_made_with_and_sees_new_values() -> None:
+    left = agree(views_keep_their_bounds, np.array([10, 20, 30, 40]), np.zeros(3, np.int64))
+    assert left.args[1].tolist() == [20, 30, 53]
+
+
+@kdsl.kernel
 def product(a: f32[M, K], b: f32[K, N]) -> f32[M, N]:
     c = kdsl.zeros((M, N), f32)
     for i, j, k in kdsl.grid(M, N, K):
