@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from kdsl.backends.llvm import memory
 from kdsl.backends.llvm.memory import Buffer
 from kdsl.backends.llvm.types import memory_type, value_type
+from kdsl.backends.llvm.wide import is_literal
 from kdsl.dtypes import i64
 from kdsl.ir.nodes import Binary, Const, Expr, Load, Unary, Var
 from kdsl.source import Loc
@@ -31,10 +32,12 @@ _MAX_STRIDE = 4
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where the lanes' elements lie: `step` elements apart from `pointer` on (that of the first lane), or,
-    when `step` is None, at a vector of pointers."""
+    when `step` is None, at a vector of pointers. `whole`: lanes that are off may be touched too, so that LLVM
+    sees plain loads and stores, and can keep the elements in registers."""
 
     pointer: str
     step: int | None
+    whole: bool = False
 
 
 def load(lanes: Lanes, e: Load) -> str:
@@ -67,7 +70,38 @@ def place(
     scalars = [x.emit(i) for i in index]
     if step == 0:
         return Place(x.element(buffer, scalars, (), loc), 0)
-    return Place(memory.address(lanes.b, buffer, scalars, inside=not lanes.mask), step)
+    whole = not lanes.mask or _exists(lanes, buffer, index)
+    return Place(memory.address(lanes.b, buffer, scalars, inside=whole), step, whole)
+
+
+def _exists(lanes: Lanes, buffer: Buffer, index: tuple[Expr, ...]) -> bool:
+    """Whether the kernel's own memory has the elements of all lanes, those that are off included."""
+    if buffer.lanes:
+        return not buffer.extents or not lanes.x.active
+    first = lanes.x.vars[lanes.var]
+    if not buffer.registers or not is_literal(first):
+        return False
+    for e, extent in zip(index, buffer.extents):
+        places = [_constant(e, int(first) + lane * lanes.step) for lane in (0, lanes.count - 1)]
+        if not all(n is not None and 0 <= n < int(extent) for n in places):
+            return False
+    return True
+
+
+def _constant(e: Expr, lane: int) -> int | None:
+    """The value of an index that is linear in the lane's variable and otherwise made of constants."""
+    match e:
+        case Const(value=value):
+            return int(value)
+        case Var():
+            return lane
+        case Binary(op="+" | "-" | "*" as op, a=a, b=b):
+            x, y = _constant(a, lane), _constant(b, lane)
+            if x is None or y is None:
+                return None
+            return x + y if op == "+" else x - y if op == "-" else x * y
+        case _:
+            return None
 
 
 def _distance(lanes: Lanes, buffer: Buffer, index: tuple[Expr, ...]) -> int | None:
@@ -148,7 +182,7 @@ def read(lanes: Lanes, buffer: Buffer, at: Place) -> str:
         value = memory.load(lanes.x.arith, buffer, at.pointer)
         return lanes.splat(value_type(buffer.dtype), value)
     if at.step == 1:
-        raw = _load_row(lanes, buffer, at.pointer, lanes.mask)
+        raw = _load_row(lanes, buffer, at.pointer, "" if at.whole else lanes.mask)
     elif at.step == -1:
         pointer, mask = _backwards(lanes, buffer, at)
         raw = _reversed(lanes, memory_type(buffer.dtype), _load_row(lanes, buffer, pointer, mask))
@@ -164,7 +198,7 @@ def read(lanes: Lanes, buffer: Buffer, at: Place) -> str:
 def _load_row(lanes: Lanes, buffer: Buffer, pointer: str, mask: str) -> str:
     t, b = buffer.dtype, lanes.b
     row = lanes.vector(memory_type(t))
-    if not mask or _in_registers(lanes, buffer):
+    if not mask:
         return b.value(f"load {row}, ptr {pointer}, align {t.bytes}{buffer.alias}")
     name = f"llvm.masked.load.{_suffix(lanes, buffer)}.p0"
     b.module.declare(f"{row} @{name}(ptr, {lanes.vector('i1')}, {row})")
@@ -172,11 +206,6 @@ def _load_row(lanes: Lanes, buffer: Buffer, pointer: str, mask: str) -> str:
         f"call {row} @{name}(ptr align {t.bytes} {pointer}, {lanes.operand('i1', mask)}, "
         f"{row} zeroinitializer){buffer.alias}"
     )
-
-
-def _in_registers(lanes: Lanes, buffer: Buffer) -> bool:
-    """Whether all lanes of the buffer's element may be touched under a mask: LLVM can then promote it."""
-    return buffer.lanes > 0 and (not buffer.extents or not lanes.x.active)
 
 
 def _backwards(lanes: Lanes, buffer: Buffer, at: Place) -> tuple[str, str]:
@@ -255,7 +284,7 @@ def write(lanes: Lanes, buffer: Buffer, at: Place, value: str) -> None:
     ty = memory_type(t)
     row = lanes.vector(ty)
     mask, pointer = lanes.mask, at.pointer
-    if mask and at.step == 1 and _in_registers(lanes, buffer):
+    if mask and at.step == 1 and at.whole:
         old = lanes.wide.from_memory(t, _load_row(lanes, buffer, pointer, ""))
         value, mask = lanes.where(mask, value_type(t), value, old), ""
     raw = lanes.operand(ty, lanes.wide.to_memory(t, value))

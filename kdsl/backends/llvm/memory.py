@@ -27,7 +27,7 @@ class Buffer:
     `alias` ends each load and store. `local` memory is the kernel's own; `loose` memory may be read before
     it is written: such loads are frozen, so that an uninitialised value is some value and nothing worse.
     `lanes`: each element is that many, one for each lane of the vector loop that the buffer is private to.
-    `shared`: another array may overlap it.
+    `shared`: another array may overlap it. `registers`: all its indices are constants, lanes apart.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Buffer:
     loose: bool = False
     lanes: int = 0
     shared: bool = False
+    registers: bool = False
 
 
 def alias_suffixes(module: ModuleText, names: Sequence[str], may_alias: Iterable[str]) -> dict[str, str]:

@@ -165,7 +165,7 @@ class Statements:
         if buffer.loose and 0 < size <= _REGISTER_BYTES and has_constant_places(s.name, scope):
             self.x.b.module.declare("void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
             self.x.b.do(f"call void @llvm.memset.p0.i64(ptr {buffer.pointer}, i8 0, i64 {size}, i1 false)")
-            self.x.buffers[s.name] = replace(buffer, loose=False)
+            self.x.buffers[s.name] = replace(buffer, loose=False, registers=True)
 
     # -- control flow
 

@@ -319,7 +319,7 @@ class VectorStatements(Statements):
         if s.old:
             cell = self.x.buffers[s.old]
             olds = b.value(f"load {lanes.vector(ty)}, ptr {slot}, align 64")
-            lane_access.write(lanes, cell, Place(cell.pointer, 1 if cell.lanes else 0), olds)
+            lane_access.write(lanes, cell, Place(cell.pointer, 1 if cell.lanes else 0, True), olds)
 
     # -- control flow
 
