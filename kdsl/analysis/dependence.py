@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Mapping
 from kdsl.analysis.instances import instances
 from kdsl.analysis.marks import MarkCheck, MarkQuestion
 from kdsl.analysis.rewrites import RewriteCheck
+from kdsl.analysis.strides import delinearised
 from kdsl.analysis.verdict import Origin as Origin
 from kdsl.analysis.verdict import Unproved as Unproved
 from kdsl.analysis.verdict import Verdict as Verdict
@@ -32,7 +33,7 @@ def check_mark(func: Func, loop_id: int, kind: MarkQuestion, lanes: int | None =
     """
 
     def answer() -> Verdict:
-        program = instances(func)
+        program = delinearised(instances(func))
         return MarkCheck(program, program.loops[loop_id], kind, lanes).verdict()
 
     at = [s.id for s in stmts(func.body)].index(loop_id)
@@ -48,7 +49,8 @@ def check_rewrite(before: Func, after: Func, origins: Mapping[int, Origin]) -> V
 
     def answer() -> Verdict:
         old = instances(before, assumed=after.conditions)
-        return RewriteCheck(old, instances(after, old.values), origins).verdict()
+        new = instances(after, old.values)
+        return RewriteCheck(delinearised(old), new, origins).verdict()
 
     places = {s.id: n for n, s in enumerate(stmts(before.body))}
     made = [origins.get(s.id, Origin(s.id, ())) for s in stmts(after.body)]

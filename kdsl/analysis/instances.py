@@ -102,7 +102,8 @@ class Use:
 
     `op` names the operator of an update, `atomic` one that is indivisible. `exact`: it happens at exactly
     those points and in exactly that cell; otherwise perhaps. `exact_cell`: the cell alone is known.
-    `control`: the use decides whether the leaf runs.
+    `control`: the use decides whether the leaf runs. `whole`: the subscripts of the source, where `index` has
+    been split.
     """
 
     buffer: Buffer
@@ -117,6 +118,7 @@ class Use:
     atomic: bool = False
     keeps_old: bool = False
     control: bool = False
+    whole: tuple[Form, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,6 +167,9 @@ def doubt(first: Use, second: Use) -> Unproved:
         return Unproved(reason, coarse.loc, "leave one of them out of may_alias")
     if coarse.buffer.dtype is None:
         return Unproved("data decide when the loop is left", coarse.loc)
+    products = [f for f in coarse.index if not f.is_affine]
+    if products:
+        return Unproved(f"the subscript `{products[0]}` of `{name}` is not affine", coarse.loc)
     if not coarse.exact_cell:
         reason = f"data decide which element of `{name}` is {'read' if coarse.mode == 'read' else 'written'}"
         return Unproved(reason, coarse.loc, "unsafe=True, if no two iterations meet in one element")

@@ -7,6 +7,7 @@ iterations, compared from the outside in.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from kdsl.analysis.instances import Leaf, Use
@@ -99,6 +100,10 @@ def cell_of(
     second = at_point(relations, relations.cells(*target), point.sizes, point.second)
     found = first.intersect(second).sample_point()
     hidden = len(source[1].buffer.hidden)
+    leaf, use = source
+    env = {**point.sizes, **{d.name: v for d, v in zip(leaf.dims, point.first)}}
+    if use.whole and all(f.names() <= env.keys() for f in use.whole):
+        return tuple([sum(c * prod([env[n] for n in m]) for m, c in f.terms.items()) for f in use.whole])
     return tuple(
         int(found.get_coordinate_val(isl.dim_type.set, n).to_python())
         for n in range(hidden, hidden + len(source[1].index))

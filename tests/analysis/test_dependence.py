@@ -562,3 +562,61 @@ def test_a_loop_with_an_exit_is_not_parallel() -> None:
     verdict = mark(BREAK.replace("A[i] > 0.0", "i == 3"), "i", "parallel")
     assert verdict is not None
     assert mark(BREAK.replace("break", "continue"), "i", "parallel") is None
+
+
+def flat(statement: str) -> str:
+    return f"""
+def f(A: f32[L], M: i64, N: i64, K: i64):
+    for i in range(M):
+        for j in range(N):
+            for k in range(K):
+                {statement}
+"""
+
+
+STRIDES: list[tuple[str, str, str | None]] = [
+    ("A[i * N + j] = A[i * N + j] * 2.0", "i", None),
+    ("A[(i * N + j) * K + k] = A[i * N * K + j * K + k] * 2.0", "i", None),
+    ("A[(i * N + j) * K + k] = A[i * N * K + j * K + k] * 2.0", "k", None),
+    (
+        "A[i * N + j] = A[i * N + j + N]",
+        "i",
+        "iteration i=0, j=0, k=0 reads A[1], which iteration i=1, j=0, k=0 writes (L=0, M=2, N=1, K=1)",
+    ),
+]
+
+
+@pytest.mark.parametrize("case", range(len(STRIDES)))
+def test_subscripts_with_products(case: int) -> None:
+    statement, var, text = STRIDES[case]
+    verdict = mark(flat(statement), var, "parallel")
+    if text is None:
+        assert verdict is None
+    else:
+        assert isinstance(verdict, Violation)
+        assert verdict.text == text
+
+
+def test_a_subscript_that_leaves_its_row_is_not_proved() -> None:
+    verdict = mark(flat("A[i * N + j] = A[i * N + j + 1]"), "i", "parallel")
+    assert isinstance(verdict, Unproved)
+    assert verdict.reason == "the subscript `N * i + j + 1` of `A` is not affine"
+
+
+def test_an_offset_in_memory_is_one_number() -> None:
+    source = """
+def f(A: f32[N], I: i64[M]):
+    o: i64
+    o = I[0]
+    for i in range(M):
+        A[o + i] = A[o + i] * 2.0
+"""
+    assert mark(source, "i", "parallel") is None
+    verdict = mark(source.replace("A[o + i] *", "A[o + i + 1] *"), "i", "parallel")
+    assert isinstance(verdict, Unproved)
+
+
+def test_answers_are_kept() -> None:
+    first = mark(JACOBI, "t", "parallel")
+    assert first is not None
+    assert mark(JACOBI, "t", "parallel") is first
