@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -633,6 +634,23 @@ def test_threads_from_the_environment() -> None:
 
 
 # -- the code
+
+
+def test_the_pools_code_is_cached(tmp_path: Path) -> None:
+    code = (
+        "import sys; from kdsl.runtime.pool import pool_address as p; p(); print('llvmlite' in sys.modules)"
+    )
+    shown = []
+    for _ in range(2):
+        ended = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "KDSL_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        shown.append(ended.stdout.strip())
+    assert shown == ["True", "False"]
 
 
 def test_the_pool_elsewhere() -> None:
