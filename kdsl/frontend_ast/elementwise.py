@@ -130,7 +130,15 @@ class Elementwise(Base):
 
     def _copy(self, source: Array, loc: Loc | None) -> View:
         probe = tuple(core.LoopRef(core.LoopVar("probe", None)) for _ in source.shape)
-        shape = self.local_shape(source.shape, loc)
+        shape = tuple(known for e in source.shape if (known := _sizes_only(e)) is not None)
+        if len(shape) < len(source.shape):
+            self.error(
+                "K0220",
+                "the value reads elements that this assignment writes, and a copy of it has no known size",
+                loc,
+                label="its extent is not known before the kernel runs",
+                help="loop over the elements, or copy them into a local array of fixed shape first",
+            )
         buffer = core.Buffer("copy", core.Like(source.elem(probe)), shape, loc=loc)
         self.out.append(core.Alloc(buffer, loc))
         self.out.append(
@@ -150,7 +158,7 @@ class Elementwise(Base):
                     "K0220",
                     "the shape of a local array must be made of sizes and constants",
                     e.loc or loc,
-                    label="this changes while the kernel runs",
+                    label="not known before the kernel runs",
                     help="use the largest extent that can occur, and a part of the array",
                 )
             out.append(known)
