@@ -828,3 +828,59 @@ def test_vector_loops_in_a_parallel_loop(bad: bool, monkeypatch: pytest.MonkeyPa
     arguments["p"][20] = 99
     outcome = kernel(arguments, {"M": 9, "N": 37})
     assert (outcome.site.kind, outcome.index, outcome.extent) == ("index", 99, 37)
+
+
+def test_accumulators_under_a_mask_stay_in_registers() -> None:
+    func = text(
+        """
+acc: f32[2, 16]
+for j in vectorize(range(16)):
+    acc[0, j] = 0.0
+    acc[1, j] = 0.0
+for k in range(K):
+    for j in vectorize(range(16)):
+        if j < N:
+            acc[0, j] += A[k, 0] * B[k, j]
+            acc[1, j] += A[k, 1] * B[k, j]
+for j in vectorize(range(16)):
+    if j < N:
+        C[0, j] = acc[0, j]
+        C[1, j] = acc[1, j]
+""",
+        "A: f32[K, 2], B: f32[K, N], C: f32[2, N]",
+    )
+    lines = code(replace(func, options=Options()))
+    sums = [line for line in lines if line.startswith("vfmadd")]
+    assert len(sums) == 2 and all("{%k" in line for line in sums)
+    assert not any("rsp" in line for line in lines)
+    for n in (0, 1, 9, 16):
+        arguments = numbers(func, K=3, N=n)
+        agree(func, arguments, {"K": 3, "N": n})
+
+
+def test_masked_lanes_beyond_a_local_array() -> None:
+    """Each array keeps to itself, though ten elements do not fill the vector."""
+    func = text(
+        """
+T: f32[10]
+U: f32[10]
+for j in vectorize(range(16)):
+    if j < 10:
+        U[j] = A[j]
+        T[9 - j] = A[j] + 1.0
+        U[9 - j] += T[j]
+for j in vectorize(range(16)):
+    if j < 10:
+        C[j] = T[j] * U[j]
+""",
+        "A: f32[16], C: f32[16]",
+    )
+    # In lockstep, as the statements say: not what the iterations give one after the other.
+    arguments = numbers(func)
+    a, c = arguments["A"], arguments["C"]
+    expected = c.copy()
+    t = (a[:10] + 1)[::-1]
+    u = a[:10] + t[::-1]
+    expected[:10] = t * u
+    assert run(func, arguments).code == 0
+    np.testing.assert_array_equal(c, expected)
