@@ -17,6 +17,7 @@ from tests.contract.harness import (
     FORMS,
     INTEGERS,
     NUMBERS,
+    agree,
     assert_same,
     dtype_of,
     outcome,
@@ -373,3 +374,34 @@ def test_min_and_max_of_two_types(left: str, right: str) -> None:
     for form in FORMS:
         got = outcome(smallest_and_largest, form, a, b, np.zeros((len(a), 7), wide(common))).args[2]
         assert_same(got[:, 3:5] + 0, want.astype(got.dtype) + 0, form)
+
+
+@kdsl.kernel(strict=True)
+def sum_from_a_weak_zero(a) -> kdsl.f64:
+    s = 0.0
+    for i in range(len(a)):
+        s += a[i]
+    return s
+
+
+@kdsl.kernel(strict=True)
+def count_from_a_weak_zero(a) -> kdsl.i64:
+    n = 0
+    for i in range(len(a)):
+        n += a[i]
+    return n
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_a_weak_zero_takes_the_type_of_what_is_added(name: str) -> None:
+    """bf16 sums are f32 sums: 1000 ones would stop at 256 in bf16."""
+    left = agree(sum_from_a_weak_zero, np.full(1000, 1.1, dtype_of(name)))
+    if name == "bfloat16":
+        assert 1090 < left.result < 1110
+    assert agree(sum_from_a_weak_zero, np.ones(1000, dtype_of(name))).result == 1000
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+def test_a_weak_integer_zero_takes_the_type_and_wraps(name: str) -> None:
+    a = np.full(300, np.iinfo(name).max, name)
+    assert agree(count_from_a_weak_zero, a).result == a.sum(dtype=name).astype(np.int64)
