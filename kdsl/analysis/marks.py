@@ -49,7 +49,7 @@ class MarkCheck:
             limited = self.relations.within_limit(partial(self.pair, source, first, target, second))
             match limited:
                 case None:
-                    unproved = Unproved("the question is too large", first.loc or second.loc)
+                    unproved = Unproved("the question is too large", first.loc or second.loc, "unsafe=True")
                 case Point() as point:
                     depth = len(self.loop) - 1
                     return violation(
@@ -106,14 +106,24 @@ class MarkCheck:
         else:
             same = r.isl.Map.from_domain_and_range(r.domain(source), r.domain(target))
         apart = self.apart(source, target)
-        if self.kind == "vectorize":
-            apart = apart.intersect(self.not_earlier(source, first, target, second))
         meeting = same.intersect(apart)
         if meeting.is_empty():
             return False
+        if self.kind == "vectorize":
+            meeting = meeting.intersect(self.not_earlier(source, first, target, second))
+            if meeting.is_empty():
+                return self.out_of_step(first) or self.out_of_step(second) or False
         if first.exact and second.exact and first.buffer.key == second.buffer.key:
             return smallest(r, meeting)
         return doubt(first, second)
+
+    def out_of_step(self, use: Use) -> Unproved | None:
+        """Inner loops whose lanes start at different values run at no common time."""
+        closure = self.program.values.closure
+        for part in use.place[2 * len(self.loop) :]:
+            if isinstance(part, Dim) and self.loop[-1].name in closure(part.lo.names()):
+                return Unproved(f"loop `{part.var}` starts at another value in each lane", part.loc)
+        return None
 
     def apart(self, source: Leaf, target: Leaf) -> Any:
         """{ source -> target : same iterations around the loop, target in a later one (of its chunk) }."""

@@ -61,7 +61,9 @@ class Matching:
         """Each leaf of the original with the leaves made from it."""
         made: dict[int, list[Leaf]] = {leaf.stmt.id: [] for leaf in self.before.leaves}
         for leaf in self.after.leaves:
-            made[self.origin(leaf).stmt].append(leaf)
+            source = self.origin(leaf).stmt
+            assert source in made, "each statement comes from one of the original"
+            made[source].append(leaf)
         for leaf in self.before.leaves:
             yield leaf, tuple(made[leaf.stmt.id])
 

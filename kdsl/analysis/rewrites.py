@@ -60,7 +60,7 @@ class RewriteCheck:
         for question in self.questions():
             found = self.relations.within_limit(question)
             if found is None:
-                return Unproved("the question is too large", self.before.func.loc)
+                return Unproved("the question is too large", self.before.func.loc, "unsafe=True")
             if isinstance(found, Violation):
                 return found
             if isinstance(found, Unproved) and unproved is None:

@@ -207,6 +207,16 @@ def f(A: f32[M, N], B: f32[M, N]):
 """
 
 
+WHILE = """
+def f(A: f32[N, N], x: f32[1]):
+    while x[0] > 0.0:
+        for i in range(1, N - 1):
+            for j in range(1, N - 1):
+                A[i, j] = x[0]
+        x[0] = x[0] - 1.0
+"""
+
+
 def two(first: str, second: str) -> str:
     """A loop over two statements."""
     return f"""
@@ -297,6 +307,44 @@ LEGAL: dict[str, tuple[str, str, list[Entry] | None]] = {
     ),
     "loops of data-dependent length": (CSR, CSR, None),
     "a loop of data-dependent length, split": (CSR_LOOP, CSR_SPLIT, CSR_ORIGIN),
+    "a cut loop": (
+        "def f(A: f32[N], B: f32[N]):\n    for i in range(N):\n        A[i] = A[i] + B[i]\n",
+        """
+def f(A: f32[N], B: f32[N]):
+    for i_o in range(N // 8):
+        for i_i in range(8):
+            A[i_o * 8 + i_i] = A[i_o * 8 + i_i] + B[i_o * 8 + i_i]
+    for i_t in range(N // 8 * 8, N):
+        A[i_t] = A[i_t] + B[i_t]
+""",
+        [(0, "i_o * 8 + i_i"), (0, "i_t")],
+    ),
+    "a loop with a step, normalised and reversed": (
+        "def f(A: f32[N], B: f32[N]):\n    for i in range(1, N, 3):\n        A[i] = B[i]\n",
+        "def f(A: f32[N], B: f32[N]):\n    for q in range((N - 2) // 3, -1, -1):\n"
+        "        A[q * 3 + 1] = B[q * 3 + 1]\n",
+        [(0, "q * 3 + 1")],
+    ),
+    "a version for one size": (
+        SCALED,
+        """
+def f(A: f32[M, N]):
+    if N == 64:
+        for i in range(M):
+            for j in range(64):
+                A[i, j] = A[i, j] * 2.0
+    else:
+        for j in range(N):
+            for i in range(M):
+                A[i, j] = A[i, j] * 2.0
+""",
+        [(0, "i, j"), (0, "i, j")],
+    ),
+    "inside a while loop": (
+        WHILE,
+        WHILE.replace("for i", "for q").replace("for j", "for i").replace("for q", "for j"),
+        None,
+    ),
     "break in a loop that stays": (BREAK, BREAK, None),
     "continue in a split loop": (
         BREAK.replace("break", "continue"),
@@ -434,6 +482,15 @@ UNPROVED: dict[str, tuple[str, str, list[Entry] | None, str]] = {
         "def f(I: i64[N], C: i64[M]):\n    for i in range(N):\n        C[I[N - 1 - i]] = N - 1 - i\n",
         [(0, "N - 1 - i")],
         "data decide which element of `C` is written",
+    ),
+    "inside a while loop, in the wrong order": (
+        WHILE.replace("A[i, j] = x[0]", "A[i, j] = A[i - 1, j + 1]"),
+        WHILE.replace("A[i, j] = x[0]", "A[i, j] = A[i - 1, j + 1]")
+        .replace("for i", "for q")
+        .replace("for j", "for i")
+        .replace("for q", "for j"),
+        None,
+        "data decide whether `A` is written",
     ),
     "another condition": (
         MASKED,
