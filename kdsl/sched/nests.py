@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 from kdsl.analysis.linear import difference, faultless
 from kdsl.dtypes import i64
-from kdsl.ir.nodes import Alloc, Atomic, Binary, Body, Const, Expr, If, Loop, Stmt, While, fresh_id
+from kdsl.ir.nodes import Alloc, Atomic, Binary, Body, Const, Expr, Func, If, Loop, Stmt, While, fresh_id
 from kdsl.ir.walk import stmts
 from kdsl.sched.arith import names_in, sub, var
 from kdsl.sched.edit import Edit
@@ -33,6 +33,7 @@ from kdsl.sched.tree import (
     indexed,
     leaves_loop,
     renamed_buffers,
+    siblings,
     wrap,
 )
 
@@ -41,10 +42,11 @@ Node = Loop | If
 
 @dataclass(frozen=True, slots=True)
 class Nest:
-    """A rearrangement for the step of `edit` that starts at the loop `outer`."""
+    """A rearrangement, for the step of `edit`, from the loop `outer` of `func`, the function so far."""
 
     edit: Edit
     outer: Loop
+    func: Func
 
     # ----------------------------------------------------------------- reorder
 
@@ -99,8 +101,12 @@ class Nest:
             s = next((x for x in inner if contains(x, last)), None)
         return out
 
-    def arrange(self, root: Node, last: int, order: Sequence[str]) -> Body:
-        """The nest at `root`, its loops down to the one with id `last` in the given `order` of variables."""
+    def reordered(self, last: int, order: Sequence[str]) -> Body:
+        """The nest, its loops down to the one with id `last` in the given `order` of variables."""
+        return self.arrange(self.outer, last, order, siblings(self.func, self.outer.id))
+
+    def arrange(self, root: Node, last: int, order: Sequence[str], around: Body) -> Body:
+        """As `reordered`, for the part of the nest at `root`, which stands in the body `around`."""
         chain = self.chain(root, last)
         at = next((n for n in range(len(chain) - 1) if len(_body(chain[n])) > 1), None)
         if at is None:
@@ -111,15 +117,16 @@ class Nest:
         moving = {s.var for s in upper if isinstance(s, Loop) and position[s.var] > first_below}
         nodes = self.permuted(upper, order)
         body = _body(chain[at])
-        here = body.index(below)
+        here = next(n for n, s in enumerate(body) if s is below)
         if not moving:
-            inner = self.arrange(below, last, order)
+            inner = self.arrange(below, last, order, body)
             return wrap(nodes, (*body[:here], *inner, *body[here + 1 :]))
         cut = 1 + max(
             (n for n, s in enumerate(nodes) if isinstance(s, Loop) and s.var not in moving), default=-1
         )
         outer, spread = nodes[:cut], nodes[cut:]
-        allocs, pieces = self.separated(spread, [body[:here], (below,), body[here + 1 :]], alone=cut > 0)
+        around = body if outer else around
+        allocs, pieces = self.separated(spread, [body[:here], (below,), body[here + 1 :]], around)
         before, (middle,), after = pieces
         assert isinstance(middle, (Loop, If))
         inside = wrap(spread, (middle,))[0]
@@ -127,7 +134,7 @@ class Nest:
         out = list(allocs)
         if before:
             out.extend(wrap(_fresh(spread), before))
-        out.extend(self.arrange(inside, last, order))
+        out.extend(self.arrange(inside, last, order, around))
         if after:
             out.extend(wrap(_fresh(spread), after))
         return wrap(outer, tuple(out))
@@ -198,12 +205,12 @@ class Nest:
     # ------------------------------------------------------------ distribution
 
     def separated(
-        self, nodes: Sequence[Node], pieces: Sequence[Body], alone: bool
+        self, nodes: Sequence[Node], pieces: Sequence[Body], around: Body
     ) -> tuple[Body, list[Body]]:
         """`pieces` of one body, to stand in a copy of `nodes` each: the locals that several use are
         expanded over the loops of `nodes`, and their allocations given apart.
 
-        `alone`: nothing else will stand in the body of the allocations.
+        The allocations are to stand in the body `around`.
         """
         loops = [s for s in nodes if isinstance(s, Loop)]
         shared: list[Alloc] = []
@@ -235,9 +242,8 @@ class Nest:
             for p in pieces
         ]
         # A copy elsewhere may have a local of this name: here it would meet the one that moves out.
-        everywhere = tuple(x for p in pieces for x in p) if alone else self.edit.func.body
-        others = {s.name for s in stmts(everywhere) if isinstance(s, Alloc) and s.id not in ids}
-        renamed = fresh_names(self.edit.func, sorted(names & others))
+        others = {s.name for s in stmts(around) if isinstance(s, Alloc) and s.id not in ids}
+        renamed = fresh_names(self.func, sorted(names & others))
         return (
             tuple(replace(s, name=renamed.get(s.name, s.name), shape=(*shape, *s.shape)) for s in shared),
             [renamed_buffers(p, renamed) for p in kept] if renamed else kept,
@@ -267,7 +273,7 @@ class Nest:
 
     def distributed(self, nodes: Sequence[Node], pieces: Sequence[Body]) -> Body:
         """A copy of `nodes` around each of `pieces`; the first keeps the ids."""
-        allocs, kept = self.separated(nodes, pieces, alone=False)
+        allocs, kept = self.separated(nodes, pieces, siblings(self.func, self.outer.id))
         out: list[Stmt] = list(allocs)
         for n, piece in enumerate(kept):
             if piece:

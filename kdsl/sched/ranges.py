@@ -31,6 +31,7 @@ from kdsl.ir.printer import print_expr
 from kdsl.ir.walk import subexprs
 from kdsl.sched.arith import (
     add,
+    binary,
     ceil_div,
     const,
     divides,
@@ -124,7 +125,9 @@ def at(loop: Loop, t: Expr) -> Expr:
     """The value of the loop's variable in its iteration number `t`."""
     assert isinstance(loop.step, Const)
     step = int(loop.step.value)
-    scaled = t if step == 1 else mul(t, step)
+    if step < 0:
+        return binary("-", loop.lo, mul(t, -step))
+    scaled = mul(t, step)
     if loop.lo == const(0):
         return scaled
     if isinstance(loop.lo, Const):

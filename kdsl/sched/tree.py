@@ -83,6 +83,24 @@ def replaced(func: Func, new: Mapping[int, Body]) -> Func:
     return replace(func, body=on_body(func.body))
 
 
+def siblings(func: Func, wanted: int) -> Body:
+    """The body in which the statement with the id `wanted` stands."""
+
+    def find(body: Body) -> Body | None:
+        if any(s.id == wanted for s in body):
+            return body
+        for s in body:
+            for inner in stmt_bodies(s):
+                found = find(inner)
+                if found is not None:
+                    return found
+        return None
+
+    found = find(func.body)
+    assert found is not None
+    return found
+
+
 def contains(s: Stmt, wanted: int) -> bool:
     """True when `s`, or a statement in it, has the id `wanted`."""
     return any(x.id == wanted for x in stmts((s,)))
