@@ -54,6 +54,7 @@ from kdsl.ir.nodes import (
     Select,
     Stmt,
     Store,
+    Unary,
     While,
 )
 from kdsl.ir.walk import expr_children, stmt_bodies, stmt_exprs, stmts
@@ -197,6 +198,13 @@ class Scope(State):
         truth = self.truth(e)
         if truth.exact:
             return truth
+        match e:
+            case Unary():
+                return self.guard(e.x).negated()
+            case Logic(op="and"):
+                return self.guard(e.a).both(self.guard(e.b))
+            case Logic():
+                return self.guard(e.a).either(self.guard(e.b))
         flag = self.values.add("flag", "opaque", 0, 1)
         (name,) = flag.names()
         self.unknowns[name] = Unknown(e, self.names)

@@ -207,6 +207,23 @@ def f(A: f32[M, N], B: f32[M, N]):
 """
 
 
+BRANCHES = """
+def f(A: f32[N], B: f32[N], C: f32[N]):
+    for i in range(N):
+        if i > 2 and B[i] > 0.0:
+            A[i] = 1.0
+        else:
+            C[i] = 2.0
+"""
+BRANCHES_APART = """
+def f(A: f32[N], B: f32[N], C: f32[N]):
+    for i in range(N):
+        if i > 2 and B[i] > 0.0:
+            A[i] = 1.0
+    for i in range(N):
+        if not (i > 2 and B[i] > 0.0):
+            C[i] = 2.0
+"""
 WHILE = """
 def f(A: f32[N, N], x: f32[1]):
     while x[0] > 0.0:
@@ -340,6 +357,7 @@ def f(A: f32[M, N]):
 """,
         [(0, "i, j"), (0, "i, j")],
     ),
+    "fission of the branches of an if": (BRANCHES, BRANCHES_APART, None),
     "inside a while loop": (
         WHILE,
         WHILE.replace("for i", "for q").replace("for j", "for i").replace("for q", "for j"),
@@ -491,6 +509,18 @@ UNPROVED: dict[str, tuple[str, str, list[Entry] | None, str]] = {
         .replace("for q", "for j"),
         None,
         "data decide whether `A` is written",
+    ),
+    "a condition that the other loop changes": (
+        BRANCHES.replace("C[i] =", "B[i + 1] ="),
+        BRANCHES_APART.replace("C[i] =", "B[i + 1] ="),
+        None,
+        "data decide whether `B` is read",
+    ),
+    "the other branch": (
+        BRANCHES,
+        BRANCHES_APART.replace("if not (i > 2 and B[i] > 0.0)", "if i > 2 and B[i] > 0.0"),
+        None,
+        "data decide when it runs, and not visibly as in the original",
     ),
     "another condition": (
         MASKED,
