@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 from kdsl.analysis.affine import Atom, Form, Formula
@@ -113,12 +114,12 @@ def from_ast(e: Any, dtypes: Dtypes) -> Expr:
     args = [from_ast(e.op_get_arg(n), dtypes) for n in range(e.op_get_n_arg())]
     if op == "minus":
         return Binary("-", Const(0, i64), args[0])
-    a, b = args
-    if op in _LOGIC:
-        return Logic(_LOGIC[op], a, b)
     if op in _COMPARE:
-        return _tidy(_COMPARE[op], a, b)
-    return Binary(_BINARY[op], a, b)
+        return _tidy(_COMPARE[op], *args)
+    # isl's min and max take any number of arguments.
+    if op in _LOGIC:
+        return reduce(lambda a, b: Logic(_LOGIC[op], a, b), args)
+    return reduce(lambda a, b: Binary(_BINARY[op], a, b), args)
 
 
 def _tidy(op: CompareOp, a: Expr, b: Expr) -> Expr:
