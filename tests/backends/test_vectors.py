@@ -530,7 +530,7 @@ for i in range(N // L):
 # ----------------------------------------------------------------- faults
 
 
-@pytest.mark.parametrize("lanes", (1, 3, 16, 70))
+@pytest.mark.parametrize("lanes", (1, 3, 16, 64, 70))
 def test_the_first_lane_that_fails_is_reported(lanes: int) -> None:
     func = text(
         "for j in vectorize(range(L)):\n    C[check(p[j])] = 1.0",
