@@ -34,7 +34,9 @@ def check_mark(func: Func, loop_id: int, kind: MarkQuestion, lanes: int | None =
 
     def answer() -> Verdict:
         program = delinearised(instances(func))
-        return MarkCheck(program, program.loops[loop_id], kind, lanes).verdict()
+        # A loop behind a `return` or `break` never runs.
+        loop = program.loops.get(loop_id)
+        return None if loop is None else MarkCheck(program, loop, kind, lanes).verdict()
 
     at = [s.id for s in stmts(func.body)].index(loop_id)
     return _once(("mark", print_func(func), func.loc, at, kind, lanes), answer)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Literal
 
 from kdsl.analysis.affine import all_of, at_least, formula_names, symbol
-from kdsl.analysis.instances import Dim, Leaf, Program, Use
+from kdsl.analysis.program import Dim, Leaf, Program, Use
 from kdsl.analysis.relations import Relations, names
 from kdsl.analysis.verdict import Unproved, Verdict
 from kdsl.analysis.witness import Point, smallest, violation

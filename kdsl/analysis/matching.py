@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdsl.analysis.affine import Form, Formula, any_of, at_least, equal, formula_names, symbol
-from kdsl.analysis.instances import Leaf, Program, Unknown, is_unknown
+from kdsl.analysis.program import Leaf, Program, Unknown, is_unknown
 from kdsl.analysis.relations import Relations, names
 from kdsl.analysis.state import State
 from kdsl.analysis.verdict import Origin, Unproved, Violation

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from kdsl.analysis.affine import Atom, Form, Formula, all_of, any_of, at_least, equal, symbol
-from kdsl.analysis.instances import Dim, Leaf, Place, Use
 from kdsl.analysis.polyhedra import Polyhedra
+from kdsl.analysis.program import Dim, Leaf, Place, Use
 from kdsl.analysis.values import Symbol, Values
 
 T = TypeVar("T")

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from kdsl.analysis.instances import Dim, Leaf, Program, Use
 from kdsl.analysis.marks import doubt
 from kdsl.analysis.matching import Copy, Match, Matching
+from kdsl.analysis.program import Dim, Leaf, Program, Use
 from kdsl.analysis.relations import Relations
 from kdsl.analysis.storage import StorageCheck
 from kdsl.analysis.verdict import Origin, Unproved, Verdict, Violation

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from kdsl.analysis.instances import Leaf, Use
 from kdsl.analysis.matching import Copy, Match
+from kdsl.analysis.program import Leaf, Use
 from kdsl.analysis.relations import Relations
 from kdsl.analysis.verdict import Unproved
 

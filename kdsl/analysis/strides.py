@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from kdsl.analysis.affine import Form, Formula, Monomial, conjuncts, formula_names
-from kdsl.analysis.instances import Leaf, Program, Use, is_plain
 from kdsl.analysis.polyhedra import is_param
+from kdsl.analysis.program import Leaf, Program, Use, is_plain
 from kdsl.analysis.ranges import Facts, prove
 from kdsl.analysis.values import Values
 

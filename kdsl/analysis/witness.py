@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from kdsl.analysis.instances import Leaf, Use
+from kdsl.analysis.program import Leaf, Use
 from kdsl.analysis.relations import Relations
 from kdsl.analysis.verdict import Violation, ViolationKind
 from kdsl.ir.nodes import Accumulate, Atomic
