@@ -9,6 +9,7 @@ commit    edit.keeps_order(after)   the rewrite cannot change the order of anyth
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -27,6 +28,12 @@ from kdsl.source import Loc
 
 NESTING = MAX_NESTING - 20
 """Statements nested deeper than this are refused: what is lowered later nests a little deeper."""
+
+STATEMENTS = 20_000
+"""Larger functions are refused: nobody wants to wait for their compilation."""
+
+FAR = 1 << 31
+"""Block sizes and distances beyond this make no sense; sums with sizes (below 2**47) stay within 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,11 @@ class Edit:
                 help=f"put this step before the one that marks `{loop.var}`",
             )
 
+    def need_small(self, what: str, value: int, least: int, most: int = FAR) -> None:
+        """Refuses a factor or distance outside of [least, most]."""
+        if not least <= value <= most:
+            raise self.refused("K0302", f"`{what}` is {value}", help=f"pass a number from {least} to {most}")
+
     def need_stable(self, loop: Loop, body: Body | None = None, exprs: Iterable[Expr] | None = None) -> None:
         """Refuses when the loop's bounds (or `exprs`) read what `body` (the loop's own) writes.
 
@@ -129,7 +141,7 @@ class Edit:
 
     def need_free(self, name: str, place: Place) -> None:
         """Refuses a new loop name that is not an identifier, or means something else around `place`."""
-        if not name.isidentifier():
+        if not name.isidentifier() or keyword.iskeyword(name):
             raise self.refused(
                 "K0306",
                 f"{name!r} cannot name a loop",
@@ -178,6 +190,12 @@ class Edit:
             raise self.refused(
                 "K0307", f"the loop nest would be more than {NESTING} levels deep", help="use fewer steps"
             )
+        if _written_out(after.body) > STATEMENTS:
+            raise self.refused(
+                "K0307",
+                f"the kernel would grow beyond {STATEMENTS} statements, unrolled loops written out",
+                help="unroll by a smaller factor, or specialize less often",
+            )
         verify(after)
         before = {p.loop.id: p for p in places(self.func)}
         for p in places(after):
@@ -199,6 +217,16 @@ class Edit:
                 if refusal is not None:
                     raise refusal
         return replace(self, func=after)
+
+
+def _written_out(body: Body) -> int:
+    """The number of statements after unrolling."""
+    total = 0
+    for s in body:
+        inside = sum(map(_written_out, stmt_bodies(s)))
+        unrolled = isinstance(s, Loop) and s.mark is not None and s.mark.kind == "unroll"
+        total += 1 + inside * ((extent(s) or 1) if unrolled and isinstance(s, Loop) else 1)
+    return total
 
 
 def _depth(body: Body) -> int:

@@ -143,10 +143,7 @@ def _good_shift(edit: Edit, first: str, second: str, into: str | None, shift: in
 
 def _check_fusable(edit: Edit, a: Place, b: Place, shift: int) -> None:
     """Two loops of one body, nothing but locals between them, over equal ranges of step 1."""
-    if shift < 0:
-        raise edit.refused(
-            "K0302", f"`shift` is {shift}: the second loop cannot run earlier", help="pass shift >= 0"
-        )
+    edit.need_small("shift", shift, 0)
     around = siblings(edit.func, a.loop.id)
     ids = [s.id for s in around]
     if b.loop.id not in ids or ids.index(b.loop.id) <= ids.index(a.loop.id):

@@ -22,6 +22,9 @@ from kdsl.sched.tree import (
     replaced,
 )
 
+STEEP = 1 << 15
+"""The largest factor of a skew: its product with a size (below 2**47) stays within 64 bits."""
+
 
 @primitive
 def split(
@@ -143,6 +146,7 @@ def skew(edit: Edit, loop: str, by: str, factor: int) -> Edit:
     legal: always (the order stays).
     known as: loop skewing.
     """
+    edit.need_small("factor", factor, -STEEP, STEEP)
     around = {p.loop.id: p.loop.var for p in edit.loops(by)}
     new: dict[int, Body] = {}
     track = Track()
@@ -183,8 +187,7 @@ def peel(edit: Edit, loop: str, n: int, end: Literal["first", "last"] = "first")
     """
     new: dict[int, Body] = {}
     track = Track()
-    if n < 1:
-        raise edit.refused("K0302", f"`peel` takes at least one iteration apart, not {n}", help="pass n >= 1")
+    edit.need_small("n", n, 1)
     for place in edit.loops(loop):
         old = place.loop
         check_splittable(edit, old)
@@ -208,8 +211,7 @@ def peel(edit: Edit, loop: str, n: int, end: Literal["first", "last"] = "first")
 def _split(
     edit: Edit, loop: str, factor: int, into: tuple[str, str] | None, tail: Tail, track: Track
 ) -> Edit:
-    if factor < 1:
-        raise edit.refused("K0302", f"blocks of {factor} iterations make no sense", help="pass a factor >= 1")
+    edit.need_small("factor", factor, 1)
     new: dict[int, Body] = {}
     func = edit.func
     for place in edit.loops(loop):

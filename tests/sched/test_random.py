@@ -39,7 +39,7 @@ def draw_schedule(data: Any, longest: int) -> Schedule | None:
     return s
 
 
-@settings(QUIET, max_examples=150)
+@settings(QUIET, max_examples=100)
 @given(st.data())
 def test_results_stay(data: Any) -> None:
     s = draw_schedule(data, 5)
