@@ -27,6 +27,7 @@ CODES: dict[str, tuple[str, str]] = {
     "K0118": ("A loop has as many variables as its iterator gives values.", "for i, j in range(n): ..."),
     "K0119": ("The text of an assertion is a constant string.", 'assert x > 0, f"{x}"'),
     "K0106": ("An option of the decorator is unknown or has a wrong value.", "@kdsl.kernel(bounds=False)"),
+    "K0120": ("Expressions or blocks are nested too deeply.", "a + a + ... (hundreds of terms)"),
     "K0190": ("A text that should be printed IR is damaged.", "def f(A: f32[N]: ..."),
     # K02: names and types
     "K0201": ("The name is defined nowhere.", "y = totla"),
@@ -116,6 +117,15 @@ CODES: dict[str, tuple[str, str]] = {
     "K0323": ("The schedule belongs to no kernel that could run it.", "Schedule(func)(A)"),
     "K0324": ("The text is no condition on sizes and scalars.", 's.assume("A[0] > 1")'),
     "K0325": ("What was given as a schedule is none, or makes none.", "kernel.with_schedule(3)"),
+    "K0326": (
+        "What is staged is not touched in the loop, is made inside of it, or is a scalar.",
+        's.stage("B", at="i")',
+    ),
+    "K0327": (
+        "Something reaches an array past its staged copy.",
+        'kdsl.atomic_add(A, i, 1); s.stage("A", at="i")',
+    ),
+    "K0328": ("Registers hold arrays of constant shape.", 's.stage("A", at="i", memory="register")'),
     # From K0380 on: loops that code generation has no form for
     "K0380": (
         "A vector loop has a constant number of iterations.",

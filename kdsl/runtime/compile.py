@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from kdsl.backends import llvm
 from kdsl.backends.base import Artifact
+from kdsl.errors import CompileError
 from kdsl.frontend_ast.signature import ConstArg, ScalarArg, Signature
 from kdsl.frontend_ast.source import MISSING, KernelSource
 from kdsl.runtime import log, stored
@@ -73,6 +74,23 @@ class Request:
 
 def program(request: Request) -> Program:
     """The program for a request, from the disk cache if it is there."""
+    try:
+        return _program(request)
+    except RecursionError:
+        raise too_deep(request.source) from None
+
+
+def too_deep(source: KernelSource) -> CompileError:
+    """The error for a tree that the compiler, which recurses over it, cannot walk."""
+    return CompileError(
+        "K0120",
+        f"the expressions or blocks of {source.name} are nested too deeply",
+        loc=source.loc,
+        help="store parts of long expressions in variables",
+    )
+
+
+def _program(request: Request) -> Program:
     start = perf_counter()
     if request.target.kind == "interpreter":
         from kdsl.backends.interp import InterpreterExecutor
@@ -98,7 +116,10 @@ def front(request: Request) -> Func:
     """The IR of a request: as the front end builds it, then scheduled."""
     from kdsl.frontend_ast import build
 
-    func = build(request.source, request.signature)
+    try:
+        func = build(request.source, request.signature)
+    except RecursionError:
+        raise too_deep(request.source) from None
     if request.schedule is None:
         return func
     from kdsl.runtime.scheduling import scheduled
