@@ -6,7 +6,7 @@ import argparse
 import importlib
 import os
 
-NAMES = ("dispatch", "startup", "unscheduled", "gather", "pool")
+NAMES = ("dispatch", "startup", "unscheduled", "scheduled", "gather", "pool")
 
 
 def main() -> None:
