@@ -16,7 +16,7 @@ def wedge(X: i64[N]):
     for k in range(N):
         for i in range(k, N):
             for m in range(k, N):
-                X[m] += k
+                X[m] += k * i
 
 
 @pytest.mark.parametrize("tail", ["guard", "cut"])
