@@ -13,12 +13,19 @@ import types
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from kdsl.errors import ScheduleError
 from kdsl.source import Loc
 
-Value = None | bool | int | str | tuple["Value", ...]
+Value: TypeAlias = "bool | int | float | str | tuple[Value, ...] | Record | None"
+
+
+class Record(dict[str, Any]):
+    """A dict of arguments as a value: it has a hash and is never changed."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +143,16 @@ def _checked(value: Any, hint: Any) -> Any:
             return _WRONG
         out = tuple(_checked(v, h) for v, h in zip(value, wanted))
         return _WRONG if any(v is _WRONG for v in out) else out
+    if typing.is_typeddict(hint):
+        fields = typing.get_type_hints(hint)
+        if not isinstance(value, dict) or not value.keys() <= fields.keys():
+            return _WRONG
+        record = Record({k: _checked(value[k], h) for k, h in fields.items() if k in value})
+        return _WRONG if any(v is _WRONG for v in record.values()) else record
     if hint is bool:
         return value if isinstance(value, bool) else _WRONG
+    if hint is float:
+        return value if isinstance(value, (int, float)) and not isinstance(value, bool) else _WRONG
     if hint is int:
         if isinstance(value, bool) or not hasattr(value, "__index__"):
             return _WRONG
@@ -150,6 +165,8 @@ def _checked(value: Any, hint: Any) -> Any:
 
 def _wanted(hint: Any) -> str:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if typing.is_typeddict(hint):
+        return "a dict of " + ", ".join(f"`{k}`" for k in typing.get_type_hints(hint))
     if origin in (types.UnionType, typing.Union):
         return " or ".join(_wanted(h) for h in inner)
     if origin is Literal:
@@ -166,6 +183,8 @@ def _value_text(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, (tuple, list)):
         return "[" + ", ".join(map(_value_text, value)) + "]"
+    if isinstance(value, dict):
+        return "dict(" + ", ".join(f"{k}={_value_text(v)}" for k, v in value.items()) + ")"
     if value is None or isinstance(value, (bool, int, float)):
         return repr(value)
     return f"a {type(value).__name__}"
