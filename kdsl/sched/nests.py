@@ -110,7 +110,14 @@ class Nest:
         chain = self.chain(root, last)
         at = next((n for n in range(len(chain) - 1) if len(_body(chain[n])) > 1), None)
         if at is None:
-            return wrap(self.permuted(chain, order), _body(chain[-1]))
+            body = _body(chain[-1])
+            while len(body) == 1 and isinstance(guard := body[0], If) and not guard.orelse:
+                # A guard of a loop that moves outwards may move with it.
+                if not faultless(guard.cond):
+                    break
+                chain.append(guard)
+                body = guard.then
+            return wrap(self.permuted(chain, order), body)
         upper, below = chain[: at + 1], chain[at + 1]
         position = {name: n for n, name in enumerate(order)}
         first_below = min(position[s.var] for s in chain[at + 1 :] if isinstance(s, Loop))
