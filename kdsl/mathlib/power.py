@@ -55,6 +55,21 @@ def _log2_f32(a):
     return log_high, rest - ((log_high - n) - p_high * 0.9619140625)
 
 
+def _with_special_cases(power, a, x, y):
+    """x ** y by C99's table, given power = a ** y for a = |x| where that is finite and not 0."""
+    # |x| is 0 or infinite
+    edge = (a == 0.0) | (a == inf)
+    zero = edge & ((a == 0.0) ^ (y < 0.0))
+    p = where(zero, 0.0, where(edge, inf, power))
+    half = y * 0.5
+    whole = floor(y) == y
+    odd = whole & (floor(half) != half)
+    p = where(odd, copysign(p, x), p)
+    p = where((x < 0.0) & (a < inf) & (floor(y) != y), nan, p)
+    p = where(isnan(x) | isnan(y), nan, p)
+    return where((x == 1.0) | (y == 0.0), 1.0, p)
+
+
 def pow_f32(x, y):
     a = abs(x)
     log_high, log_low = _log2_f32(a)
@@ -68,17 +83,7 @@ def pow_f32(x, y):
     r = (c_high * log_high - n) + low
     power = scaled_f32(exp2_of_reduced_f32(r), shifted)
     power = where(e > 130.0, inf, where(e < -152.0, 0.0, power))
-    # |x| is 0 or infinite
-    edge = (a == 0.0) | (a == inf)
-    zero = edge & ((a == 0.0) ^ (y < 0.0))
-    power = where(zero, 0.0, where(edge, inf, power))
-    half = y * 0.5
-    whole = floor(y) == y
-    odd = whole & (floor(half) != half)
-    power = where(odd, copysign(power, x), power)
-    power = where((x < 0.0) & (a < inf) & (floor(y) != y), nan, power)
-    power = where(isnan(x) | isnan(y), nan, power)
-    return where((x == 1.0) | (y == 0.0), 1.0, power)
+    return _with_special_cases(power, a, x, y)
 
 
 def _log2_f64(a):
@@ -134,17 +139,7 @@ def pow_f64(x, y):
     r = (c_high * log_high - n) + low
     power = scaled_f64(exp2_of_reduced_f64(r), shifted)
     power = where(e > 1026.0, inf, where(e < -1077.0, 0.0, power))
-    # |x| is 0 or infinite
-    edge = (a == 0.0) | (a == inf)
-    zero = edge & ((a == 0.0) ^ (y < 0.0))
-    power = where(zero, 0.0, where(edge, inf, power))
-    half = y * 0.5
-    whole = floor(y) == y
-    odd = whole & (floor(half) != half)
-    power = where(odd, copysign(power, x), power)
-    power = where((x < 0.0) & (a < inf) & (floor(y) != y), nan, power)
-    power = where(isnan(x) | isnan(y), nan, power)
-    return where((x == 1.0) | (y == 0.0), 1.0, power)
+    return _with_special_cases(power, a, x, y)
 
 
 def rsqrt_f32(x):

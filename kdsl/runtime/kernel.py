@@ -37,28 +37,46 @@ CHAIN = 4
 """Number of entries that are tried before the slow path: the newest ones."""
 
 
-class Kernel(Generic[P]):
-    """A Python function that is compiled for the arguments of its calls.
-
-    `kernel(...)` runs compiled code; `kernel.py(...)` runs the function itself on the same arguments.
-    """
+class _OfFunction:
+    """What is made of a Python function and looks like it."""
 
     __kdsl_source__: KernelSource
     __wrapped__: Callable[..., Any]
     __name__: str
     __qualname__: str
-    target: str
-    """The name of the target that calls run on."""
 
-    def __init__(
-        self, source: KernelSource, target: str | None = None, schedule: Recipe | None = None
-    ) -> None:
+    def __init__(self, source: KernelSource) -> None:
         self.__kdsl_source__ = source
         self.__wrapped__ = source.fn
         self.__name__ = source.fn.__name__
         self.__qualname__ = source.fn.__qualname__
         self.__module__ = source.fn.__module__
         self.__doc__ = source.fn.__doc__
+
+    @property
+    def name(self) -> str:
+        """The name in messages, dumps and artifacts."""
+        return self.__kdsl_source__.name
+
+    @property
+    def source(self) -> str:
+        """The text of the Python function, its decorators included."""
+        return self.__kdsl_source__.text
+
+
+class Kernel(_OfFunction, Generic[P]):
+    """A Python function that is compiled for the arguments of its calls.
+
+    `kernel(...)` runs compiled code; `kernel.py(...)` runs the function itself on the same arguments.
+    """
+
+    target: str
+    """The name of the target that calls run on."""
+
+    def __init__(
+        self, source: KernelSource, target: str | None = None, schedule: Recipe | None = None
+    ) -> None:
+        super().__init__(source)
         self._schedule = schedule
         self._scheduled: dict[Recipe, Kernel[P]] = {}
         self._chosen_target = target
@@ -83,16 +101,6 @@ class Kernel(Generic[P]):
             """Runs the kernel on these arguments; compiles it first if their types are new."""
 
     # -- what a user asks of a kernel
-
-    @property
-    def name(self) -> str:
-        """The name in messages, dumps and artifacts."""
-        return self.__kdsl_source__.name
-
-    @property
-    def source(self) -> str:
-        """The text of the Python function, its decorators included."""
-        return self.__kdsl_source__.text
 
     def py(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Runs the body as ordinary Python on the same arguments: `pdb`, `print` and coverage work."""
@@ -240,31 +248,8 @@ class Kernel(Generic[P]):
         return Request(self.__kdsl_source__, signature, self._resolved(), self._schedule)
 
 
-class Function(Generic[P]):
+class Function(_OfFunction, Generic[P]):
     """A device function: inlined where kernels call it; called from Python, it runs as Python."""
-
-    __kdsl_source__: KernelSource
-    __wrapped__: Callable[..., Any]
-    __name__: str
-    __qualname__: str
-
-    def __init__(self, source: KernelSource) -> None:
-        self.__kdsl_source__ = source
-        self.__wrapped__ = source.fn
-        self.__name__ = source.fn.__name__
-        self.__qualname__ = source.fn.__qualname__
-        self.__module__ = source.fn.__module__
-        self.__doc__ = source.fn.__doc__
-
-    @property
-    def name(self) -> str:
-        """The name in messages."""
-        return self.__kdsl_source__.name
-
-    @property
-    def source(self) -> str:
-        """The text of the Python function, its decorators included."""
-        return self.__kdsl_source__.text
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Runs the function as Python, its arguments cast to their annotated types."""
