@@ -12,6 +12,7 @@ from kdsl.ir.nodes import Func
 from kdsl.ir.verify import verify as verify_ir
 from kdsl.passes.bounds import bounds
 from kdsl.passes.expand_math import expand_math
+from kdsl.passes.full_tiles import full_tiles
 from kdsl.passes.simplify import simplify
 from kdsl.passes.unbind import unbind
 from kdsl.passes.unroll import unroll
@@ -30,6 +31,8 @@ class Lowering:
 
 PASSES: tuple[tuple[str, Callable[[Func, Lowering], Func]], ...] = (
     ("unbind", lambda func, _: unbind(func)),
+    # Before loops are written out: the same guard in many copies is found once.
+    ("full_tiles", lambda func, _: full_tiles(func)),
     ("unroll", lambda func, _: unroll(func)),
     ("simplify", lambda func, _: simplify(func)),
     # Before the math functions are expanded: smaller trees.
