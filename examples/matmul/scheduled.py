@@ -2,7 +2,8 @@
 
     OPENBLAS_NUM_THREADS=1 python examples/matmul/scheduled.py [--size 1024] [--repeat 15]
 
-The kernel is the naive one. Any sizes will do: edges are clipped, whole tiles run without tests.
+The kernel is the naive one. Any sizes will do: edges are clipped, whole tiles run without tests. An OpenBLAS
+that does not know the CPU runs its AVX2 code: OPENBLAS_CORETYPE=SkylakeX asks for AVX-512.
 """
 
 from __future__ import annotations

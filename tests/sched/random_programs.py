@@ -15,6 +15,7 @@ from kdsl.ir.nodes import Body, Loop, Stmt
 from kdsl.ir.printer import print_head
 from kdsl.ir.walk import stmt_bodies, stmts
 from kdsl.sched import Schedule
+from kdsl.sched.tree import buffers
 
 Pick = Callable[[Any], Any]
 """Draws one of a sequence; earlier ones are simpler."""
@@ -126,6 +127,7 @@ def step(pick: Pick, s: Schedule) -> Schedule:
             "peel",
             "specialize",
             "assume",
+            "stage",
             "mark",
         )
     ):
@@ -153,6 +155,10 @@ def step(pick: Pick, s: Schedule) -> Schedule:
             return s.specialize(pick(("N == 5", "N > 3", "N % 2 == 0 or M < N")))
         case "assume":
             return s.assume(pick(("N % 2 == 0", "N >= 1")))
+        case "stage":
+            inside = next(x for x in loops if x.var == loop.partition("@")[0]).body
+            layout: Any = pick((None, {"pad": 1}, {"fill": 1}))
+            return s.stage(pick(sorted(buffers(inside)) or ["x"]), loop, layout=layout)
         case _:
             kind = pick(("parallel", "vectorize"))
             return s.parallel(loop) if kind == "parallel" else s.vectorize(loop, pick((2, 4)))
