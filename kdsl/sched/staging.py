@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import isinf
 from typing import TypedDict
+
+import numpy as np
 
 from kdsl.analysis.accesses import Access, collect
 from kdsl.analysis.affine import Form, at_least, constant, symbol
@@ -106,13 +109,24 @@ def layout_of(edit: Edit, given: Layout | None, source: Source) -> Arrangement:
         raise wrong(f"`align` is {align} bytes", f"local arrays start at multiples of {ALIGN_BYTES} bytes")
     fill: Const | None = None
     if "fill" in layout:
-        value, t = layout["fill"], source.dtype
-        fits = t.is_float or (t == bool_ and value in (0, 1)) or (t.is_int and value == value // 1)
-        if not fits or (t.is_int and not t.min <= value <= t.max):
-            raise wrong(f"`fill` is {value}", f"pass a value of type {t.name}")
-        plain = float(t.np.type(value)) if t.is_float else bool(value) if t == bool_ else int(value)
-        fill = Const(plain, t)
+        value = _of_type(layout["fill"], source.dtype)
+        if value is None:
+            raise wrong(f"`fill` is {layout['fill']}", f"pass a value of type {source.dtype.name}")
+        fill = Const(value, source.dtype)
     return Arrangement(tile, order, pad, fill)
+
+
+def _of_type(value: float, t: DType) -> bool | int | float | None:
+    """`value` as a constant of type `t`; None when that has no such value."""
+    if t.is_float:
+        with np.errstate(over="ignore"):
+            rounded = float(t.np.type(value))
+        return None if value != value or isinf(rounded) != isinf(value) else rounded
+    if isinf(value) or value != value or value != int(value):
+        return None
+    if t == bool_:
+        return bool(value) if value in (0, 1) else None
+    return int(value) if t.min <= value <= t.max else None
 
 
 @dataclass(frozen=True, slots=True)

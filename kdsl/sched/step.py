@@ -13,6 +13,7 @@ import types
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Literal, TypeAlias
 
 from kdsl.errors import ScheduleError
@@ -185,6 +186,8 @@ def _value_text(value: Any) -> str:
         return "[" + ", ".join(map(_value_text, value)) + "]"
     if isinstance(value, dict):
         return "dict(" + ", ".join(f"{k}={_value_text(v)}" for k, v in value.items()) + ")"
+    if isinstance(value, float) and value in (inf, -inf):
+        return f'float("{value}")'
     if value is None or isinstance(value, (bool, int, float)):
         return repr(value)
     return f"a {type(value).__name__}"

@@ -115,6 +115,7 @@ MEANING: list[tuple[str, Any, Steps]] = [
     ("ragged panels", product, lambda s: s.stage("B", "i", layout={"tile": (2, 3), "order": (2, 0, 3, 1)})),
     ("ragged panels written", product, lambda s: s.stage("C", "i", layout={"tile": (None, 3), "fill": 0})),
     ("filled", product, lambda s: blocked(s).stage("B", "j_o", layout={"tile": (5, None), "fill": 1.5})),
+    ("filled with infinity", kernels.axpy, lambda s: s.stage("X", "i", layout={"fill": -np.inf})),
     ("halo in tiles", in_place, lambda s: s.split("i", 4).stage("X", "i_o", layout={"tile": (3,), "pad": 1})),
 ]  # fmt: skip
 
