@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from kdsl.analysis.affine import Form, Formula, all_of, any_of, at_least, constant, equal, symbol
 from kdsl.analysis.state import State, Value
 from kdsl.analysis.values import SIZE_MAX, Truth, Values, size_form
 from kdsl.dtypes import bool_, i64
+from kdsl.ir.faults import part_name
 from kdsl.ir.nodes import (
     Accumulate,
     Alloc,
@@ -21,6 +22,7 @@ from kdsl.ir.nodes import (
     Atomic,
     Body,
     Break,
+    Call,
     Continue,
     Expr,
     Func,
@@ -40,6 +42,9 @@ from kdsl.ir.nodes import (
 from kdsl.ir.walk import expr_children, stmt_bodies, stmt_exprs, stmts
 
 Site = Load | Store | Accumulate | Atomic
+
+
+Mode = Literal["read", "write", "update"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +68,29 @@ class Access:
 
     `certain`: it runs at exactly those points, provided that the symbols of `context` are not opaque;
     otherwise at some of them. `stmt` is the id of its statement.
+
+    A `test` is a call of `within`, an index into a part of an array, as if the part were an array of rank 1.
     """
 
     site: Site
     stmt: int
-    mode: Literal["read", "write", "update"]
+    mode: Mode
     index: tuple[Form, ...]
     extent: tuple[Form, ...]
     loops: tuple[Iteration, ...]
     context: tuple[Formula, ...]
     certain: bool
+    test: Call | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Accesses:
-    """All accesses in program order, their symbols, and what holds at every call."""
+    """All accesses in program order, `tests` apart, their symbols, and what holds at every call."""
 
     values: Values
     accesses: tuple[Access, ...]
     assumptions: tuple[Formula, ...]
+    tests: tuple[Access, ...] = ()
 
 
 def collect(func: Func, assuming: bool = True) -> Accesses:
@@ -92,13 +101,14 @@ def collect(func: Func, assuming: bool = True) -> Accesses:
     walk = _Walk(State(Values(assuming=assuming)))
     assumptions = walk.start(func)
     walk.body(func.body)
-    return Accesses(walk.values, tuple(walk.found), assumptions)
+    return Accesses(walk.values, tuple(walk.found), assumptions, tuple(walk.tests))
 
 
 @dataclass(slots=True)
 class _Walk:
     state: State
     found: list[Access] = field(default_factory=list)
+    tests: list[Access] = field(default_factory=list)
     # The context, restored on leaving a construct.
     context: tuple[Formula, ...] = ()
     loops: tuple[Iteration, ...] = ()
@@ -108,12 +118,14 @@ class _Walk:
     # The flow: `reachable` by falling through; `lost`: an earlier statement may have left.
     reachable: bool = True
     lost: bool = False
+    unchecked: bool = False
 
     @property
     def values(self) -> Values:
         return self.state.values
 
     def start(self, func: Func) -> tuple[Formula, ...]:
+        self.unchecked = func.options.unchecked
         for size in func.sizes:
             self.state.names[size] = self.values.add(size, "size", 0, SIZE_MAX)
         for p in func.params:
@@ -136,6 +148,7 @@ class _Walk:
             if not self.reachable:
                 break
             self.stmt = s.id
+            self.state.tested.clear()
             self.statement(s)
         self.context, self.certain = context, certain
 
@@ -210,6 +223,7 @@ class _Walk:
             self.body(s.body)
         self.lost = self.reachable = True
         self.forget_written(s.body)
+        self.state.tested.clear()
         if not breaks(s.body):
             self.context = (*self.context, self.state.truth(s.cond).no)
 
@@ -261,6 +275,10 @@ class _Walk:
                     self.visit(i)
                 if e.index:
                     self.record(e, "read", e.index)
+            case Call(fn="within", args=(index, extent, _)):
+                self.visit(index)
+                self.visit(extent)
+                self.test(e, index, extent)
             case Logic():
                 self.visit(e.a)
                 truth = self.state.truth(e.a)
@@ -283,11 +301,27 @@ class _Walk:
                 for c in expr_children(e):
                     self.visit(c)
 
-    def record(self, site: Site, mode: Literal["read", "write", "update"], index: tuple[Expr, ...]) -> None:
+    def record(self, site: Site, mode: Mode, index: tuple[Expr, ...]) -> None:
         forms = tuple([self.state.modular(e) for e in index])
+        self.found.append(self.access(site, mode, forms, self.extents[site.buffer]))
+
+    def access(self, site: Site, mode: Mode, index: tuple[Form, ...], extent: tuple[Form, ...]) -> Access:
         certain = self.certain and not self.lost
-        extent = self.extents[site.buffer]
-        self.found.append(Access(site, self.stmt, mode, forms, extent, self.loops, self.context, certain))
+        return Access(site, self.stmt, mode, index, extent, self.loops, self.context, certain)
+
+    def test(self, call: Call, at: Expr, size: Expr) -> None:
+        """An index into a part. One that depends on data is tested when it runs, so in range after.
+
+        Its symbol has a range but no facts: those would hold only where the test has passed.
+        """
+        values = self.values
+        index, extent = self.state.modular(at), self.state.modular(size)
+        part = Load(part_name(call.loc), (at,), i64, loc=call.loc)
+        self.tests.append(replace(self.access(part, "read", (index,), (extent,)), test=call))
+        kinds = {values.symbols[n].kind for n in values.closure(index.names())}
+        if extent.is_const and "opaque" in kinds and not self.unchecked:
+            index = values.add("place", "opaque", 0, max(0, extent.const - 1))
+        self.state.tested[id(call)] = index
 
 
 def iteration_of(s: Loop, state: State) -> Iteration:

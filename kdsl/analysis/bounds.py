@@ -55,7 +55,7 @@ def verdicts(func: Func) -> Verdicts:
     """Decides every access of `func`."""
     work = _Bounds(func, collect(func))
     proved = _without_assumptions(func, work)
-    for number, access in enumerate(work.all.accesses):
+    for number, access in enumerate((*work.all.accesses, *work.all.tests)):
         work.decide(access, proved.get(number, ()))
     return Verdicts(
         {key: tuple(sorted(dims)) for key, dims in work.checked.items()},
@@ -71,7 +71,9 @@ def _without_assumptions(func: Func, work: _Bounds) -> dict[int, tuple[int, ...]
     if not any(s.assumes for s in work.values.symbols.values()):
         return {}
     free = _Bounds(func, collect(func, assuming=False))
-    return {number: free.proved(access) for number, access in enumerate(free.all.accesses)}
+    return {
+        number: free.proved(access) for number, access in enumerate((*free.all.accesses, *free.all.tests))
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ class _Bounds:
                 self.demand(access, dim, decision)
                 self.assume(access, index)
             elif not (self.func.options.unchecked and self.depends_on_data(access, index)):
-                self.checked.setdefault(id(access.site), set()).add(dim)
+                self.checked.setdefault(id(access.test or access.site), set()).add(dim)
 
     def remembered(self, access: Access, index: Form, extent: Form) -> Decision:
         key = index, extent, access.context, access.certain
@@ -230,6 +232,8 @@ class _Bounds:
             return
         array, extent = access.site.buffer, access.extent[dim]
         where = f"dimension {dim} of `{array}`" if len(access.extent) > 1 else f"`{array}`"
+        if access.test is not None:
+            where = f"dimension {print_expr(access.test.args[2], True)} of `{array}`"
         title = f"{described(access)} leaves {where} (extent {extent}) unless {decision.text}"
         if isinstance(expr, Const):
             title = f"{described(access)} is always outside {where} (extent {extent})"
@@ -242,10 +246,9 @@ class _Bounds:
             return
         least = all_of(*[at_least(Form({m: -1, (): PRODUCT_LIMIT})) for m in extent.terms if len(m) > 1])
         expr = to_expr(least, self.dtypes)
+        what = f"`{name}`" if access.test is not None else f"the local array `{name}`"
         if expr not in self.conditions:
-            self.conditions[expr] = Condition(
-                expr, f"the local array `{name}` is too large", loc=access.site.loc
-            )
+            self.conditions[expr] = Condition(expr, f"{what} is too large", loc=access.site.loc)
 
     def conditional(self, expr: Expr, shown: Expr) -> Decision:
         return Decision(True, expr, text(shown)) if cannot_wrap(expr) else IN_PLACE
@@ -387,6 +390,8 @@ def scalars_in_sums(e: Expr) -> set[str]:
 def described(access: Access) -> str:
     """The access as the user wrote it, or as the IR prints it."""
     site, loc = access.site, access.site.loc
+    if access.test is not None:
+        return "an index"
     source = loc.text() if loc is not None and loc.end_line == loc.line else ""
     written = source[loc.col : loc.end_col] if loc is not None and isinstance(site, Load) else ""
     return f"`{written or print_expr(Load(site.buffer, site.index, i64))}`"

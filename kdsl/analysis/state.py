@@ -33,6 +33,8 @@ class State:
     known: dict[str, Value] = field(default_factory=dict)
     local: set[str] = field(default_factory=set)
     shared: frozenset[str] = frozenset()
+    # What the calls of `within` in the present statement gave, by their id.
+    tested: dict[int, Form] = field(default_factory=dict)
     clock: int = 0
 
     # -------------------------------------------------------------------- memory
@@ -100,6 +102,8 @@ class State:
                 return self.modular(e.a) * self.modular(e.b)
             case Unary(op="-"):
                 return -self.modular(e.x)
+            case Call(fn="within", args=(x, *_)):
+                return self.tested[id(e)] if id(e) in self.tested else self.modular(x)
             case Load(index=()):
                 stored = self.known.get(e.buffer)
                 return stored if isinstance(stored, Form) else self.value(e)
@@ -132,6 +136,9 @@ class State:
                 return self.values.in_dtype(self.value(x), e.type)
             case Cast(x=x) if x.dtype == bool_:
                 return self.values.select(self.truth(x), constant(1), constant(0))
+            case Call(fn="within", args=(x, *_)):
+                tested = self.tested.get(id(e))
+                return self.value(x) if tested is None else self.values.in_dtype(tested, i64)
             case Call(fn="abs", args=(x,)):
                 form = self.value(x)
                 return self.values.in_dtype(self.values.larger(form, -form), e.dtype)

@@ -190,6 +190,7 @@ class Base:
         self, a: core.Expr, b: core.Expr, title: str, loc: Loc | None, code: str, help: str = ""
     ) -> None:
         """Sees to it that `a == b`: proved, refused, tested at the call, or tested here."""
+        a, b = facts.raw_length(a), facts.raw_length(b)
         difference = facts.constant(core.Bin("-", a, b))
         if difference == 0:
             return

@@ -250,7 +250,7 @@ class Calls(Expressions):
         if isinstance(x, Tuple):
             return core.Num(len(x.items), loc=self.loc(node))
         if isinstance(x, Array) and x.shape:
-            return x.shape[0]
+            return facts.length(x.shape[0])
         self.error("K0210", f"{self.describe(x)} has no length", node, help="len() is for arrays and tuples")
 
     def _min_max(self, op: str, values: list[Value], node: ast.Call) -> Value:
@@ -395,7 +395,8 @@ class Calls(Expressions):
                 index_node,
                 help="give a tuple with one index for each dimension",
             )
-        places = tuple(self._element(array, d, v, index_node) for d, v in enumerate(items))
+        elements = [self._element(array, d, v, index_node) for d, v in enumerate(items)]
+        places = self.tested(array, elements, array_node)
         self.out.append(
             core.Atomic(
                 op, array.buffer, array.place(places), self.scalar(value, value_node), old, self.loc(node)

@@ -179,6 +179,9 @@ class Control(Assignments):
                 help="write `for i in range(n):`",
             )
         loop = self._loop_variable(node.target)
+        if isinstance(lo, core.Num) and lo.value >= 0 and isinstance(step, core.Num) and step.value > 0:
+            hi = facts.raw_length(hi)
+            loop.extent, loop.first = hi, int(lo.value)
         self.frame.leaves.append(None)
         body, _ = self._loop_body(node.body)
         self.frame.leaves.pop()
@@ -242,7 +245,10 @@ class Control(Assignments):
         if len(extents) > 1:
             extents = [self.frozen(e, "extent") for e in extents]
         block = core.Block([], loc)
+        extents = [facts.raw_length(e) for e in extents]
         loops = [self._loop_variable(t) for t in targets if isinstance(t, ast.Name)]
+        for loop, extent in zip(loops, extents):
+            loop.extent = extent
         self.frame.leaves.append((block, None) if len(extents) > 1 else None)
         body, _ = self._loop_body(node.body)
         self.frame.leaves.pop()
@@ -342,7 +348,8 @@ def _same_elements(a: View, b: View) -> bool:
     if [facts.poly(e) for e in a.shape] != [facts.poly(e) for e in b.shape]:
         return False
     probe = tuple(core.LoopRef(core.LoopVar("probe", None)) for _ in a.shape)
-    return [facts.poly(e) for e in a.place(probe)] == [facts.poly(e) for e in b.place(probe)]
+    places = [[facts.poly(facts.untested(e)) for e in v.place(probe)] for v in (a, b)]
+    return places[0] == places[1]
 
 
 def _leaves(body: list[ast.stmt]) -> bool:

@@ -46,11 +46,16 @@ class Param:
 
 @dataclass(eq=False, repr=False)
 class LoopVar:
-    """The variable of one loop; `variable` is the Python name it sets. `name` is final after emission."""
+    """The variable of one loop; `variable` is the Python name it sets. `name` is final after emission.
+
+    `extent`: it is at least `first` and below this (None: not known to).
+    """
 
     name: str
     variable: Variable | None
     loc: Loc | None = None
+    extent: Expr | None = None
+    first: int = 0
 
 
 @dataclass(eq=False, repr=False)

@@ -99,7 +99,7 @@ class Elementwise(Base):
 
     def nest(self, name: str, shape: Index, make: Callable[[Index], core.Stmt], loc: Loc | None) -> core.Stmt:
         """Loops over all indices of `shape` around `make(index)`: variables `name0`, `name1`, ..."""
-        loops = [core.LoopVar(f"{name}{n}", None, loc) for n in range(len(shape))]
+        loops = [core.LoopVar(f"{name}{n}", None, loc, extent) for n, extent in enumerate(shape)]
         s = make(tuple(core.LoopRef(loop, loc) for loop in loops))
         for loop, extent in reversed(list(zip(loops, shape))):
             s = core.For(loop, core.Num(0, loc=loc), extent, core.Num(1, loc=loc), [s], loc)
@@ -110,7 +110,7 @@ class Elementwise(Base):
         if isinstance(source, View) and source.buffer is target.buffer and source is target:
             return False
         probe = tuple(core.LoopRef(core.LoopVar("probe", None)) for _ in target.shape)
-        written = target.place(probe)
+        written = tuple(facts.untested(i) for i in target.place(probe))
         found: list[core.Load] = []
         facts.loads(source.elem(_fit(source.shape, probe)), found)
         own = {facts.key(p) for p in probe}
@@ -118,9 +118,10 @@ class Elementwise(Base):
             if not self._may_share(load.buffer, target.buffer):
                 continue
             if load.buffer is target.buffer:
-                if [facts.key(i) for i in load.index] == [facts.key(i) for i in written]:
+                index = [facts.untested(i) for i in load.index]
+                if [facts.key(i) for i in index] == [facts.key(i) for i in written]:
                     continue
-                if any(_never_equal(a, b, own) for a, b in zip(load.index, written)):
+                if any(_never_equal(a, b, own) for a, b in zip(index, written)):
                     continue
             return True
         return False
@@ -151,7 +152,7 @@ class Elementwise(Base):
     def local_shape(self, shape: Sequence[core.Expr], loc: Loc | None) -> Index:
         """The extents of a local array, which must be made of sizes and constants."""
         out = []
-        for e in shape:
+        for e in map(facts.raw_length, shape):
             known = _sizes_only(e)
             if known is None:
                 self.error(

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from kdsl.dtypes import DType, TypeVar
-from kdsl.frontend_ast import core, scope
+from kdsl.dtypes import DType, Size, TypeVar
+from kdsl.frontend_ast import core, facts, scope
 from kdsl.frontend_ast.frames import EXPR, Array, Binding, Method, Poison, Static, Tuple, Value, View
 from kdsl.frontend_ast.views import Views
 from kdsl.ir.nodes import CompareOp
@@ -152,9 +152,14 @@ class Expressions(Views):
                 return Static(bound)
             return Static(bound if bound is not None else found)
         try:
-            return scope.wrap(found, lambda s: self.size(s, loc), self.plain_functions, loc)
+            return scope.wrap(found, lambda s: self.read_size(s, loc), self.plain_functions, loc)
         except scope.Unknown as unknown:
             self.error("K0204", unknown.title, node, help=unknown.help)
+
+    def read_size(self, size: Size, loc: Loc | None) -> core.Expr:
+        """A size as a number: a slice whose start lies beyond its end has 0 elements."""
+        found = self.size(size, loc)
+        return facts.length(found) if size.symbol is not None else found
 
     def _attribute(self, node: ast.Attribute) -> Value:
         base = self.expr(node.value)

@@ -90,6 +90,37 @@ def loads(e: Expr, out: list[Load]) -> None:
         loads(c, out)
 
 
+def untested(e: Expr) -> Expr:
+    """The same number without the tests that indices into views carry."""
+    match e:
+        case Fn(name="within"):
+            return untested(e.args[0])
+        case Bin():
+            return Bin(e.op, untested(e.a), untested(e.b), e.loc)
+        case Cast():
+            return Cast(untested(e.x), e.to, e.loc)
+        case _:
+            return e
+
+
+def length(extent: Expr) -> Expr:
+    """The number of elements of a dimension whose extent, where it is negative, means 0."""
+    known, p = constant(extent), poly(extent)
+    if known is not None:
+        return Num(max(known, 0), loc=extent.loc)
+    if raw_length(extent) is not extent:
+        return extent
+    sizes = all(c >= 0 and all(atom[0] == "size" for atom in m) for m, c in p.items())
+    return extent if sizes else Bin("max", Num(0), extent, extent.loc)
+
+
+def raw_length(e: Expr) -> Expr:
+    """The extent whose `length` is `e`, where that is seen; else `e`."""
+    if isinstance(e, Bin) and e.op == "max" and isinstance(e.a, Num) and e.a.value == 0:
+        return e.b
+    return e
+
+
 def has_load(e: Expr) -> bool:
     """Whether `e` reads an array."""
     return isinstance(e, Load) or any(has_load(c) for c in children(e))

@@ -430,6 +430,8 @@ class Typist:
     # ---- functions
 
     def _fn(self, e: core.Fn) -> Typed:
+        if e.name == "within":
+            return ir.Call("within", tuple(map(self.index, e.args)), i64, loc=e.loc), WEAK_INT
         args = [self.expr(a) for a in e.args]
         match e.name:
             case "bitcast":

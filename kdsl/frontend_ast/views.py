@@ -53,7 +53,7 @@ class Views(Elementwise):
             )
         parts = self.index_parts(array, node)
         if len(parts) == len(array.shape) and not any(isinstance(p, _Slice) for p in parts):
-            index = tuple(p for p in parts if not isinstance(p, _Slice))
+            index = self.tested(array, [p for p in parts if not isinstance(p, _Slice)], node.value)
             return core.Load(array.buffer, array.place(index), self.loc(node))
         return self.sliced(array, parts, node)
 
@@ -139,6 +139,21 @@ class Views(Elementwise):
             return core.Num(at, loc=e.loc)
         return facts.sub(view.shape[dim], core.Num(-at, loc=e.loc))
 
+    def tested(self, view: View, index: Sequence[core.Expr], node: ast.AST) -> Index:
+        """`index` with the tests that it lies in `view`, written as `node`, where those of its array do not
+        say so."""
+        if view.whole:
+            return tuple(index)
+        out = []
+        own = _own_dimensions(view)
+        for dim, i in enumerate(index):
+            known = dim in own or _lies_inside(i, core.Num(1), view.shape[dim])
+            out.append(i if known else self._within(view, dim, i, node))
+        return tuple(out)
+
+    def _within(self, view: View, dim: int, index: core.Expr, node: ast.AST) -> core.Expr:
+        return core.Fn("within", (index, view.shape[dim], core.Num(dim)), loc=self.loc(node))
+
     def _slice(self, view: View, dim: int, node: ast.Slice, given: Sequence[Value]) -> _Slice:
         left = list(given)
         lower = self.scalar(left.pop(0), node.lower, "a slice bound") if node.lower is not None else None
@@ -203,8 +218,10 @@ class Views(Elementwise):
         rest = [_Slice(core.Num(0), 1, s) for s in view.shape[len(parts) :]]
         all_parts: list[core.Expr | _Slice] = [
             p if isinstance(p, _Slice) else (p if facts.stable(p) else self._index_temp(p))
-            for p in [*parts, *rest]
+            for p in [*self._tested_indices(view, parts, node), *rest]
         ]
+        outer = set() if view.whole else set(range(len(view.shape))) - _own_dimensions(view)
+        leaves = {dim for dim in outer if _may_leave(all_parts[dim], view.shape[dim])}
         shape = tuple(p.extent for p in all_parts if isinstance(p, _Slice))
 
         def place(index: Index) -> Index:
@@ -221,9 +238,20 @@ class Views(Elementwise):
                         out.append(facts.add(p.lo, facts.mul(core.Num(p.step), at)))
                 else:
                     out.append(p)
-            return view.place(tuple(out))
+            inner = [self._within(view, d, i, node) if d in leaves else i for d, i in enumerate(out)]
+            return view.place(tuple(inner))
 
         return View.of(view.buffer, shape, place, ast.unparse(node), whole=view.whole and parts == [])
+
+    def _tested_indices(
+        self, view: View, parts: list[core.Expr | _Slice], node: ast.AST
+    ) -> list[core.Expr | _Slice]:
+        """`parts` with its indices tested against `view`."""
+        at = [d for d, p in enumerate(parts) if not isinstance(p, _Slice)]
+        written = node.value if isinstance(node, ast.Subscript) else node
+        whole = [p if not isinstance(p, _Slice) else core.Num(0) for p in parts]
+        tested = self.tested(view, whole, written)
+        return [tested[d] if d in at else p for d, p in enumerate(parts)]
 
     def _index_temp(self, e: core.Expr) -> core.Expr:
         return self.temp(core.Cast(e, "index", e.loc), "at")
@@ -234,11 +262,11 @@ class Views(Elementwise):
         """`A.shape`, `A.ndim`, `A.size`, `A.T`, `A.dtype`; None for any other name."""
         match name:
             case "shape":
-                return Tuple(tuple(array.shape))
+                return Tuple(tuple(facts.length(e) for e in array.shape))
             case "ndim":
                 return core.Num(len(array.shape), loc=self.loc(node))
             case "size":
-                return self.element_count(array.shape)
+                return self.element_count([facts.length(e) for e in array.shape])
             case "dtype":
                 return Static(array.buffer.dtype)
             case "T":
@@ -303,6 +331,49 @@ class Views(Elementwise):
             return place(tuple(out))
 
         return View.of(array.buffer, tuple(shape), flat, ast.unparse(node))
+
+
+def _own_dimensions(view: View) -> set[int]:
+    """The dimensions of `view` that are whole dimensions of its array: the array's test is theirs."""
+    probe = tuple(core.LoopRef(core.LoopVar("probe", None)) for _ in view.shape)
+    found = [(facts.poly(at), facts.poly(e)) for at, e in zip(view.place(probe), view.buffer.shape)]
+    wanted = [(facts.poly(p), facts.poly(e)) for p, e in zip(probe, view.shape)]
+    return {dim for dim, pair in enumerate(wanted) if pair in found}
+
+
+def _lies_inside(index: core.Expr, count: core.Expr, extent: core.Expr, step: int = 1) -> bool:
+    """Whether `index`, `index + step`, ... (`count` of them) are seen to be from 0 to `extent - 1`."""
+    found = _loop_and_offset(index)
+    if found is not None:
+        loop, offset = found
+        if loop.extent is None or loop.first + offset < 0:
+            return False
+        end = facts.add(loop.extent, core.Num(offset))
+        rooms = [facts.constant(core.Bin("-", e, end)) for e in (extent, facts.length(extent))]
+        return any(room is not None and room >= 0 for room in rooms)
+    first = facts.poly(index)
+    last = facts.poly_add(first, facts.poly_scale(facts.poly_add(facts.poly(count), {(): -1}), step))
+    low, high = (first, last) if step > 0 else (last, first)
+    room = facts.poly_add(facts.poly(extent), facts.poly_scale(high, -1))
+    return low.keys() <= {()} and room.keys() <= {()} and low.get((), 0) >= 0 and room.get((), 0) >= 1
+
+
+def _loop_and_offset(e: core.Expr) -> tuple[core.LoopVar, int] | None:
+    """The loop and the number when `e` is a loop variable plus a Python number."""
+    match e:
+        case core.LoopRef():
+            return e.loop, 0
+        case core.Bin(op="+" | "-" as op, a=core.LoopRef(loop=loop), b=core.Num(value=int(n), dtype=None)):
+            return loop, n if op == "+" else -n
+        case core.Bin(op="+", a=core.Num(value=int(n), dtype=None), b=core.LoopRef(loop=loop)):
+            return loop, n
+        case _:
+            return None
+
+
+def _may_leave(part: core.Expr | _Slice, extent: core.Expr) -> bool:
+    """Whether elements of a slice may lie outside the dimension that it is taken of."""
+    return isinstance(part, _Slice) and not _lies_inside(part.lo, part.extent, extent, part.step)
 
 
 def _quotient(total: core.Expr, part: core.Expr) -> core.Expr | None:

@@ -58,6 +58,9 @@ _ROWS = (
         "ipow", 2, "number", "primitive", "power"
     ),  # integers only, wraps; exponent < 0: fault ValueError
     Builtin("fmod", 2, "float", "primitive", "fmod"),  # exact, sign of the first operand
+    # (i, extent, dim), i64: `i`, an index into dimension `dim` of a part of an array; fault IndexError unless
+    # 0 <= i < extent. `dim` is a constant; the location is that of the part, whose text names it.
+    Builtin("within", 3, "any", "primitive"),
     # Math, written in mathlib.
     Builtin("exp", 1, "float", "math", "exp", (1.1, 2.0)),
     Builtin("exp2", 1, "float", "math", "exp2", (2.5, 2.0)),

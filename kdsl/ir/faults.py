@@ -58,7 +58,7 @@ def fault(
 
 def index_error(array: str, dim: int, index: int, extent: int, loc: Loc | None) -> KernelIndexError:
     """`index` is outside [0, `extent`), the size of dimension `dim` of `array`."""
-    elements = "no elements" if extent == 0 else f"{extent} element{'s' if extent != 1 else ''}"
+    elements = "no elements" if extent <= 0 else f"{extent} element{'s' if extent != 1 else ''}"
     if index < 0:
         way_out = "only a constant negative index counts from the end: add the length to a computed one"
     else:
@@ -69,6 +69,12 @@ def index_error(array: str, dim: int, index: int, extent: int, loc: Loc | None) 
         loc=loc,
         help=way_out,
     )
+
+
+def part_name(loc: Loc | None) -> str:
+    """What the user wrote at `loc` for a part of an array."""
+    line = loc.text() if loc is not None and loc.end_line == loc.line else ""
+    return line[loc.col : loc.end_col] if line and loc is not None else "a part of an array"
 
 
 def uninitialised(buffer: str, made: Loc | None, loc: Loc | None) -> KdslError:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from kdsl.errors import KernelIndexError
 from kdsl.ir import scalar_ops
 from kdsl.ir.builtins import TABLE
-from kdsl.ir.faults import fault, index_error
+from kdsl.ir.faults import fault, index_error, part_name
 from kdsl.ir.nodes import (
     Binary,
     Call,
@@ -229,6 +229,16 @@ class ExprCompiler:
         assert TABLE[e.fn].kind == "primitive", f"{e.fn} is expanded before the IR runs"
         args = [self.expr(a) for a in e.args]
         t, loc = e.args[0].dtype, e.loc
+        if e.fn == "within":
+            index, extent, dim = args
+
+            def within(f: Frame) -> int:
+                i: int = index(f)
+                if not 0 <= i < extent(f):
+                    raise index_error(part_name(loc), dim(f), i, extent(f), loc)
+                return i
+
+            return within
         if e.fn == "bitcast":
             fn: Callable[..., Any] = scalar_ops.bitcast(t, e.type)
         else:

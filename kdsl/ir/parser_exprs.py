@@ -251,6 +251,8 @@ class ExprParser:
         if row is None or len(args) != row.arity or fn == "bitcast":
             self.fail(node, f"`{fn}` with {len(args)} arguments is no function of the IR")
         match row.rule:
+            case "any" if fn == "within":
+                return Call(fn, tuple(self.expr(a, i64) for a in args), i64, loc=loc)
             case "any":
                 result = u32 if fn == "random_bits" else f32
                 return Call(fn, tuple(self.expr(a, u64) for a in args), result, loc=loc)

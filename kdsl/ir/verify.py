@@ -395,6 +395,8 @@ class _Verifier:
             case "any" if e.fn == "bitcast":
                 numbers = bool_ not in (first, e.type)
                 allowed, result = numbers and first.bits == e.type.bits, e.type
+            case "any" if e.fn == "within":
+                allowed, result = first == i64 and isinstance(e.args[2], Const), i64
             case "any":
                 allowed, result = first == u64, u32 if e.fn == "random_bits" else f32
         if not allowed:

@@ -1,12 +1,15 @@
-"""Makes every access safe: proved in bounds, safe by a condition at the call, or tested when it runs."""
+"""Makes every access safe: proved in bounds, safe by a condition at the call, or tested when it runs.
+
+An index into a part of an array is tested by a call of `within`, which stays only where it is needed.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from kdsl.analysis.bounds import verdicts
-from kdsl.ir.nodes import Accumulate, Atomic, Body, Expr, Func, Load, Stmt, Store
-from kdsl.ir.walk import map_expr_children, map_stmt
+from kdsl.ir.nodes import Accumulate, Atomic, Binary, Body, Call, Const, Expr, Func, Load, Stmt, Store
+from kdsl.ir.walk import map_expr_children, map_stmt, subexprs
 
 
 def bounds(func: Func) -> Func:
@@ -16,6 +19,8 @@ def bounds(func: Func) -> Func:
     # An expression object that stands at two places is tested if either place asks for it.
     def on_expr(e: Expr) -> Expr:
         new = map_expr_children(e, on_expr)
+        if isinstance(new, Call) and new.fn == "within" and id(e) not in found.checked:
+            return new if any(map(_can_fault, subexprs(new.args[1]))) else new.args[0]
         if isinstance(new, Load):
             checked = found.checked.get(id(e), ())
             return new if checked == new.checked else replace(new, checked=checked)
@@ -32,3 +37,13 @@ def bounds(func: Func) -> Func:
         return body if all(a is b for a, b in zip(body, new)) else tuple(new)
 
     return replace(func, body=on_body(func.body), conditions=(*func.conditions, *found.conditions))
+
+
+def _can_fault(e: Expr) -> bool:
+    match e:
+        case Load():
+            return bool(e.index)
+        case Binary(op="//" | "%", b=by):
+            return not (isinstance(by, Const) and by.value)
+        case _:
+            return isinstance(e, Call)

@@ -104,7 +104,7 @@ def _faultless(e: Expr) -> bool:
                 return False
             case Binary(op="//" | "%") if x.dtype.is_int and not (isinstance(x.b, Const) and x.b.value):
                 return False
-            case Call(fn="ipow"):
+            case Call(fn="ipow" | "within"):
                 return False
             case _:
                 pass

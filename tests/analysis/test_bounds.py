@@ -8,8 +8,9 @@ import pytest
 
 from kdsl.analysis.bounds import verdicts
 from kdsl.analysis.conditions import text
-from kdsl.ir.nodes import Func
+from kdsl.ir.nodes import Call, Func
 from kdsl.ir.parser import parse_func
+from kdsl.ir.printer import print_expr
 from kdsl.ir.verify import verify
 from kdsl.ir.walk import exprs, stmts
 from kdsl.passes.bounds import bounds
@@ -647,3 +648,36 @@ def test_plain_nests_do_not_load_isl(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "islpy", None)
     for source in (*PROVED.values(), *LINEAR_ALGEBRA.values()):
         verdicts(parse(source))
+
+
+PARTS = {
+    "proved": ("for i in range(4):\n    A[2 + within(i, 4, 0)] = 1.0", [], ["6 <= N"]),
+    "a loop over the part": ("for i in range(N - 3):\n    A[2 + within(i, N - 3, 0)] = 1.0", [], []),
+    "a condition": ("for i in range(M):\n    A[2 + within(i, N - 2, 0)] = 1.0", [], ["M <= 0 or M + 2 <= N"]),
+    "data": ("for i in range(M):\n    B[2 + within(I[i], 4, 0)] = 1.0", ["within(I[i], 4, 0)"], []),
+    "data on one path": (
+        "if c != 0.0:\n    B[within(I[0], 4, 0)] = 1.0\nelse:\n    B[0] = A[0]",
+        ["within(I[check(0)], 4, 0)"],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PARTS)
+def test_indices_into_parts(case: str) -> None:
+    body, left, wanted = PARTS[case]
+    lines = "\n".join(f"    {line}" for line in body.split("\n"))
+    func = bounds(parse(f"def f(A: f32[N], B: f32[6], I: i64[M], c: f32):\n{lines}\n"))
+    assert [print_expr(e) for e in exprs(func.body) if isinstance(e, Call)] == left
+    assert [at for at in in_place(func) if "B" in at] == []
+    assert conditions(func) == wanted
+
+
+def test_unchecked_drops_the_tests_of_parts_that_depend_on_data() -> None:
+    source = """
+@options(unchecked=True)
+def f(A: f32[N], I: i64[M]):
+    for i in range(M):
+        A[within(I[i], N - 2, 0)] = 1.0
+"""
+    assert not [e for e in exprs(bounds(parse(source)).body) if isinstance(e, Call)]

@@ -574,6 +574,25 @@ def test_faults_under_masks(kind: str) -> None:
         assert outcome.index == bad
 
 
+@pytest.mark.parametrize(
+    ("index", "bad"), [("within(p[j], 4, 1)", 4), ("within(n, 4, 1)", 4), ("within(p[j], 20 - q[j], 1)", 4)]
+)
+def test_indices_into_a_part_under_a_mask(index: str, bad: int) -> None:
+    body = f"for j in vectorize(range(L)):\n    if on[j]:\n        C[j] = A[2 + {index}]"
+    func = text(body, "A: f32[16], C: f32[16], p: i64[16], q: i64[16], n: i64, on: bool_[16]")
+    arguments = {**numbers(func), "n": bad, "q": np.full(16, 16), "on": np.ones(16, bool)}
+    arguments["p"] = np.arange(16) % 4
+    arguments["p"][9] = bad
+    arguments["on"][9] = False
+    if "p[j]" not in index:
+        arguments["on"][:] = False
+    agree(func, arguments, {})
+    arguments["on"][9] = True
+    outcome = run(func, arguments)
+    assert (outcome.site.kind, outcome.site.dim) == ("index", 1)
+    assert (outcome.index, outcome.extent) == (bad, 4)
+
+
 # ------------------------------------------------- one lane after the other
 
 

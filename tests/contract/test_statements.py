@@ -14,10 +14,6 @@ from kdsl import bool_, f32, f64, i8, i32, i64, u8
 from tests.contract.harness import FORMS, agree, outcome
 
 N, M, K = kdsl.sizes("N M K")
-NOT_YET = [
-    pytest.param(form, marks=pytest.mark.xfail(strict=True, reason="compiled code tests against the array"))
-    for form in ("cpu", "interpreter")
-]
 
 # -------------------------------------------------------------------------- loops
 
@@ -649,15 +645,143 @@ def test_a_slice_from_data_inside() -> None:
 
 
 @kdsl.kernel
-def beyond_a_slice(a: i64[N], start: i64, i: i64):
+def into_a_slice(a: i64[N], start: i64, i: i64):
     v = a[start : start + 2]
     v[i] = 9
 
 
-@pytest.mark.parametrize("form", ["py", *NOT_YET])
-def test_an_index_is_tested_against_the_view(form: str) -> None:
-    with pytest.raises(IndexError):
-        outcome(beyond_a_slice, form, np.arange(10), 1, 5)
+@kdsl.kernel
+def set_one(v: i64[M], i: i64):
+    v[i] = 1
+
+
+@kdsl.kernel
+def slice_for_a_call(a: i64[N], start: i64, i: i64):
+    set_one(a[start : start + 4], i)
+
+
+@kdsl.kernel
+def loop_over_a_slice(a: i64[N], count: i64, n: i64):
+    v = a[:count]
+    for i in range(n):
+        v[i] += i
+
+
+@kdsl.kernel
+def last_of_a_slice(a: i64[N], start: i64, end: i64):
+    v = a[start:end]
+    v[-1] = 7
+
+
+@kdsl.kernel
+def column(a: i64[N], i: i64, j: i64):
+    a.reshape(2, N // 2)[i, j] = 7
+
+
+@kdsl.kernel
+def slice_of_a_slice(a: i64[N], start: i64, i: i64):
+    v = a[2:7]
+    w = v[start : start + 3]
+    w[i] = 7
+
+
+@kdsl.kernel
+def atomic_in_a_slice(a: i64[N], start: i64, i: i64):
+    kdsl.atomic_add(a[start:8], i, 100)
+
+
+@kdsl.kernel
+def transposed_slice(a: i64[N], i: i64, j: i64):
+    a.reshape(5, 2)[1:4].T[i, j] = 7
+
+
+@kdsl.kernel
+def row_of_a_slice(a: i64[N], i: i64, j: i64):
+    rows = a.reshape(5, 2)[1:4]
+    rows[i, :] = j
+
+
+@kdsl.kernel
+def backward(a: i64[N], start: i64, i: i64):
+    a[start:3:-2][i] = 7
+
+
+VIEWS = [
+    (into_a_slice, 1, 1, True), (into_a_slice, 1, 2, False), (into_a_slice, 1, 5, False),
+    (into_a_slice, 8, 1, True), (slice_for_a_call, 2, 3, True), (slice_for_a_call, 2, 4, False),
+    (loop_over_a_slice, 5, 5, True), (loop_over_a_slice, 5, 6, False), (last_of_a_slice, 3, 5, True),
+    (last_of_a_slice, 3, 3, False), (column, 0, 4, True), (column, 0, 5, False), (column, 1, 4, True),
+    (slice_of_a_slice, 2, 2, True), (slice_of_a_slice, 1, 3, False), (atomic_in_a_slice, 3, 4, True),
+    (atomic_in_a_slice, 3, 5, False), (transposed_slice, 1, 2, True), (transposed_slice, 1, 3, False),
+    (row_of_a_slice, 2, 1, True), (row_of_a_slice, 3, 1, False), (backward, 9, 2, True),
+    (backward, 9, 3, False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kernel", "x", "y", "inside"), VIEWS)
+def test_an_index_is_tested_against_the_view(kernel: Any, x: int, y: int, inside: bool) -> None:
+    if inside:
+        agree(kernel, np.arange(10), x, y)
+        return
+    for form in FORMS:
+        with pytest.raises((IndexError, kdsl.ArgumentError)):
+            outcome(kernel, form, np.arange(10), x, y)
+
+
+@kdsl.kernel
+def picked_from_a_slice(a: i64[N], picks: i64[M]):
+    v = a[2:6]
+    for i in range(M):
+        v[picks[i]] += 10
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("bad", (-1, 4))
+def test_an_index_from_data_is_tested_against_the_slice(form: str, bad: int) -> None:
+    agree(picked_from_a_slice, np.arange(10), np.array([0, 3, 3]))
+    if form == "py":
+        with pytest.raises(IndexError):
+            outcome(picked_from_a_slice, form, np.arange(10), np.array([0, bad]))
+        return
+    with pytest.raises(IndexError, match=f"index {bad} is out of bounds for dimension 0 of `v`, which has 4"):
+        outcome(picked_from_a_slice, form, np.arange(10), np.array([0, bad]))
+
+
+@kdsl.kernel
+def lengths(a: i64[N], start: i64, end: i64, out: i64[6]):
+    v = a[start:end]
+    out[0] = len(v)
+    out[1] = v.shape[0] - 1
+    out[2] = 3 * v.size
+    out[3] = len(a[3:1])
+    for i in range(len(v)):
+        v[i] = -1
+        out[4] += 1
+    for _ in range(3, len(v)):
+        out[5] += 1
+
+
+@pytest.mark.parametrize(("start", "end"), [(2, 7), (4, 4), (7, 2)])
+def test_a_slice_that_ends_before_its_start_has_no_elements(start: int, end: int) -> None:
+    left = agree(lengths, np.arange(10), start, end, np.zeros(6, np.int64))
+    count = max(0, end - start)
+    assert left.args[3].tolist() == [count, count - 1, 3 * count, 0, count, max(0, count - 3)]
+
+
+@kdsl.kernel
+def size_of(v: i64[M], out: i64[1]):
+    out[0] += M
+
+
+@kdsl.kernel
+def size_of_a_slice(a: i64[N], start: i64, end: i64, out: i64[1]):
+    size_of(a[start:end], out)
+
+
+def test_the_size_of_an_empty_slice_in_a_call() -> None:
+    for start, end in ((2, 7), (7, 2)):
+        left = agree(size_of_a_slice, np.arange(10), start, end, np.zeros(1, np.int64))
+        assert left.args[3].tolist() == [max(0, end - start)]
 
 
 @kdsl.kernel

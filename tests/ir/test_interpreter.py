@@ -345,6 +345,16 @@ def test_negative_power() -> None:
     assert shown.startswith("error[K0605]: an integer to the negative power -1 is no integer\n --> ir.txt:2:")
 
 
+def test_an_index_into_a_part() -> None:
+    text = "def f(R: i64[9], n: i64, m: i64):\n    R[2 + within(n, m, 1)] = 1\n"
+    shown = message(text, {"R": np.zeros(9, I64)}, KernelIndexError, n=3, m=3)
+    assert shown.startswith(
+        "error[K0601]: index 3 is out of bounds for dimension 1 of `within(n, m, 1)`, which has 3 elements"
+    )
+    shown = message(text, {"R": np.zeros(9, I64)}, KernelIndexError, n=0, m=-2)
+    assert "which has no elements" in shown
+
+
 def test_conditions_are_checked_before_anything_is_written() -> None:
     text = 'def f(A: f32[N], k: i64):\n    require(N >= 4 and k < N, "k must be below N")\n    A[0] = 1.0\n'
     a = np.zeros(4, F32)

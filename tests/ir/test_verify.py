@@ -155,6 +155,7 @@ BROKEN: list[tuple[str, Func]] = [
      func(store(Call("copysign", (X, Const(1.0, f64)), f32)))),
     ("`sqrt` to i64 is not defined for i64", func(store(X, Call("sqrt", (ONE,), i64)))),
     ("`ipow` to f32 is not defined for f32", func(store(Call("ipow", (X, X), f32)))),
+    ("`within` to i64 is not defined for f32", func(store(X, Call("within", (X, X, X), i64)))),
     ("the result of `sqrt` is f64, not f32", func(store(Cast(Call("sqrt", (X,), f64), f32)))),
     ("the result of `isnan` is f32, not bool_", func(store(Call("isnan", (X,), f32)))),
     ("`bitcast` to f64 is not defined for f32", func(store(Cast(Call("bitcast", (X,), f64), f32)))),

@@ -19,6 +19,7 @@ from kdsl.backends.llvm.builder import Builder
 from kdsl.backends.llvm.memory import Buffer
 from kdsl.backends.llvm.types import literal, value_type
 from kdsl.dtypes import i64
+from kdsl.ir.faults import part_name
 from kdsl.ir.nodes import Binary, Call, Cast, Compare, Const, Expr, Let, Load, Logic, Select, Unary, Var
 from kdsl.ir.walk import expr_children
 from kdsl.source import Loc
@@ -114,6 +115,10 @@ class Expressions:
     def _call(self, e: Call) -> str:
         args = [self.emit(a) for a in e.args]
         t = e.args[0].dtype
+        if e.fn == "within":
+            inside = self.when_active(self.inside(args[0], args[1]))
+            self.b.guard(inside, self.part_site(e), index=args[0], extent=args[1])
+            return args[0]
         if e.fn != "ipow":
             return self.arith.call(e.fn, t, args, e.type)
         exponent = e.args[1]
@@ -123,6 +128,17 @@ class Expressions:
             ok = self.when_active(ok)
             self.b.guard(ok, self.site("negative_power", "", 0, e.loc), index=exponent_i64)
         return self.arith.power(t, args[0], args[1])
+
+    def inside(self, index: str, extent: str) -> str:
+        """Whether `0 <= index < extent`, for an extent that may be negative."""
+        below = self.b.value(f"icmp slt i64 {index}, {extent}")
+        return self.b.value(f"and i1 {self.b.value(f'icmp sge i64 {index}, 0')}, {below}")
+
+    def part_site(self, e: Call) -> int:
+        """The number that a failing `within` reports."""
+        dim = e.args[2]
+        assert isinstance(dim, Const)
+        return self.site("index", part_name(e.loc), int(dim.value), e.loc)
 
     def _let(self, e: Let) -> str:
         """Inlined functions keep their order of operations, in fastmath too: only contraction is allowed."""
@@ -186,7 +202,7 @@ class Expressions:
                     return False
             case Binary() if self.exact:
                 return False
-            case Call() if e.fn in ("ipow", "fmod"):
+            case Call() if e.fn in ("ipow", "fmod", "within"):
                 return False
         return all(self.can_run_anyway(c, known) for c in expr_children(e))
 

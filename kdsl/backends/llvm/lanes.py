@@ -142,10 +142,10 @@ class Lanes:
         convert = "zext" if self.count < 64 else "trunc"
         return [*lines, f"{wide} = {convert} {ty} {lane} to i64"], wide
 
-    def guard(self, ok: str, code: int, *, index: str = "", extent: str = "") -> None:
+    def guard(self, ok: str, code: int, *, index: str = "", extent: str = "", extents: str = "") -> None:
         """Goes on when `ok` holds in all lanes that are on; else reports for the first where it does not.
 
-        `index` is a vector of i64, `extent` a scalar.
+        `index` is a vector of i64, and so is `extents`; `extent` is a scalar in their place.
         """
         b = self.b
         bad = self.both(self.mask, self.inverse(ok))
@@ -158,6 +158,9 @@ class Lanes:
                 f"{value} = extractelement {self.operand('i64', index)}, i64 {lane}",
                 f"store i64 {value}, ptr {b.report}, align 8",
             ]
+            if extents:
+                extent = b.fresh("%v")
+                lines.append(f"{extent} = extractelement {self.operand('i64', extents)}, i64 {lane}")
             if extent:
                 lines += [
                     f"{second} = getelementptr i8, ptr {b.report}, i64 8",
@@ -213,6 +216,13 @@ class Lanes:
     def _call(self, e: Call) -> str:
         args = [self.emit(a) for a in e.args]
         t = e.args[0].dtype
+        if e.fn == "within":
+            index, extent = (self.operand("i64", a).split("> ", 1)[1] for a in args[:2])
+            ty = self.vector("i64")
+            above = self.b.value(f"icmp sge {ty} {index}, zeroinitializer")
+            ok = self.both(above, self.b.value(f"icmp slt {ty} {index}, {extent}"))
+            self.guard(ok, self.x.part_site(e), index=index, extents=extent)
+            return args[0]
         if e.fn != "ipow":
             return self.wide.call(e.fn, t, args, e.type)
         exponent, ty = e.args[1], value_type(t)
