@@ -59,14 +59,24 @@ class Facts:
                 self._symbols.add(name)
                 self.add(self.values.symbols[name].facts)
 
+    def knowing(self, names: Iterable[str]) -> Facts:
+        """These facts and those of the symbols `names`, which have been evaluated where a goal is asked.
+
+        A copy if that is more: the facts of a context serve other points too, which may not evaluate them.
+        """
+        if self._symbols.issuperset(names):
+            return self
+        out = self.extend(())
+        out.know(names)
+        return out
+
     def _rank(self, name: str) -> int:
         return self.values.symbols[name].rank
 
 
 def prove(goal: Form, facts: Facts) -> bool:
     """True: `goal >= 0` wherever the facts hold. False says nothing."""
-    facts.know(goal.names())
-    return _Search(facts.values).nonnegative(goal, facts, DEPTH)
+    return _Search(facts.values).nonnegative(goal, facts.knowing(goal.names()), DEPTH)
 
 
 FAR = 1 << 16
