@@ -126,6 +126,23 @@ CODES: dict[str, tuple[str, str]] = {
         'kdsl.atomic_add(A, i, 1); s.stage("A", at="i")',
     ),
     "K0328": ("Registers hold arrays of constant shape.", 's.stage("A", at="i", memory="register")'),
+    "K0330": (
+        "A loop has no reduction whose target stays the same.",
+        'C[i] += A[i]; s.rfactor("i")',
+    ),
+    "K0331": (
+        "A value would be needed while it is still in parts.",
+        'total += X[i]; Y[i] = total; s.rfactor("i")',
+    ),
+    "K0332": ("A strict kernel keeps the order of float terms.", '@kdsl.kernel(strict=True): s.rfactor("i")'),
+    "K0333": (
+        "A copy of a local for each iteration would lose a value.",
+        'Y[i] = t; t = X[i]; s.privatize("t", "i")',
+    ),
+    "K0334": (
+        "What is to have a copy for each iteration is not a local of the loop.",
+        's.privatize("A", "i")',
+    ),
     # From K0380 on: loops that code generation has no form for
     "K0380": (
         "A vector loop has a constant number of iterations.",

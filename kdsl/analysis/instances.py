@@ -195,7 +195,9 @@ class _Walk:
         exact = self.certain and self.is_exact(self.context)
         if not exact:
             found = [replace(u, exact=False) for u in found]
-        leaf = Leaf(s, self.dims, self.here(), self.context, exact, tuple(found), self.state.names)
+        leaf = Leaf(
+            s, self.dims, self.here(), self.context, exact, tuple(found), self.state.names, self.certain
+        )
         self.leaves.append(leaf)
         self.counter += 1
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kdsl.analysis.linear import extent
 from kdsl.analysis.verdict import Origin, Unproved, Violation
 from kdsl.errors import ScheduleError
-from kdsl.ir.nodes import Func, Loop, Mark
+from kdsl.ir.nodes import Alloc, Func, Loop, Mark
 from kdsl.ir.walk import stmts
 from kdsl.sched.arith import var
 from kdsl.sched.tree import Track, is_leaf, places
@@ -55,6 +57,68 @@ def order_refusal(
         label=verdict.text,
         notes=_lines(verdict, loop.loc),
         help=help or "keep this order, or pass unsafe=True if your data rules the dependence out",
+    )
+
+
+def delayed_refusal(
+    edit: Edit, func: Func, updates: Iterable[int], buffer: str, loop: Loop
+) -> ScheduleError | None:
+    """None when the updates of `buffer` by these statements (ids) may come behind `loop` of `func`."""
+    from kdsl.analysis.dependence import check_delayed
+
+    verdict = check_delayed(func, updates, loop.id)
+    if verdict is None:
+        return None
+    if isinstance(verdict, Unproved):
+        return _unproved(
+            edit, f"cannot prove that nothing needs `{buffer}` before it is complete", verdict, loop
+        )
+    return edit.refused(
+        "K0331",
+        f"cannot make partial results of `{buffer}`: its value is needed before it is complete",
+        loop,
+        label=verdict.text,
+        notes=_lines(verdict, loop.loc),
+        help=f"factor an inner loop, or another buffer: s.{edit.step.name}(..., buffer=...)",
+    )
+
+
+def initialised_refusal(
+    edit: Edit, func: Func, local: Alloc, update: int, loop: Loop
+) -> ScheduleError | None:
+    """None when each cell of the local that the statement `update` of `func` works on has a value by then."""
+    from kdsl.analysis.dependence import check_initialised
+
+    verdict = check_initialised(func, local, update)
+    if verdict is None:
+        return None
+    assert isinstance(verdict, Unproved)
+    reason = f"not proved that all of `{local.name}` that is combined was set before"
+    return _unproved(
+        edit,
+        f"cannot make partial results of `{local.name}`: some of it may have no value",
+        replace(verdict, reason=reason, loc=None, help=f"set all of `{local.name}` in the kernel first"),
+        loop,
+    )
+
+
+def private_refusal(edit: Edit, func: Func, local: Alloc, loop: Loop) -> ScheduleError | None:
+    """None when each iteration of `loop`, a loop of `func`, may have a copy of the local."""
+    from kdsl.analysis.dependence import check_private
+
+    verdict = check_private(func, local, loop.id)
+    if verdict is None:
+        return None
+    title = f"each iteration of `{loop.var}` a copy of `{local.name}`"
+    if isinstance(verdict, Unproved):
+        return _unproved(edit, f"cannot prove that {title} would do", verdict, loop)
+    return edit.refused(
+        "K0333",
+        f"cannot give {title}: a value would get lost",
+        loop,
+        label=verdict.text,
+        notes=_lines(verdict, loop.loc),
+        help="take a loop further in, or write the value in each iteration before it is read",
     )
 
 

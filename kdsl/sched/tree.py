@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from kdsl.ir.nodes import (
     Accumulate,
     Alloc,
+    ArrayParam,
     Atomic,
     Body,
     Break,
@@ -292,3 +293,15 @@ def wrap(nodes: Iterable[Loop | If], body: Body) -> Body:
     for node in reversed(list(nodes)):
         body = (replace(node, body=body) if isinstance(node, Loop) else replace(node, then=body),)
     return body
+
+
+def declared(func: Func, place: Place, name: str) -> Alloc | ArrayParam | None:
+    """What makes the buffer that `name` means around the loop at `place`; None when nothing does."""
+    body: Body | None = func.body
+    for node in (*place.above, place.loop):
+        assert body is not None
+        for s in body:
+            if isinstance(s, Alloc) and s.name == name:
+                return s
+        body = next((b for b in stmt_bodies(node) if any(contains(s, place.loop.id) for s in b)), None)
+    return next((a for a in func.arrays if a.name == name), None)
