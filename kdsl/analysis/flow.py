@@ -112,14 +112,14 @@ class Flow:
                 left = left.subtract(self.covered(read, write, len(loop)))
         if left.is_empty():
             return False
-        if read.use.exact and loop:
+        if read.use.exact and loop and not any(self.perhaps(read, w, loop) for w in inside):
             for source in (*inside, *outside):
                 if source.use.mode != "read" and source.use.exact:
                     found = self.stray(read, source, left, loop)
                     if found is not None:
                         return found
-        name = read.use.buffer.name
-        return Unproved(f"not proved that `{name}` is written before it is read here", read.use.loc)
+        reason = f"not proved that `{read.use.buffer.name}` is written before it is read here"
+        return Unproved(reason, read.use.loc, "unsafe=True, if it is, for your data")
 
     def unused(
         self, read: Event, inside: Sequence[Event], outside: Sequence[Event], loop: tuple[Dim, ...]
@@ -142,10 +142,24 @@ class Flow:
                 found = self.after(source, read, self.widened(pairs, source, read), loop)
                 if found is not None:
                     return found
-            return Unproved(f"`{read.use.buffer.name}` may be read after the loop", read.use.loc)
+            reason = f"`{read.use.buffer.name}` is read here, perhaps as the loop left it"
+            return Unproved(reason, read.use.loc, "unsafe=True, if your data rule that out")
         return False
 
+    def perhaps(self, read: Event, write: Event, loop: tuple[Dim, ...]) -> bool:
+        """True when data decide whether `write` comes before `read` in the same iteration of `loop`."""
+        if write.use.mode != "write" or (write.certain and write.unknowns <= read.unknowns):
+            return False
+        return not self.same_iteration(self.meeting(write, read), loop).is_empty()
+
     # ------------------------------------------------------------------ relations
+
+    def same_iteration(self, pairs: Any, loop: tuple[Dim, ...]) -> Any:
+        """Those of `pairs` that are in one iteration of `loop`."""
+        kind = self.isl.dim_type
+        for n in range(len(loop)):
+            pairs = pairs.equate(kind.in_, n, kind.out, n)
+        return pairs
 
     def cells(self, event: Event, more: frozenset[str]) -> Any:
         """{ [dims, more] -> cell }."""
@@ -204,15 +218,20 @@ class Flow:
         """The case in which `read`, in `left`, sees what `source` wrote in another iteration, or outside."""
         kind = self.isl.dim_type
         where = left.domain().project_out(kind.set, len(read.dims), len(read.unknowns))
-        pairs = self.widened(self.meeting(source, read).intersect_range(where), source, read)
+        pairs = self.meeting(source, read).intersect_range(where)
+        inside = loop[-1] in source.use.place
+        if inside:
+            pairs = pairs.subtract(self.same_iteration(pairs, loop))
+        pairs = self.widened(pairs, source, read)
         if pairs.is_empty():
             return None
         found, point, cell = self.shown(source, read, pairs, loop)
-        if loop[-1] in source.use.place:
-            return found
         at = spelled(read.leaf, point.second, len(loop) - 1)
-        text = f"iteration {at} reads {cell}, which was written before the loop{sizes_text(point.sizes)}"
-        return replace(found, text=text)
+        text = f"iteration {at} reads {cell}, which was written before the loop"
+        if inside:
+            text = f"iteration {spelled(source.leaf, point.first, len(loop) - 1)} writes {cell}"
+            text += f", which iteration {at} reads"
+        return replace(found, text=text + sizes_text(point.sizes))
 
     def after(self, source: Event, read: Event, pairs: Any, loop: tuple[Dim, ...]) -> Violation | None:
         """The case in which `read`, outside, sees what `source` wrote in the loop."""

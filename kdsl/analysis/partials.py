@@ -85,8 +85,13 @@ class PartialCheck:
         meeting = r.cells(*source).apply_range(r.cells(*target).reverse()).intersect(later)
         if meeting.is_empty():
             return False
+        if not (first.exact_cell and second.exact_cell):
+            way = "unsafe=True, if no element is needed before it is complete"
+            return replace(doubt(first, second), help=way)
         if not (first.exact and second.exact):
-            return doubt(first, second)
+            what = {"read": "read", "write": "stored", "update": "updated"}[second.mode]
+            reason = f"`{first.buffer.name}` is {what} here, perhaps after an update: data decide"
+            return Unproved(reason, second.loc or other.stmt.loc, "unsafe=True, if your data rule that out")
         return self.shown(smallest(r, meeting), source, target, len(nest) - 1)
 
     def together(self, pairs: Any, depth: int) -> Any:
@@ -100,11 +105,11 @@ class PartialCheck:
         (leaf, first), (other, second) = source, target
         found = violation(r, point, source, target, skip, reordered=False)
         cell = cell_text(first.buffer.name, cell_of(r, point, source, target))
-        verb = {"read": "reads", "write": "stores", "update": "updates"}[second.mode]
         who = place(other, second.loc) or "another statement"
         when, then = spelled(leaf, point.first, skip), spelled(other, point.second, skip)
-        text = f"{who} {verb} {cell} at {then}, after the update at {when}{sizes_text(point.sizes)}"
-        return replace(found, text=text)
+        verb = {"read": "reads", "write": "stores", "update": "updates"}[second.mode]
+        text = f"{who} {verb} {cell} at {then}, after the update at {when}"
+        return replace(found, text=text + sizes_text(point.sizes))
 
     def shared(self, loop: tuple[Dim, ...]) -> bool:
         """True unless it is proved that no two iterations of `loop` update one cell."""

@@ -61,9 +61,10 @@ def order_refusal(
 
 
 def delayed_refusal(
-    edit: Edit, func: Func, updates: Iterable[int], buffer: str, loop: Loop
+    edit: Edit, func: Func, updates: Iterable[int], buffer: str, loop: Loop, help: str
 ) -> ScheduleError | None:
-    """None when the updates of `buffer` by these statements (ids) may come behind `loop` of `func`."""
+    """None when the updates of `buffer` by these statements (ids) may come behind `loop` of `func`; `help` is
+    the way out of a violation."""
     from kdsl.analysis.dependence import check_delayed
 
     verdict = check_delayed(func, updates, loop.id)
@@ -79,7 +80,7 @@ def delayed_refusal(
         loop,
         label=verdict.text,
         notes=_lines(verdict, loop.loc),
-        help=f"factor an inner loop, or another buffer: s.{edit.step.name}(..., buffer=...)",
+        help=help,
     )
 
 
@@ -118,7 +119,9 @@ def private_refusal(edit: Edit, func: Func, local: Alloc, loop: Loop) -> Schedul
         loop,
         label=verdict.text,
         notes=_lines(verdict, loop.loc),
-        help="take a loop further in, or write the value in each iteration before it is read",
+        help="take a loop further in, or write the value in each iteration before it is read"
+        if loop.var in verdict.second_iter
+        else "keep what is read later in another variable in the kernel",
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from kdsl.analysis.linear import faultless
 from kdsl.analysis.regions import Atoms
 from kdsl.errors import ScheduleError
-from kdsl.ir.nodes import Accumulate, AccumulateOp, Alloc, Const, Func, If, Loop
-from kdsl.ir.walk import stmts
+from kdsl.ir.nodes import Accumulate, AccumulateOp, Alloc, Const, Expr, Func, If, Load, Loop, Var
+from kdsl.ir.walk import expr_children, stmts
 from kdsl.sched import legality
 from kdsl.sched.arith import names_in, sub
 from kdsl.sched.edit import Edit
@@ -41,26 +41,27 @@ def rfactor(edit: Edit, loop: str, buffer: str | None = None, unsafe: bool = Fal
 
     Every sum, product, minimum or maximum of the loop whose target is the same in all iterations gets partial
     results, or those of `buffer` alone. They live around the outermost loop that keeps updating the same
-    cells. A target that is an array gets a row of the cells in question for each iteration; the loops over
-    a row are `s_r_z0` and `s_r_0`, and so on. Partial results start from the value that changes nothing
-    (-0.0 in a float sum: 0.0 would turn -0.0 into 0.0).
+    cells. A target that is an array gets a row of the cells in question for each iteration (of all cells,
+    where data choose them); the loops over a row are `s_r_z0` and `s_r_0`, and so on. Partial results start
+    from the value that changes nothing (-0.0 in a float sum: 0.0 would turn -0.0 into 0.0).
 
     A vector of partial sums: s.split("k", 8).rfactor("k_i").vectorize("k_i"); several vectors hide latency:
     s.split("k", 32).rfactor("k_i").split("k_i", 8).unroll("k_i_o").vectorize("k_i_i").
-    On all cores: s.split("k", 4096).rfactor("k_o").parallel("k_o").
+    On all cores: s.split("k", 4096).rfactor("k_o").parallel("k_o"); histograms likewise.
     A tree: split once more and factor again, each level's combining loop included.
 
     legal: nothing reads or stores a target between its updates; not floats in a strict kernel.
     known as: rfactor (Halide, TVM), reduction privatisation.
     """
     func = edit.func
-    chosen = [(place, _groups(edit.func, place, buffer)) for place in edit.loops(loop)]
+    chosen = [(place, _groups(func, place, buffer)) for place in edit.loops(loop)]
     if not any(groups for _, groups in chosen):
         raise _nothing(edit, chosen[0][0], buffer)
     for place, groups in chosen:
         for group in groups:
             here = next(p for p in places(func) if p.loop.id == place.loop.id)
-            func = _factored(edit, func, here, group)
+            others = [g.buffer for g in groups if g.buffer != group.buffer]
+            func = _factored(edit, func, here, group, others)
     return edit.keeps_order(func)
 
 
@@ -70,7 +71,7 @@ def _groups(func: Func, place: Place, buffer: str | None) -> list[Group]:
 
     found: dict[tuple[str, AccumulateOp], set[int]] = {}
     for s in _updates(place.loop):
-        if buffer in (None, s.buffer) and place.loop.var not in names_in(s.index):
+        if buffer in (None, s.buffer) and place.loop.var not in _chosen_by(s):
             found.setdefault((s.buffer, s.op), set()).add(s.id)
     groups = []
     for (name, op), ids in found.items():
@@ -88,23 +89,34 @@ def _updates(loop: Loop) -> list[Accumulate]:
     return [s for s in stmts(loop.body) if isinstance(s, Accumulate) and s.buffer not in own]
 
 
+def _chosen_by(s: Accumulate) -> set[str]:
+    """The variables that choose the target. Those that choose data which choose it are not among them."""
+
+    def names(e: Expr) -> set[str]:
+        if isinstance(e, Load):
+            return set()
+        return {e.name} if isinstance(e, Var) else set().union(*map(names, expr_children(e)))
+
+    return set().union(*map(names, s.index))
+
+
 def _moves(loop: Loop, ids: set[int]) -> bool:
     """True when inner loops, whose ranges change with `loop`, choose the targets."""
     known: set[str] = set()
     for s in stmts(loop.body):
         if isinstance(s, Loop) and names_in((s.lo, s.hi)) & (known | {loop.var}):
             known.add(s.var)
-    return any(names_in(s.index) & known for s in _updates(loop) if s.id in ids)
+    return any(_chosen_by(s) & known for s in _updates(loop) if s.id in ids)
 
 
 # ------------------------------------------------------------------------ rewriting
 
 
-def _factored(edit: Edit, func: Func, place: Place, group: Group) -> Func:
+def _factored(edit: Edit, func: Func, place: Place, group: Group, others: list[str]) -> Func:
     loop = place.loop
     _check(edit, place, group)
     start, count = span(edit, loop, place.outer, f"{group.buffer}_r")
-    nest, found = _outermost(edit, func, place, group)
+    nest, found = _outermost(edit, func, place, group, others)
     trips = count
     if nest is place and start == loop.lo and faultless(loop.hi) and not isinstance(count, Const):
         # Where the loop is shorter than that, so are those that fill and combine.
@@ -124,13 +136,16 @@ def _factored(edit: Edit, func: Func, place: Place, group: Group) -> Func:
     return after
 
 
-def _outermost(edit: Edit, func: Func, place: Place, group: Group) -> tuple[Place, Region]:
+def _outermost(edit: Edit, func: Func, place: Place, group: Group, others: list[str]) -> tuple[Place, Region]:
     """The outermost loop around the updates that keeps updating the same cells, and these."""
-    refusal = legality.delayed_refusal(edit, func, group.ids, group.buffer, place.loop)
+    help = "take a loop that only updates it: a value that is read meanwhile has no parts"
+    if others:
+        help = f'factor another buffer alone: s.rfactor("{place.loop.var}", buffer="{others[0]}")'
+    refusal = legality.delayed_refusal(edit, func, group.ids, group.buffer, place.loop, help)
     if refusal is not None and not edit.unsafe:
         raise refusal
     around = {p.loop.id: p for p in places(func)}
-    used = names_in(e for s in _updates(place.loop) if s.id in group.ids for e in s.index)
+    used = set().union(*[_chosen_by(s) for s in _updates(place.loop) if s.id in group.ids])
     atoms = Atoms()
     best = place, region(func, place, group, atoms)
     for node in reversed(place.above):
@@ -141,7 +156,7 @@ def _outermost(edit: Edit, func: Func, place: Place, group: Group) -> tuple[Plac
         wider = region(func, around[node.id], group, atoms)
         if wider.box != best[1].box:
             break
-        if legality.delayed_refusal(edit, func, group.ids, group.buffer, node) is not None:
+        if legality.delayed_refusal(edit, func, group.ids, group.buffer, node, "") is not None:
             break
         best = around[node.id], wider
     return best
@@ -190,7 +205,7 @@ def _check(edit: Edit, place: Place, group: Group) -> None:
             f"cannot make partial results of `{name}`: a strict kernel keeps the order of its float terms",
             loop,
             loc=update.loc,
-            label=f"`{shown(update)}`, where even `min` may pick another zero (-0.0 or 0.0)"
+            label=f"which zero `{group.op}` keeps (-0.0 or 0.0) depends on the order"
             if group.op in ("min", "max")
             else f"`{shown(update)}` rounds after each term",
             help="leave out strict=True, or take a loop whose iterations update different elements",
@@ -212,13 +227,18 @@ def _nothing(edit: Edit, place: Place, buffer: str | None) -> ScheduleError:
             help="name a buffer that the loop adds to, multiplies, or takes the least or largest of",
         )
     if known:
+        from kdsl.analysis.dependence import share_cells
+
+        apart = not share_cells(edit.func, {s.id for s in known}, loop.id)
         return edit.refused(
             "K0330",
-            f"cannot factor the loop `{loop.var}`: each iteration updates elements of its own",
+            f"cannot factor the loop `{loop.var}`: the target changes with it",
             loop,
             loc=known[0].loc,
             label=f"`{shown(known[0])}` has another target in each `{loop.var}`",
-            help=f'no partial results are needed then: s.parallel("{loop.var}")',
+            help=f'no partial results are needed here: s.parallel("{loop.var}")'
+            if apart
+            else "factor a loop that the target does not depend on",
         )
     return edit.refused(
         "K0330",
