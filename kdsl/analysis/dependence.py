@@ -13,6 +13,7 @@ from kdsl.analysis.flow import Flow
 from kdsl.analysis.instances import instances
 from kdsl.analysis.marks import MarkCheck, MarkQuestion
 from kdsl.analysis.partials import PartialCheck
+from kdsl.analysis.program import Program
 from kdsl.analysis.rewrites import RewriteCheck
 from kdsl.analysis.strides import delinearised
 from kdsl.analysis.verdict import Origin as Origin
@@ -27,6 +28,8 @@ KEPT = 4096
 """Answers kept; the oldest go first."""
 
 _answers: dict[Hashable, Verdict] = {}
+
+_programs: list[tuple[Func, Program]] = []
 
 
 def check_mark(func: Func, loop_id: int, kind: MarkQuestion, lanes: int | None = None) -> Verdict:
@@ -68,7 +71,7 @@ def check_private(func: Func, alloc: Alloc, loop_id: int) -> Verdict:
     it reads only what it wrote itself, and nothing reads that after the loop."""
 
     def answer() -> Verdict:
-        program = delinearised(instances(func))
+        program = _program(func)
         loop = program.loops.get(loop_id)
         return None if loop is None else Flow(program, f"{alloc.name}@{alloc.id}").private(loop)
 
@@ -79,7 +82,7 @@ def check_initialised(func: Func, alloc: Alloc, stmt_id: int) -> Verdict:
     """None when the cells of the local that the statement with this id updates have a value by then."""
 
     def answer() -> Verdict:
-        return Flow(delinearised(instances(func)), f"{alloc.name}@{alloc.id}").initialised(stmt_id)
+        return Flow(_program(func), f"{alloc.name}@{alloc.id}").initialised(stmt_id)
 
     return _once(("initialised", print_func(func), func.loc, _at(func, alloc.id), _at(func, stmt_id)), answer)
 
@@ -90,7 +93,7 @@ def check_delayed(func: Func, updates: Iterable[int], loop_id: int) -> Verdict:
     ids = frozenset(updates)
 
     def answer() -> Verdict:
-        program = delinearised(instances(func))
+        program = _program(func)
         loop = program.loops.get(loop_id)
         return None if loop is None else PartialCheck(program, ids).delayed(loop)
 
@@ -100,9 +103,19 @@ def check_delayed(func: Func, updates: Iterable[int], loop_id: int) -> Verdict:
 
 def share_cells(func: Func, updates: Iterable[int], loop_id: int) -> bool:
     """False when it is proved that no two iterations of the loop meet in a cell by these updates (ids)."""
-    program = delinearised(instances(func))
+    program = _program(func)
     loop = program.loops.get(loop_id)
     return loop is None or PartialCheck(program, frozenset(updates)).shared(loop)
+
+
+def _program(func: Func) -> Program:
+    """The instances of `func`; several questions about one function share them."""
+    for known, program in _programs:
+        if known is func:
+            return program
+    program = delinearised(instances(func))
+    _programs[:] = [*_programs[-1:], (func, program)]
+    return program
 
 
 def _at(func: Func, wanted: int) -> int:

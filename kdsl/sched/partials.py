@@ -121,9 +121,9 @@ class Partials:
 
     def rewritten(self, func: Func) -> Func:
         """`func` with the updates made to partial results."""
-        body = self._redirected(self.loop.body)
-        func = replaced(func, {self.loop.id: (replace(self.loop, body=body),)})
-        (nest,) = [p.loop for p in places(func) if p.loop.id == self.nest.loop.id]
+        loop = next(p.loop for p in places(func) if p.loop.id == self.loop.id)
+        func = replaced(func, {loop.id: (replace(loop, body=self._redirected(loop.body)),)})
+        nest = next(p.loop for p in places(func) if p.loop.id == self.nest.loop.id)
         shape = (self.count, *[self.region.expr(self.region.box[n].extent) for n in self.kept])
         alloc = Alloc(self.names.array, self.dtype, shape, loc=self.loop.loc)
         return replaced(func, {nest.id: (alloc, self._fill(), nest, self._combine())})
@@ -179,12 +179,12 @@ class Partials:
 
     # ------------------------------------------------------------------ proof
 
-    def clipped(self, edit: Edit, func: Func) -> Partials:
+    def clipped(self, edit: Edit) -> Partials:
         """With the tests that keep the box inside the array, and without dimensions of one cell; refused
         unless each update is inside of array and box."""
         if not self.region.box:
             return self
-        before, after = Regions(collect(func)), Regions(collect(self.rewritten(func)))
+        before, after = Regions(collect(edit.func)), Regions(collect(self.rewritten(edit.func)))
         for regions in (before, after):
             for access in regions.accesses.accesses:
                 if access.stmt in self.group.ids and access.mode == "update":

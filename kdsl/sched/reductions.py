@@ -53,16 +53,24 @@ def rfactor(edit: Edit, loop: str, buffer: str | None = None, unsafe: bool = Fal
     legal: nothing reads or stores a target between its updates; not floats in a strict kernel.
     known as: rfactor (Halide, TVM), reduction privatisation.
     """
-    func = edit.func
-    chosen = [(place, _groups(func, place, buffer)) for place in edit.loops(loop)]
+    after = edit.func
+    chosen = [(place, _groups(edit.func, place, buffer)) for place in edit.loops(loop)]
     if not any(groups for _, groups in chosen):
         raise _nothing(edit, chosen[0][0], buffer)
+    done: list[Partials] = []
     for place, groups in chosen:
         for group in groups:
-            here = next(p for p in places(func) if p.loop.id == place.loop.id)
             others = [g.buffer for g in groups if g.buffer != group.buffer]
-            func = _factored(edit, func, here, group, others)
-    return edit.keeps_order(func)
+            done.append(_partials(edit, place, group, others, after))
+            after = done[-1].rewritten(after)
+    if not edit.unsafe:
+        for made in done:
+            refusal = isinstance(made.group.source, Alloc) and legality.initialised_refusal(
+                edit, after, made.group.source, made.update, made.loop
+            )
+            if refusal:
+                raise refusal
+    return edit.keeps_order(after)
 
 
 def _groups(func: Func, place: Place, buffer: str | None) -> list[Group]:
@@ -112,32 +120,29 @@ def _moves(loop: Loop, ids: set[int]) -> bool:
 # ------------------------------------------------------------------------ rewriting
 
 
-def _factored(edit: Edit, func: Func, place: Place, group: Group, others: list[str]) -> Func:
+def _partials(edit: Edit, place: Place, group: Group, others: list[str], after: Func) -> Partials:
+    """The partial results of a group, proved, or refused. `others`: what else could be factored; `after`: the
+    function with the partial results of other groups."""
     loop = place.loop
     _check(edit, place, group)
     start, count = span(edit, loop, place.outer, f"{group.buffer}_r")
-    nest, found = _outermost(edit, func, place, group, others)
+    nest, found = _outermost(edit, place, group, others)
     trips = count
     if nest is place and start == loop.lo and faultless(loop.hi) and not isinstance(count, Const):
         # Where the loop is shorter than that, so are those that fill and combine.
         trips = sub(loop.hi, start)
     names = Names(
-        _free(func, nest, f"{group.buffer}_r"),
-        _free(func, nest, f"{loop.var}_z", loop=True),
-        _free(func, nest, f"{loop.var}_r", loop=True),
+        _free(after, nest, f"{group.buffer}_r"),
+        _free(after, nest, f"{loop.var}_z", loop=True),
+        _free(after, nest, f"{loop.var}_r", loop=True),
     )
     dims = tuple(range(len(found.box)))
-    made = Partials(group, loop, nest, found, names, start, count, trips, dims).clipped(edit, func)
-    after = made.rewritten(func)
-    if isinstance(group.source, Alloc) and not edit.unsafe:
-        refusal = legality.initialised_refusal(edit, after, group.source, made.update, loop)
-        if refusal is not None:
-            raise refusal
-    return after
+    return Partials(group, loop, nest, found, names, start, count, trips, dims).clipped(edit)
 
 
-def _outermost(edit: Edit, func: Func, place: Place, group: Group, others: list[str]) -> tuple[Place, Region]:
+def _outermost(edit: Edit, place: Place, group: Group, others: list[str]) -> tuple[Place, Region]:
     """The outermost loop around the updates that keeps updating the same cells, and these."""
+    func = edit.func
     help = "take a loop that only updates it: a value that is read meanwhile has no parts"
     if others:
         help = f'factor another buffer alone: s.rfactor("{place.loop.var}", buffer="{others[0]}")'
@@ -229,7 +234,8 @@ def _nothing(edit: Edit, place: Place, buffer: str | None) -> ScheduleError:
     if known:
         from kdsl.analysis.dependence import share_cells
 
-        apart = not share_cells(edit.func, {s.id for s in known}, loop.id)
+        alike = {s.id for s in known if (s.buffer, s.op) == (known[0].buffer, known[0].op)}
+        apart = not share_cells(edit.func, alike, loop.id)
         return edit.refused(
             "K0330",
             f"cannot factor the loop `{loop.var}`: the target changes with it",

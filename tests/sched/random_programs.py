@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from kdsl.ir.nodes import Body, Loop, Stmt
+from kdsl.ir.nodes import Accumulate, Alloc, Body, Loop, Stmt
 from kdsl.ir.printer import print_head
 from kdsl.ir.walk import stmt_bodies, stmts
 from kdsl.sched import Schedule
@@ -128,6 +128,9 @@ def step(pick: Pick, s: Schedule) -> Schedule:
             "specialize",
             "assume",
             "stage",
+            "rfactor",
+            "privatize",
+            "expand",
             "mark",
         )
     ):
@@ -159,9 +162,27 @@ def step(pick: Pick, s: Schedule) -> Schedule:
             inside = next(x for x in loops if x.var == loop.partition("@")[0]).body
             layout: Any = pick((None, {"pad": 1}, {"fill": 1}))
             return s.stage(pick(sorted(buffers(inside)) or ["x"]), loop, layout=layout)
+        case "rfactor":
+            inside = [x for x in stmts(s.func.body) if isinstance(x, Accumulate)]
+            buffer = pick([None, *dict.fromkeys(x.buffer for x in inside)])
+            return s.rfactor(pick([*_around(s, Accumulate), loop]), buffer)
+        case "privatize":
+            return s.privatize(pick(_locals(s) or ["x"]), loop)
+        case "expand":
+            return s.expand(pick(_locals(s) or ["x"]), pick([*_around(s, Alloc), loop]))
         case _:
             kind = pick(("parallel", "vectorize"))
             return s.parallel(loop) if kind == "parallel" else s.vectorize(loop, pick((2, 4)))
+
+
+def _locals(s: Schedule) -> list[str]:
+    return list(dict.fromkeys(x.name for x in stmts(s.func.body) if isinstance(x, Alloc)))
+
+
+def _around(s: Schedule, kind: type[Stmt]) -> list[str]:
+    """Loops around statements of a kind."""
+    loops = [x for x in stmts(s.func.body) if isinstance(x, Loop)]
+    return list(dict.fromkeys(x.var for x in loops if any(isinstance(y, kind) for y in stmts(x.body))))
 
 
 def _neighbours(s: Schedule) -> list[tuple[str, str]]:
