@@ -19,20 +19,20 @@ class Reductions:
     pick: Pick
     lines: list[str] = field(default_factory=lambda: [HEAD])
     locals: list[str] = field(default_factory=list)
+    arrays: list[str] = field(default_factory=list)
+    """Locals without initial values."""
     count: int = 0
 
     def text(self) -> str:
         for name, made in (("t", "kdsl.empty(N + 4, i64)"), ("u", "kdsl.zeros(N + 4, i64)"), ("acc", "0")):
             if self.pick((True, False)):
                 self.put(1, f"{name} = {made}")
-                self.locals.append(name)
+                (self.arrays if name == "t" else self.locals).append(name)
         for _ in range(self.pick((1, 1, 2))):
             self.loop([], 1)
         for name in self.locals:
-            if self.pick((True, True, False)):
-                self.put(
-                    1, f"s[3] = {name if name == 'acc' else name + '[1]'}" if name != "t" else "s[2] = 1"
-                )
+            if self.pick((False, False, True)):
+                self.put(1, f"s[3] = {name if name == 'acc' else name + '[1]'}")
         return "\n".join(self.lines) + "\n"
 
     def put(self, depth: int, line: str) -> None:
@@ -41,17 +41,43 @@ class Reductions:
     def loop(self, around: list[str], depth: int) -> None:
         name = "ijklmnopqr"[self.count]
         self.count += 1
-        ranges = ["range(N)", "range(N)", "range(2, N)", "range(N - 1)", "range(5)"]
+        ranges = ["range(N)", "range(N)", "range(2, N)", "range(N - 1)"]
         if around:
             outer = self.pick(around)
             ranges += [f"range({outer})", f"range({outer}, N)", f"range({outer}, min(N, {outer} + 3))"]
-        self.put(depth, f"for {name} in {self.pick([r for r in ranges if r != 'range(5)'])}:")
+        self.put(depth, f"for {name} in {self.pick(ranges)}:")
         around = [*around, name]
+        if self.arrays and len(around) < 3 and self.count < 6 and self.pick((True, True, False)):
+            self.row("t", around, depth + 1)
+        if "u" in self.locals and len(around) < 3 and self.count < 6 and self.pick((True, False)):
+            self.row("u", around, depth + 1)
         for _ in range(self.pick((1, 2, 3))):
             if len(around) < 3 and self.count < 7 and self.pick((True, True, False)):
                 self.loop(around, depth + 1)
             else:
                 self.statement(around, depth + 1)
+
+    def row(self, local: str, around: list[str], depth: int) -> None:
+        """Fills a part of a local array and uses that, or of `u` a little more."""
+        outer = self.pick(around)
+        spans = [("range(N)", "range(N)"), ("range(N)", f"range({outer}, N)"), ("range(2, N)", "range(2, N)")]
+        spans += [(f"range({outer})", f"range({outer})")]
+        spans += [("range(1, N)", "range(N)")] if local == "u" else []
+        first, second = self.pick(spans)
+        if self.pick((False, False, True)):
+            self.put(depth, f"if X[{outer}] > 1:")
+            depth += 1
+        for n, span in enumerate((first, second)):
+            name = "ijklmnopqr"[self.count]
+            self.count += 1
+            self.put(depth, f"for {name} in {span}:")
+            if n == 0:
+                self.put(depth + 1, f"{local}[{name}] = X[{name}] * {outer}")
+            if n == 1 or self.pick((False, True)):
+                self.put(
+                    depth + 1,
+                    self.pick((f"Y[{name}] += {local}[{name}]", f"P[{outer}, {name}] = {local}[{name}]")),
+                )
 
     def statement(self, around: list[str], depth: int) -> None:
         if self.pick((False, False, True)):
