@@ -193,25 +193,29 @@ class Partials:
             a for a in after.accesses.accesses if a.stmt == self.update and a.site.buffer == self.group.buffer
         ]
         rank = range(len(back.index))
+        # An index that data choose is to be tested, even if there is but one element.
+        by_data = {n for a in self._updates() for n in rank if _reads(a.index[n])}
         return replace(
             self,
-            kept=tuple([n for n in rank if self.region.box[n].extent != constant(1)]),
+            kept=tuple([n for n in rank if n in by_data or self.region.box[n].extent != constant(1)]),
             below=tuple([not after.never(back, at_least(-back.index[n] - 1)) for n in rank]),
             above=tuple([not after.never(back, at_least(back.index[n] - back.extent[n])) for n in rank]),
         )
 
+    def _updates(self) -> list[Accumulate]:
+        """The statements of the group."""
+        return [s for s in stmts(self.loop.body) if isinstance(s, Accumulate) and s.id in self.group.ids]
+
     def _check(self, edit: Edit, regions: Regions, access: Access) -> None:
         """Refuses an update that may leave the array, or the box of the partial results."""
         for n in range(len(access.index)):
-            e = access.site.index[n]
-            if any(isinstance(x, Load) for x in subexprs(e)):
+            if _reads(access.site.index[n]):
                 # Tested when it runs: all of the dimension is there.
                 continue
             if regions.within(access, n, constant(0), access.extent[n]):
                 continue
             name = self.group.buffer
-            site = next(s for s in stmts(self.loop.body) if s.id == access.stmt)
-            assert isinstance(site, Accumulate)
+            site = next(s for s in self._updates() if s.id == access.stmt)
             dim = n if access.site.buffer == name else max(n - 1, 0)
             text = print_expr(site.index[dim], True)
             size = print_expr(self.region.expr(self.region.shape[dim]), True)
@@ -225,6 +229,10 @@ class Partials:
                 else f"no box was found that holds `{text}` in every iteration",
                 help="state what the sizes have in common, as in s.assume(...)",
             )
+
+
+def _reads(e: Expr) -> bool:
+    return any(isinstance(x, Load) for x in subexprs(e))
 
 
 def identity(op: AccumulateOp, t: DType) -> bool | int | float:

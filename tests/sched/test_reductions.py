@@ -541,6 +541,20 @@ def test_cells_that_nothing_touches_may_be_read() -> None:
     check_schedule(feedback, lambda s: s.rfactor("i").parallel("i"))
 
 
+@kdsl.kernel
+def single(X: i64[N], H: i64[1]):
+    for i in range(N):
+        H[X[i]] += 1
+
+
+def test_an_index_that_data_choose_is_tested() -> None:
+    """Even where there is only one element."""
+    s = schedule_of(single).rfactor("i")
+    for func in (s.func, lower(s.func, llvm.host_target(), definition)):
+        with pytest.raises(kdsl.KernelIndexError):
+            interpreter.run(func, {"X": np.array([0, 1]), "H": np.zeros(1, np.int64)}, {}, {"N": 2})
+
+
 def test_strict_integers() -> None:
     check_schedule(strict_count, lambda s: s.split("k", 4).rfactor("k_i").vectorize("k_i"))
 
