@@ -148,6 +148,10 @@ def _binary(e: Binary) -> Expr:
             return e.a
         case "+" | "-" if b is not None:
             return _add_constants(e, b)
+        case "+" if isinstance(e.b, Binary) and e.b.op in ("+", "-"):
+            # x + (y + z) reads better, and its outer part can leave more loops, as (x + y) + z.
+            first = _binary(replace(e, b=e.b.a))
+            return _binary(Binary(e.b.op, first, e.b.b, loc=e.loc))
         case _:
             return e
 

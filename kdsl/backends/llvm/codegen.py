@@ -16,6 +16,7 @@ from kdsl.backends.llvm.emit import emit_module
 from kdsl.backends.llvm.entry import ScalarForm
 from kdsl.backends.llvm.host import NATIVE
 from kdsl.backends.llvm.uniformity import is_vector
+from kdsl.backends.llvm.watch import Lowering, Watch, vectorised
 from kdsl.ir.nodes import Func
 from kdsl.ir.walk import stmts
 from kdsl.target import Target
@@ -42,6 +43,13 @@ def asm_text(func: Func, target: Target) -> str:
     """The machine code of `func` as assembly."""
     module = _optimised(emit_module(func, target).text, target, scheduled(func))
     return str(_machine(target).emit_assembly(module))
+
+
+def lowering(func: Func, target: Target) -> Lowering:
+    """What became of the loops of a lowered `func`, those that LLVM's own vectoriser took included."""
+    watch = Watch()
+    text = str(_optimised(emit_module(func, target, watch=watch).text, target, scheduled(func)))
+    return Lowering(tuple(watch.lanes), frozenset(watch.parallel), vectorised(watch, text))
 
 
 def scheduled(func: Func) -> bool:
