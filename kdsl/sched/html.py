@@ -56,6 +56,9 @@ background:transparent;padding:0}}
 .kdsl th,.kdsl td{{text-align:right;padding:2px 12px;border:0;background:transparent}}
 .kdsl th{{color:var(--dim);font-weight:500;border-bottom:1px solid var(--line)}}
 .kdsl td:first-child,.kdsl th:first-child{{text-align:left;padding-left:0}}
+.kdsl table.wide td{{text-align:left;vertical-align:top}}.kdsl table.wide th{{text-align:left}}
+.kdsl table.wide td:nth-child(n+4){{text-align:right;white-space:nowrap}}
+.kdsl table.wide td:first-child{{white-space:nowrap}}.kdsl .plain{{color:var(--dim);font-weight:400}}
 .kdsl .bar{{display:inline-block;width:120px;height:7px;border-radius:4px;background:var(--line);
 margin-right:8px;vertical-align:middle;overflow:hidden}}
 .kdsl .bar span{{display:block;height:100%;background:var(--vec)}}

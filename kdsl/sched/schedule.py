@@ -28,6 +28,9 @@ class Launcher(Protocol):
     def asm(self, schedule: Schedule, /) -> str:
         """Machine code as assembly."""
 
+    def explain(self, schedule: Schedule, args: tuple[Any, ...], kwargs: Mapping[str, Any], /) -> Any:
+        """How it is lowered and what it costs."""
+
 
 class Schedule:
     """A function as the front end built it, and the steps taken since. Each step gives a new Schedule.
@@ -162,6 +165,15 @@ class Schedule:
     def asm(self) -> str:
         """Machine code as assembly."""
         return self._lent().asm(self)
+
+    def explain(self, *args: Any, **kwargs: Any) -> Any:
+        """How each loop is lowered, why, and what it costs: lanes, bytes, operations. Print it, or look at
+        it in a notebook; its attributes are the data (`runtime.explanation.Explanation`).
+
+        `explain()` counts in the sizes, `explain(M=…, N=…)` in numbers beside the roofline of this machine,
+        `explain(A, B, C)` also measures a call; arrays that the kernel writes are copied for that.
+        """
+        return self._lent().explain(self, args, kwargs)
 
     def _lent(self) -> Launcher:
         if self._launcher is None:
