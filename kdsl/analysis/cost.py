@@ -259,7 +259,7 @@ class _Walk:
         """
         if not sites:
             return Count()
-        seen: dict[_Index, Nest] = {}
+        seen: dict[tuple[_Index, tuple[Dim, ...]], Nest] = {}
         for s in sites:
             inner = replace(s.nest, dims=s.nest.dims[depth:])
             known = [p for p in s.index if p is not None]
@@ -268,14 +268,19 @@ class _Walk:
             new = iter(moved)
             index = [None if p is None else next(new) for p in s.index]
             clean = tuple([None if p is None or self.atoms.names(p) & gone else p for p in index])
-            seen.setdefault(clean, inner)
+            known_as = (clean, inner.dims)
+            if known_as not in seen or inner.bound == "exact":
+                seen[known_as] = inner
         outer = replace(sites[0].nest, dims=sites[0].nest.dims[:depth], tests=())
-        counts = [_distinct(index, nest, outer, self.atoms) for index, nest in seen.items()]
+        found = [(index, nest) for (index, _), nest in seen.items()]
+        counts = [_distinct(index, nest, outer, self.atoms) for index, nest in found]
         if len(counts) == 1 and counts[0] is not None and counts[0].bound == "exact":
             return counts[0]
-        box = self.box(list(seen.items()), self.shapes[sites[0].buffer], outer)
-        whole = any(c is not None and c.bound == "exact" and c.value == box.value for c in counts)
-        return replace(box, bound="exact") if whole else box
+        box = self.box(found, self.shapes[sites[0].buffer], outer)
+        for c in counts:
+            if c is not None and c.bound == "exact" and c.value == box.value:
+                return replace(c, where=c.where | box.where)
+        return box
 
     def box(self, found: Sequence[tuple[_Index, Nest]], shape: Sequence[Polynomial], outer: Nest) -> Count:
         """The number of elements in the least box around them that can be written down, at most the array."""

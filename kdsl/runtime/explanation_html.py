@@ -33,25 +33,21 @@ def _loops(e: Explanation) -> str:
 
 def _loop(loop: LoopFacts, numbers: bool) -> str:
     colour = _COLOURS.get(loop.role, "plain")
-    code = f'<code style="padding-left:{1.2 * loop.depth:.1f}em">{highlighted(loop.header)}</code>'
-    badge = f'<span class="role {colour}">{html.escape(loop.role)}</span>'
-    said = html.escape(loop.how, quote=False)
-    if loop.why:
-        said += f"<br><i>{highlighted_words(loop.why)}</i>"
-    for access in loop.accesses:
-        said += f"<br><code>{html.escape(access.array)}</code> <i>{html.escape(access.how, quote=False)}</i>"
-    cells = [code, badge, said]
-    if numbers:
-        cells += [html.escape(str(loop.iterations)), html.escape(str(loop.touched))]
-    return f"<tr>{''.join([f'<td>{c}</td>' for c in cells])}</tr>"
-
-
-def highlighted_words(text: str) -> str:
-    """Text in which names stand between backquotes."""
-    parts = text.split("`")
-    return "".join(
-        [f"<code>{html.escape(p)}</code>" if n % 2 else html.escape(p) for n, p in enumerate(parts)]
+    code = (
+        f'<code style="padding-left:{1.2 * loop.depth:.1f}em">{highlighted(loop.header, marked=False)}</code>'
     )
+    badge = f'<span class="role {colour}">{html.escape(loop.role)}</span>'
+    # The badge says it already.
+    how = loop.how.removeprefix(loop.role).lstrip(",:; ") if loop.role == "in order" else loop.how
+    said = [html.escape(how, quote=False)] if how else []
+    if loop.why:
+        said.append(f"<i>{html.escape(loop.why, quote=False)}</i>")
+    for access in loop.accesses:
+        said.append(f"<code>{html.escape(access.array)}</code> <i>{html.escape(access.how, quote=False)}</i>")
+    cells = [code, badge, "<br>".join(said)]
+    if numbers:
+        cells += [_cell(loop.iterations), _cell(loop.touched)]
+    return f"<tr>{''.join([f'<td>{c}</td>' for c in cells])}</tr>"
 
 
 def _safety(e: Explanation) -> Iterator[str]:
@@ -88,7 +84,7 @@ def _costs(e: Explanation) -> Iterator[str]:
 
 
 def _cell(q: Quantity | None) -> str:
-    return "" if q is None else html.escape(str(q))
+    return "" if q is None else html.escape(str(q).replace("<=", "\u2264"))
 
 
 def _machine(e: Explanation) -> Iterator[str]:
@@ -102,7 +98,7 @@ def _machine(e: Explanation) -> Iterator[str]:
         bar = f'<span class="bar"><span style="width:{width:.0f}%"></span></span>'
         yield f"<p>{bar}{html.escape(measured(e))}</p>"
     if e.attainable is not None:
-        yield (f"<p>no call can take less than {seconds_text(e.attainable)}: bound by {e.bound_by}</p>")
+        yield f"<p>at best {seconds_text(e.attainable)}, bound by {e.bound_by}</p>"
     peak = f"{number_text(e.peak)}flop/s {e.dtype or 'f32'}"
     yield f"<p><i>{peak}, {number_text(bandwidth)}B/s for {bytes_text(limit)} of data</i></p>"
     yield "</details>"

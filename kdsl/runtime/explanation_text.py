@@ -102,7 +102,7 @@ def _machine(e: Explanation) -> list[str]:
         f"{bytes_text(limit)} of data"
     ]
     if e.attainable is not None:
-        out.append(f"no call can take less than {seconds_text(e.attainable)}: bound by {e.bound_by}")
+        out.append(f"at best: {seconds_text(e.attainable)}, bound by {e.bound_by}")
     if e.seconds is not None:
         out.append(measured(e))
     return out
