@@ -106,5 +106,3 @@ def _truth(e: Expr, at: Mapping[str, int]) -> bool | None:
             return not _truth(e.x, at)
         case _:
             return None
-
-
