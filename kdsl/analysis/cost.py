@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from typing import Literal
 
 from kdsl.analysis.counting import Atoms, Count, Dim, Nest, nonnegative
-from kdsl.analysis.polynomials import ZERO, Polynomial, constant, product, variable
+from kdsl.analysis.polynomials import ZERO, Number, Polynomial, constant, product, variable
 from kdsl.dtypes import DType, Size
 from kdsl.ir.nodes import (
     Accumulate,
@@ -115,10 +114,10 @@ class _Site:
     nest: Nest
 
 
-def _growth(p: Polynomial) -> tuple[int, Fraction]:
+def _growth(p: Polynomial) -> tuple[int, Number]:
     """How fast a count grows: its degree, and what multiplies the highest powers."""
     degree = max(map(len, p.terms), default=0)
-    return degree, sum((c for m, c in p.terms.items() if len(m) == degree), start=Fraction(0))
+    return degree, sum([c for m, c in p.terms.items() if len(m) == degree])
 
 
 def cost(func: Func) -> Cost:
@@ -146,7 +145,8 @@ class _Walk:
     arrays: dict[str, Traffic] = field(default_factory=dict)
     shapes: dict[str, tuple[Polynomial, ...]] = field(default_factory=dict)
     sites: list[_Site] = field(default_factory=list)
-    found: dict[int, tuple[Loop, Nest, list[Count], range]] = field(default_factory=dict)
+    found: dict[int, tuple[Nest, list[Count], range]] = field(default_factory=dict)
+    _simplified: dict[tuple[int, int, _Index], tuple[_Index, Nest]] = field(default_factory=dict)
 
     def body(self, body: Body, nest: Nest) -> Count:
         """Counts a body; gives its floating-point operations."""
@@ -176,7 +176,7 @@ class _Walk:
                 first = len(self.sites)
                 inside = self.body(s.body, inner)
                 counts = [times, self.times(inner), inside]
-                self.found[s.id] = (s, nest, counts, range(first, len(self.sites)))
+                self.found[s.id] = (nest, counts, range(first, len(self.sites)))
                 total += inside
             case While():
                 unknown = Dim(f"while {s.id}", ZERO, 1, self.atoms.unknown("iterations of `while`"))
@@ -245,7 +245,7 @@ class _Walk:
 
     def loops(self) -> dict[int, LoopCost]:
         out = {}
-        for key, (_, nest, (entered, iterations, flops), numbers) in self.found.items():
+        for key, (nest, (entered, iterations, flops), numbers) in self.found.items():
             sites = [self.sites[n] for n in numbers]
             names = dict.fromkeys(s.buffer for s in sites)
             depth = len(nest.dims)
@@ -261,13 +261,7 @@ class _Walk:
             return Count()
         seen: dict[tuple[_Index, tuple[Dim, ...]], Nest] = {}
         for s in sites:
-            inner = replace(s.nest, dims=s.nest.dims[depth:])
-            known = [p for p in s.index if p is not None]
-            inner, moved = inner.simplified(*known)
-            gone = {d.name for d in s.nest.dims[depth:]} - {d.name for d in inner.dims}
-            new = iter(moved)
-            index = [None if p is None else next(new) for p in s.index]
-            clean = tuple([None if p is None or self.atoms.names(p) & gone else p for p in index])
+            clean, inner = self.simplified(s, depth)
             known_as = (clean, inner.dims)
             if known_as not in seen or inner.bound == "exact":
                 seen[known_as] = inner
@@ -281,6 +275,19 @@ class _Walk:
             if c is not None and c.bound == "exact" and c.value == box.value:
                 return replace(c, where=c.where | box.where)
         return box
+
+    def simplified(self, s: _Site, depth: int) -> tuple[_Index, Nest]:
+        """The index of a site and its nest inside `depth` loops, after `Nest.simplified`."""
+        key = id(s.nest), depth, s.index
+        if key not in self._simplified:
+            known = [p for p in s.index if p is not None]
+            inner, moved = replace(s.nest, dims=s.nest.dims[depth:]).simplified(*known)
+            gone = {d.name for d in s.nest.dims[depth:]} - {d.name for d in inner.dims}
+            new = iter(moved)
+            index = [None if p is None else next(new) for p in s.index]
+            clean = tuple([None if p is None or self.atoms.names(p) & gone else p for p in index])
+            self._simplified[key] = clean, inner
+        return self._simplified[key]
 
     def box(self, found: Sequence[tuple[_Index, Nest]], shape: Sequence[Polynomial], outer: Nest) -> Count:
         """The number of elements in the least box around them that can be written down, at most the array."""

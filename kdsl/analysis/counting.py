@@ -16,11 +16,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
-from math import floor
 from typing import Literal
 
 from kdsl.analysis.linear import faultless
-from kdsl.analysis.polynomials import ONE, ZERO, Polynomial, constant, summed, variable
+from kdsl.analysis.polynomials import ONE, ZERO, Number, Polynomial, constant, summed, variable
 from kdsl.dtypes import i64
 from kdsl.ir import scalar_ops
 from kdsl.ir.nodes import Binary, Compare, Const, Expr, Logic, Loop, Unary, Var
@@ -108,7 +107,7 @@ class Atoms:
 
         return p.text(order, shown)
 
-    def number(self, p: Polynomial, sizes: Mapping[str, int]) -> Fraction:
+    def number(self, p: Polynomial, sizes: Mapping[str, int]) -> Number:
         """The value of `p` where its variables have these values."""
 
         def value(name: str) -> int:
@@ -236,12 +235,12 @@ class Nest:
         lo, hi = self.atoms.polynomial(loop.lo), self.atoms.polynomial(loop.hi)
         assert lo is not None and hi is not None and isinstance(loop.step, Const)
         exact = not self._varying(lo) and not self._varying(hi)
-        if size == 1 or all((c / size).denominator == 1 for c in span.terms.values()):
+        if size == 1 or all(c % size == 0 for c in span.terms.values()):
             count = span * Fraction(1, size)
             rising = loop.step.value > 0
             return count, None if exact else (hi - lo if rising else lo - hi) * Fraction(1, size)
         if span.is_const and exact:
-            return constant(-floor(-span.const / size)), None
+            return constant(-(-span.const // size)), None
         near, far = (loop.lo, loop.hi) if loop.step.value > 0 else (loop.hi, loop.lo)
         gap = far if near == Const(0, i64) else Binary("-", far, near)
         atom = self.atoms.atom(Binary("//", Binary("+", gap, Const(size - 1, i64)), Const(size, i64)))

@@ -245,6 +245,8 @@ class _Explaining:
             return "in order", f"in order, all lanes of {vector.var} together", ""
         if any(isinstance(x, (Loop, While)) for x in stmts(s.body)):
             return "in order", "in order", ""
+        if loc in self.became.dissolved:
+            return "dissolved", "dissolved by LLVM: written out, or a call such as memset", ""
         return "in order", "in order, scalar", self.why_scalar(s)
 
     def why_scalar(self, s: Loop) -> str:
@@ -254,7 +256,9 @@ class _Explaining:
             for x in stmts(self.schedule.func.body)
         )
         llvms = (
-            "a schedule with vectors keeps LLVM's vectoriser off" if ours else "LLVM's vectoriser left it so"
+            "a schedule with vectors keeps LLVM's vectoriser off"
+            if ours
+            else "LLVM's loop vectoriser left it so"
         )
         used = [self.types[b] for b in self.costs.loops[s.id].touched]
         lanes = resolve("cpu").vector_bytes // max([t.bytes for t in used], default=8)

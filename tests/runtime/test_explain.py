@@ -120,7 +120,7 @@ def test_partial_sums() -> None:
 
 def test_why_a_loop_is_scalar() -> None:
     why = by_name(scan.explain())["i"].why
-    assert why.startswith("LLVM's vectoriser left it so; cannot make the loop") and "depend" in why
+    assert why.startswith("LLVM's loop vectoriser left it so; cannot make the loop") and "depend" in why
     inner = by_name(matmul.explain())["k"]
     assert inner.role == "in order" and inner.how == "in order, scalar"
     assert 's.vectorize("k", ' in inner.why and inner.why.endswith("is legal")
@@ -134,6 +134,15 @@ def test_llvm_vectorises() -> None:
 
     loop = by_name(double.explain())["i"]
     assert loop.role == "vector" and loop.how.endswith("lanes, made by LLVM")
+
+
+def test_llvm_dissolves() -> None:
+    @kdsl.kernel
+    def clear(A: f32[N]):
+        for i in range(N):
+            A[i] = 0
+
+    assert by_name(clear.explain())["i"].role == "dissolved"
 
 
 def test_marks_without_effect() -> None:

@@ -62,12 +62,14 @@ class Watch:
 class Lowering:
     """What became of the loops of a kernel, by their source places.
 
-    `vectorised`: loops that LLVM made vectors of by itself, with the lanes of the widest vector in each.
+    `vectorised`: loops that LLVM made vectors of by itself, with the lanes of the widest vector in each;
+    `dissolved`: those that are no loops any more behind its passes.
     """
 
     lanes: tuple[LaneNote, ...]
     parallel: frozenset[Loc | None]
     vectorised: dict[Loc | None, int]
+    dissolved: frozenset[Loc | None]
 
 
 _TAG = "kdsl.loop"
@@ -76,19 +78,24 @@ _BACK = re.compile(r"!llvm\.loop !(\d+)")
 _VECTOR = re.compile(r"<(\d+) x (?:i\d+|half|bfloat|float|double)>")
 
 
-def vectorised(watch: Watch, text: str) -> dict[Loc | None, int]:
-    """The tagged loops that have become vectors in the optimised assembly `text`."""
+def lowering(watch: Watch, text: str) -> Lowering:
+    """The notes, and what the tagged loops have become in the optimised assembly `text`."""
     nodes = {m[1]: m[2] for m in _METADATA.finditer(text)}
-    out: dict[Loc | None, int] = {}
+    found: dict[Loc | None, int] = {}
     for block in text.split("\n\n"):
         back = _BACK.search(block)
         if back is None:
             continue
         inside = [nodes.get(n, "") for n in re.findall(r"!(\d+)", nodes[back[1]])]
         tag = next((i for i in inside if _TAG in i), None)
-        if tag is None or not any("llvm.loop.isvectorized" in i for i in inside):
+        if tag is None:
             continue
-        lanes = max([int(n) for n in _VECTOR.findall(block)], default=1)
+        lanes = 1
+        if any("llvm.loop.isvectorized" in i for i in inside):
+            lanes = max([int(n) for n in _VECTOR.findall(block)], default=1)
         loc = watch.tags[int(tag.rsplit(" ", 1)[1])]
-        out[loc] = max(lanes, out.get(loc, 1))
-    return {loc: lanes for loc, lanes in out.items() if lanes > 1}
+        found[loc] = max(lanes, found.get(loc, 1))
+    vectors = {loc: lanes for loc, lanes in found.items() if lanes > 1}
+    return Lowering(
+        tuple(watch.lanes), frozenset(watch.parallel), vectors, frozenset(watch.tags) - set(found)
+    )
