@@ -143,6 +143,10 @@ CODES: dict[str, tuple[str, str]] = {
         "What is to have a copy for each iteration is not a local of the loop.",
         's.privatize("A", "i")',
     ),
+    "K0358": (
+        "An explanation is for all sizes of a kernel, or for the arguments of a call.",
+        "s.explain(M=1024)  ->  s.explain(M=1024, N=1024, K=1024)",
+    ),
     # From K0380 on: loops that code generation has no form for
     "K0380": (
         "A vector loop has a constant number of iterations.",
@@ -200,4 +204,5 @@ CODES: dict[str, tuple[str, str]] = {
     "K0702": ("The file does not exist.", "kdsl show nothing.py:matmul"),
     "K0703": ("The file has no kernel of that name.", "kdsl show FILE.py:matmull"),
     "K0704": ("The cache folder does not belong to the user alone.", "KDSL_CACHE_DIR=/tmp kdsl cache info"),
+    "K0705": ("Sizes are given by name.", "kdsl show FILE.py:matmul --stage explain --size 1024"),
 }

@@ -68,6 +68,8 @@ class Parallel:
         if s.id not in self.scratch:
             statements.iterate(s, lo, hi, step)
             return
+        if self.module.watch is not None:
+            self.module.watch.parallel.add(s.loc)
         _assert_independent(s)
         b = statements.x.b
         some, more = statements.trips(s, lo, hi, step)

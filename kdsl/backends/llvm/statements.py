@@ -251,7 +251,7 @@ class Statements:
         b.br(f"{name}.back")
         b.block(f"{name}.back")
         b.named(f"{name}.next", f"add {flags} i64 %{name}, 1")
-        b.cbr(b.value(f"icmp slt i64 %{name}.next, {hi}"), body, end)
+        b.cbr(b.value(f"icmp slt i64 %{name}.next, {hi}"), body, end, self._tag(s))
         b.block(end)
 
     def _counted_loop(self, s: Loop, lo: str, hi: str, step: str) -> None:
@@ -272,8 +272,13 @@ class Statements:
         b.block(f"{name}.back")
         b.named(f"{name}.next", f"add i64 %{name}, {step}")
         b.named(f"{name}.more", f"add i64 {count}, 1")
-        b.cbr(b.value(f"icmp eq i64 {count}, {steps}"), end, body)
+        b.cbr(b.value(f"icmp eq i64 {count}, {steps}"), end, body, self._tag(s))
         b.block(end)
+
+    def _tag(self, s: Loop) -> str:
+        """Names the loop to who watches."""
+        module = self.x.b.module
+        return module.watch.tag(module, s.loc) if module.watch is not None else ""
 
     def trips(self, s: Loop, lo: str, hi: str, step: str) -> tuple[str, str]:
         """Whether the loop has an iteration, and then their number less one."""

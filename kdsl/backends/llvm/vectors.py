@@ -56,7 +56,7 @@ def vector_loop(outer: Statements, s: Loop) -> None:
     assert isinstance(s.step, Const)
     step = int(s.step.value)
     lo = x.emit(s.lo)
-    lanes = Lanes(x, count, s.var, step, facts)
+    lanes = Lanes(x, count, s.var, step, facts, s.loc)
     x.vars[s.var] = lo
     first = lanes.operand("i64", lanes.splat("i64", lo)).split("> ", 1)[1]
     lanes.values[s.var] = x.b.value(f"add {lanes.numbers(step)}, {first}")
@@ -244,6 +244,7 @@ class VectorStatements(Statements):
         alone = alone and not any(self.lanes.varies(i) for i in s.index)
         value = self.x.emit(s.value) if alone else self.lanes.emit(s.value)
         at = lane_access.place(self.lanes, buffer, s.index, s.checked, s.loc)
+        lane_access.note(self.lanes, s, at)
         return value, buffer, at
 
     def _accumulate(self, s: Accumulate) -> None:
@@ -258,9 +259,11 @@ class VectorStatements(Statements):
         value = lanes.emit(s.value)
         found = self.sums.get((s.buffer, s.index, lanes.count))
         if found is not None:
+            lane_access.note(lanes, s, None, "partial sums")
             partial_sums.add(lanes, s, value, found)
             return
         at = lane_access.place(lanes, buffer, s.index, s.checked, s.loc)
+        lane_access.note(lanes, s, at, "sum of lanes" if at.step == 0 else None)
         if at.step == 0:
             terms = lanes.where(lanes.mask, ty, value, identity(s.op, t))
             total = reduce(self.x, lanes.count, s.op, t, terms)
@@ -306,6 +309,7 @@ class VectorStatements(Statements):
         ty = value_type(buffer.dtype)
         value = lanes.emit(s.value)
         at = lane_access.place(lanes, buffer, s.index, s.checked, s.loc)
+        lane_access.note(lanes, s, at, "lane by lane")
         pointers = "" if at.step == 0 else lane_access.pointers(lanes, buffer, at)
         slot = b.alloca(lanes.vector(ty), 64)
         b.do(f"store {lanes.vector(ty)} zeroinitializer, ptr {slot}, align 64")
