@@ -9,10 +9,12 @@ from kdsl.analysis.regions import Atoms
 from kdsl.analysis.values import size_form
 from kdsl.ir.nodes import Accumulate, Alloc, Atomic, Body, Expr, Func, Load, Loop, Stmt, Store
 from kdsl.ir.walk import map_expr_children, map_stmt, stmt_bodies, stmts
+from kdsl.sched.copies import Plan, Source, Stage
 from kdsl.sched.edit import Edit
+from kdsl.sched.layout import Layout, layout_of
 from kdsl.sched.names import header
 from kdsl.sched.primitive import primitive
-from kdsl.sched.staging import Layout, Plan, Source, Stage, layout_of, plan
+from kdsl.sched.staging import plan
 from kdsl.sched.tree import Place, bound, buffers, first_return, leaves_loop, replaced
 
 
@@ -61,9 +63,11 @@ def stage(
     for place in chosen:
         source = _source(edit, place, buffer)
         _check(edit, place, source)
-        request = Stage(edit, place, source, name, layout_of(edit, layout, source))
+        request = Stage(
+            edit, place, source, name, layout_of(edit, layout or {}, buffer, len(source.shape), source.dtype)
+        )
         found = plan(request)
-        if memory == "register" and not all(e.is_const for e in found.shape):
+        if memory == "register" and not all(e.is_const for e in found.memory.shape):
             raise edit.refused(
                 "K0328",
                 f"cannot keep `{buffer}` in registers at `{place.loop.var}`: its shape there is not constant",
@@ -77,7 +81,7 @@ def stage(
 
 def _staged(request: Stage, found: Plan, memory: Literal["register", "local", "shared"]) -> Loop:
     loop = request.place.loop
-    alloc = Alloc(request.name, request.source.dtype, found.shape_exprs(), memory, loc=loop.loc)
+    alloc = Alloc(request.name, request.source.dtype, found.memory.shape_exprs(), memory, loc=loop.loc)
     body = _redirected(loop.body, request.source.name, request.name, found)
     return replace(loop, body=(alloc, *found.copy_in(), *body, *found.copy_out()))
 
@@ -86,7 +90,7 @@ def _redirected(body: Body, buffer: str, name: str, found: Plan) -> Body:
     """`body` with the accesses to `buffer` made to the copy."""
 
     def index(index: tuple[Expr, ...], loops: tuple[Loop, ...]) -> tuple[Expr, ...]:
-        return found.placed([found.relative(n, e) for n, e in enumerate(index)], loops)
+        return found.memory.placed([found.relative(n, e) for n, e in enumerate(index)], loops)
 
     def on_body(body: Body, loops: tuple[Loop, ...]) -> Body:
         def on_expr(e: Expr) -> Expr:
