@@ -83,7 +83,7 @@ CODES: dict[str, tuple[str, str]] = {
         's.split("i", 0)',
     ),
     "K0303": ("A text is no schedule, or names an unknown primitive.", 'Schedule.from_json(kernel, "")'),
-    "K0304": ("There is no loop or statement of that name.", 's.split("x", 4)'),
+    "K0304": ("There is no loop, statement or array of that name.", 's.split("x", 4)'),
     "K0305": ("A name stands for several loops or statements where one is needed.", 's.fuse("j", "k")'),
     "K0306": ("The name for a new loop is taken, or is no identifier.", 's.split("i", 4, into=("i", "j"))'),
     "K0307": ("The loop nest would be too deep.", "fifty splits"),
@@ -126,6 +126,10 @@ CODES: dict[str, tuple[str, str]] = {
         'kdsl.atomic_add(A, i, 1); s.stage("A", at="i")',
     ),
     "K0328": ("Registers hold arrays of constant shape.", 's.stage("A", at="i", memory="register")'),
+    "K0345": (
+        "Only local arrays are arranged or doubled: the memory of an argument is the caller's.",
+        's.set_layout("A", pad=8)',
+    ),
     # From K0380 on: loops that code generation has no form for
     "K0380": (
         "A vector loop has a constant number of iterations.",

@@ -6,24 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from kdsl.analysis.affine import Form, symbol
-from kdsl.analysis.regions import Atoms, Range
-from kdsl.dtypes import DType
+from kdsl.analysis.regions import Range
 from kdsl.ir.nodes import Body, Compare, Expr, If, Load, Logic, Loop, Select, Stmt, Store
 from kdsl.ir.printer import print_expr
 from kdsl.sched.arith import const, sub, var
+from kdsl.sched.arrays import Array
 from kdsl.sched.edit import Edit
 from kdsl.sched.layout import Arranged, Arrangement
 from kdsl.sched.tree import Place
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The array that is staged; `shape` over sizes and `atoms`."""
-
-    name: str
-    dtype: DType
-    shape: tuple[Form, ...]
-    atoms: Atoms
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +22,7 @@ class Stage:
 
     edit: Edit
     place: Place
-    source: Source
+    source: Array
     name: str
     layout: Arrangement
 

@@ -19,7 +19,7 @@ from kdsl.analysis.regions import Atoms
 from kdsl.dtypes import DType, bool_
 from kdsl.ir.nodes import Binary, Const, Expr, Loop
 from kdsl.ir.walk import substitute
-from kdsl.sched.arith import binary, const, from_linear
+from kdsl.sched.arith import add, binary, const, from_linear
 from kdsl.sched.edit import Edit
 
 ALIGN_BYTES = 64
@@ -133,16 +133,20 @@ class Arranged:
         return tuple([parts[n] for n in self.layout.order])
 
     def _split(self, x: Expr, t: int, spans: Mapping[str, Span]) -> list[Expr]:
-        """`x // t` and `x % t`; the terms that `t` divides apart where the others stay within [0, t)."""
+        """`x // t` and `x % t`, terms that `t` divides apart; no division where the others are in [0, t)."""
         form = self.atoms.form(x, None)
-        if form is not None:
-            rest = Form({m: c for m, c in form.terms.items() if m and c % t} | {(): form.const % t})
-            rest = Form({m: c for m, c in rest.terms.items() if c})
-            lo, hi = span(rest, spans)
-            if lo >= 0 and hi < t:
-                whole = form - rest
-                return [self.expr(Form({m: c // t for m, c in whole.terms.items()})), self.expr(rest)]
-        return [binary("//", x, const(t)), binary("%", x, const(t))]
+        if form is None:
+            return [binary("//", x, const(t)), binary("%", x, const(t))]
+        rest = Form({m: c for m, c in form.terms.items() if m and c % t} | {(): form.const % t})
+        rest = Form({m: c for m, c in rest.terms.items() if c})
+        blocks = Form({m: c // t for m, c in (form - rest).terms.items()})
+        lo, hi = span(rest, spans)
+        at = self.expr(rest)
+        if lo >= 0 and hi < t:
+            return [self.expr(blocks), at]
+        more = binary("//", at, const(t))
+        whole = more if blocks.is_const and not blocks.const else add(self.expr(blocks), more)
+        return [whole, binary("%", at, const(t))]
 
 
 # ------------------------------------------------------------------------ ranges

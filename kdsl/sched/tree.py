@@ -188,27 +188,44 @@ def map_exprs(body: Body, f: Callable[[Expr], Expr]) -> Body:
     return tuple([map_stmt(s, f, lambda inner: map_exprs(inner, f)) for s in body])
 
 
+Site = Load | Store | Accumulate | Atomic
+
+
+def map_accesses(
+    body: Body, f: Callable[[Site, Site, tuple[Loop, ...]], Site], loops: tuple[Loop, ...] = ()
+) -> Body:
+    """`body` with each access replaced: `f(old, new, loops)` gets it as it stands, with what is inside it
+    replaced, and with the loops around it, `loops` and those of `body`. Ids are kept.
+    """
+
+    def on_body(body: Body, loops: tuple[Loop, ...]) -> Body:
+        def on_expr(e: Expr) -> Expr:
+            new = map_expr_children(e, on_expr)
+            return f(e, new, loops) if isinstance(e, Load) and isinstance(new, Load) else new  # type: ignore[return-value]
+
+        out: list[Stmt] = []
+        for s in body:
+            inner = (*loops, s) if isinstance(s, Loop) else loops
+            new = map_stmt(s, on_expr, lambda b, inner=inner: on_body(b, inner))  # type: ignore[misc]
+            if isinstance(s, (Store, Accumulate, Atomic)):
+                assert isinstance(new, (Store, Accumulate, Atomic))
+                new = f(s, new, loops)  # type: ignore[assignment]
+            out.append(new)
+        return tuple(out)
+
+    return on_body(body, loops)
+
+
 def indexed(body: Body, prefix: Mapping[str, tuple[Expr, ...]]) -> Body:
     """`body` with `prefix[b]` put before the index of each access to a buffer `b` named there."""
 
-    def on_expr(e: Expr) -> Expr:
-        e = map_expr_children(e, on_expr)
-        if isinstance(e, Load) and e.buffer in prefix:
-            assert not e.checked
-            return replace(e, index=(*prefix[e.buffer], *e.index))
-        return e
+    def on_access(_: Site, new: Site, loops: tuple[Loop, ...]) -> Site:
+        if new.buffer not in prefix:
+            return new
+        assert not new.checked
+        return replace(new, index=(*prefix[new.buffer], *new.index))
 
-    def on_body(body: Body) -> Body:
-        out: list[Stmt] = []
-        for s in body:
-            s = map_stmt(s, on_expr, on_body)
-            if isinstance(s, (Store, Accumulate, Atomic)) and s.buffer in prefix:
-                assert not s.checked
-                s = replace(s, index=(*prefix[s.buffer], *s.index))
-            out.append(s)
-        return tuple(out)
-
-    return on_body(body)
+    return map_accesses(body, on_access)
 
 
 def renamed_buffers(body: Body, names: Mapping[str, str]) -> Body:
