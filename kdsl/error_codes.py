@@ -130,6 +130,10 @@ CODES: dict[str, tuple[str, str]] = {
         "Only local arrays are arranged or doubled: the memory of an argument is the caller's.",
         's.set_layout("A", pad=8)',
     ),
+    "K0346": (
+        "A local is not filled apart from the rest of a loop's body.",
+        'T[0] = X[i]; ...; s.double_buffer("T")',
+    ),
     # From K0380 on: loops that code generation has no form for
     "K0380": (
         "A vector loop has a constant number of iterations.",

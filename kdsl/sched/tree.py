@@ -120,9 +120,14 @@ def written(body: Body) -> set[str]:
     return out
 
 
+def reads(body: Body) -> set[str]:
+    """The buffers that statements of `body` load from."""
+    return {e.buffer for e in exprs(body) if isinstance(e, Load)}
+
+
 def buffers(body: Body) -> set[str]:
     """The buffers that statements of `body` read or write."""
-    return written(body) | {e.buffer for e in exprs(body) if isinstance(e, Load)}
+    return written(body) | reads(body)
 
 
 def bound(body: Body) -> set[str]:

@@ -105,7 +105,7 @@ MEANING: list[tuple[str, Any, Steps]] = [
     ("steps split", stepped, lambda s: s.set_layout("T", tile=(4,)).split("i", 3).vectorize("j", 4)),
     ("atomics in a private array", counted, lambda s: s.set_layout("T", tile=(3,)).parallel("i")),
     ("staged", product, lambda s: blocked(s).stage("B", "i_o").set_layout("B_s", **PANELS)),
-    ("panels padded", product, lambda s: blocked(s).stage("B", "i_o", layout=PANELS).set_layout("B_s", pad=2)),
+    ("panels padded", product, lambda s: s.stage("B", "i", layout=PANELS).set_layout("B_s", pad=2)),
     ("arranged, then staged", twice, lambda s: s.set_layout("T", **PANELS).stage("T", "p").stage("T", "j")),
     ("copies", twice, lambda s: s.specialize("N == 8").set_layout("T", tile=(None, 8))),
     ("one copy", twice, lambda s: s.specialize("N == 8").set_layout("T@0", order=(1, 0))),
