@@ -134,6 +134,10 @@ CODES: dict[str, tuple[str, str]] = {
         "A local is not filled apart from the rest of a loop's body.",
         'T[0] = X[i]; ...; s.double_buffer("T")',
     ),
+    "K0347": (
+        "The cells that an iteration touches are not known, or are the same ones in each.",
+        'Y[i] = X[index[i]]; s.prefetch("X", "i", 8)',
+    ),
     # From K0380 on: loops that code generation has no form for
     "K0380": (
         "A vector loop has a constant number of iterations.",

@@ -28,6 +28,7 @@ from kdsl.ir.nodes import (
     Let,
     Load,
     Loop,
+    Prefetch,
     Stmt,
     Store,
     fresh_id,
@@ -113,7 +114,7 @@ def _copy(body: Body, values: dict[str, Expr], names: dict[str, str], renew: boo
         match s:
             case Alloc():
                 s = replace(s, name=names.get(s.name, s.name))
-            case Store() | Accumulate():
+            case Store() | Accumulate() | Prefetch():
                 s = replace(s, buffer=names.get(s.buffer, s.buffer))
             case Atomic():
                 s = replace(s, buffer=names.get(s.buffer, s.buffer), old=names.get(s.old, s.old))

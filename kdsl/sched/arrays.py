@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from kdsl.dtypes import DType
 from kdsl.ir.nodes import Alloc, ArrayParam, Body, Func, Loop, Stmt
 from kdsl.ir.printer import print_stmt
 from kdsl.ir.walk import stmt_bodies
+from kdsl.sched.tree import Place, contains
 
 if TYPE_CHECKING:
     from kdsl.sched.edit import Edit
@@ -84,6 +85,31 @@ def resolve_array(edit: Edit, name: str) -> tuple[str, tuple[Local, ...]]:
             help=f'copies count from 0: "{stem}@{count - 1}" is the last one',
         )
     return stem, found[int(number) : int(number) + 1]
+
+
+def of_copy(place: Place, copies: Sequence[Local]) -> bool:
+    """Whether a loop is in the scope of one of the `copies`, or around it; True for an argument."""
+    id_ = place.loop.id
+    return not copies or any(
+        any(contains(s, id_) for s in c.scope) or contains(place.loop, c.alloc.id) for c in copies
+    )
+
+
+def meant(edit: Edit, place: Place, name: str, copies: Sequence[Local]) -> ArrayParam | Alloc:
+    """What the name of an argument, or of one of the `copies` of a local, means around a loop."""
+    for a in edit.func.arrays:
+        if a.name == name:
+            return a
+    for c in copies:
+        if any(contains(s, place.loop.id) for s in c.scope):
+            return c.alloc
+    raise edit.refused(
+        "K0326",
+        f"cannot {edit.step.name} `{name}` at the loop `{place.loop.var}`: it is made inside of the loop",
+        place.loop,
+        label="each iteration has one of its own already",
+        help=f"{edit.step.name} `{name}` at a loop further in",
+    )
 
 
 def local_of(edit: Edit, name: str) -> tuple[Local, ...]:

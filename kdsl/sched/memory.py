@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from kdsl.ir.nodes import Alloc, ArrayParam, Atomic, Body, Func, Loop
+from kdsl.ir.nodes import Alloc, Atomic, Body, Loop, Prefetch
 from kdsl.ir.walk import stmts
-from kdsl.sched.arrays import Array, Local, array_of, local_arrays, resolve_array
+from kdsl.sched.arrays import Array, array_of, local_arrays, meant, of_copy, resolve_array
 from kdsl.sched.copies import Plan, Stage
 from kdsl.sched.edit import Edit
 from kdsl.sched.layout import Layout, layout_of
@@ -18,10 +17,10 @@ from kdsl.sched.staging import plan
 from kdsl.sched.tree import (
     Place,
     Site,
-    bound,
+    accessed,
     buffers,
-    contains,
     first_return,
+    free_stem,
     leaves_loop,
     map_accesses,
     replaced,
@@ -67,13 +66,13 @@ def stage(
     """
     places = edit.loops(at)
     stem, copies = resolve_array(edit, buffer)
-    chosen = [p for p in places if stem in buffers(p.loop.body) and _of_copy(p, copies)]
+    chosen = [p for p in places if stem in accessed(p.loop.body) and of_copy(p, copies)]
     if not chosen:
         raise _untouched(edit, buffer, stem, places[0].loop)
-    name = _fresh(edit.func, stem)
+    name = free_stem(edit.func, f"{stem}_s")
     new: dict[int, Body] = {}
     for place in chosen:
-        source = array_of(edit, _meant(edit, place, stem, copies))
+        source = array_of(edit, meant(edit, place, stem, copies))
         _check(edit, place, source)
         arrangement = layout_of(edit, layout or {}, stem, len(source.shape), source.dtype)
         request = Stage(edit, place, source, name, arrangement)
@@ -101,7 +100,7 @@ def _redirected(body: Body, buffer: str, name: str, found: Plan) -> Body:
     """`body` with the accesses to `buffer` made to the copy."""
 
     def on_access(_: Site, new: Site, loops: tuple[Loop, ...]) -> Site:
-        if new.buffer != buffer:
+        if new.buffer != buffer or isinstance(new, Prefetch):
             return new
         at = [found.relative(n, e) for n, e in enumerate(new.index)]
         return replace(new, buffer=name, index=found.memory.placed(at, loops))
@@ -112,34 +111,9 @@ def _redirected(body: Body, buffer: str, name: str, found: Plan) -> Body:
 # ------------------------------------------------------------------------ refusals
 
 
-def _of_copy(place: Place, copies: Sequence[Local]) -> bool:
-    """Whether the loop is in the scope of one of the `copies`, or around it; True for an argument."""
-    id_ = place.loop.id
-    return not copies or any(
-        any(contains(s, id_) for s in c.scope) or contains(place.loop, c.alloc.id) for c in copies
-    )
-
-
-def _meant(edit: Edit, place: Place, name: str, copies: Sequence[Local]) -> ArrayParam | Alloc:
-    """What the name means around the loop."""
-    for a in edit.func.arrays:
-        if a.name == name:
-            return a
-    for c in copies:
-        if any(contains(s, place.loop.id) for s in c.scope):
-            return c.alloc
-    raise edit.refused(
-        "K0326",
-        f"cannot stage `{name}` at the loop `{place.loop.var}`: it is made inside of the loop",
-        place.loop,
-        label="each iteration has one of its own already",
-        help=f"stage `{name}` at a loop further in",
-    )
-
-
 def _untouched(edit: Edit, buffer: str, stem: str, loop: Loop) -> Exception:
     known = {*[a.name for a in edit.func.arrays], *[c.alloc.name for c in local_arrays(edit.func)]}
-    inside = sorted(buffers(loop.body) & known)
+    inside = sorted(accessed(loop.body) & known)
     if stem in inside:
         label, help = f"touches another copy of `{stem}`", f'name the copy that it touches, or all: "{stem}"'
     else:
@@ -195,13 +169,3 @@ def _check(edit: Edit, place: Place, source: Array) -> None:
             label=f"`{others[0]}`, used under `{header(loop)}`, may share its memory",
             help="leave both names out of `may_alias` if they never overlap",
         )
-
-
-def _fresh(func: Func, buffer: str) -> str:
-    """A name that nothing begins with so far: loops that copy are named after it."""
-    taken = bound(func.body) | {p.name for p in func.params} | set(func.sizes)
-    name, n = f"{buffer}_s", 1
-    while any(t == name or t.startswith(f"{name}_") for t in taken):
-        n += 1
-        name = f"{buffer}_s{n}"
-    return name

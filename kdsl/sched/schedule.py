@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from kdsl.errors import ScheduleError
 from kdsl.ir.nodes import Func
 from kdsl.ir.printer import print_func
-from kdsl.sched import arranging, fusion, kinds, loops, memory, pipelining, sizes
+from kdsl.sched import arranging, fusion, kinds, loops, memory, pipelining, prefetching, sizes
 from kdsl.sched.primitive import PRIMITIVES
 from kdsl.sched.step import Step, from_json, to_json
 from kdsl.sched.tree import with_fresh_ids
@@ -61,6 +61,7 @@ class Schedule:
     stage = memory.stage
     set_layout = arranging.set_layout
     double_buffer = pipelining.double_buffer
+    prefetch = prefetching.prefetch
 
     # -- what there is
 

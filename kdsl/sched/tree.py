@@ -18,6 +18,7 @@ from kdsl.ir.nodes import (
     Let,
     Load,
     Loop,
+    Prefetch,
     Return,
     Stmt,
     Store,
@@ -125,9 +126,14 @@ def reads(body: Body) -> set[str]:
     return {e.buffer for e in exprs(body) if isinstance(e, Load)}
 
 
-def buffers(body: Body) -> set[str]:
+def accessed(body: Body) -> set[str]:
     """The buffers that statements of `body` read or write."""
     return written(body) | reads(body)
+
+
+def buffers(body: Body) -> set[str]:
+    """The buffers that `body` mentions: read, written or prefetched."""
+    return accessed(body) | {s.buffer for s in stmts(body) if isinstance(s, Prefetch)}
 
 
 def bound(body: Body) -> set[str]:
@@ -157,6 +163,16 @@ def fresh_names(func: Func, names: Iterable[str]) -> dict[str, str]:
         taken.add(f"{stem}_{n}")
         out[stem] = f"{stem}_{n}"
     return out
+
+
+def free_stem(func: Func, stem: str) -> str:
+    """`stem`, numbered from 2 if need be, so that no name of `func` is it or begins with it and `_`."""
+    taken = bound(func.body) | {p.name for p in func.params} | set(func.sizes)
+    name, n = stem, 1
+    while any(t == name or t.startswith(f"{name}_") for t in taken):
+        n += 1
+        name = f"{stem}{n}"
+    return name
 
 
 def leaves_loop(body: Body) -> Stmt | None:
@@ -193,14 +209,16 @@ def map_exprs(body: Body, f: Callable[[Expr], Expr]) -> Body:
     return tuple([map_stmt(s, f, lambda inner: map_exprs(inner, f)) for s in body])
 
 
-Site = Load | Store | Accumulate | Atomic
+Site = Load | Store | Accumulate | Atomic | Prefetch
 
 
 def map_accesses(
     body: Body, f: Callable[[Site, Site, tuple[Loop, ...]], Site], loops: tuple[Loop, ...] = ()
 ) -> Body:
-    """`body` with each access replaced: `f(old, new, loops)` gets it as it stands, with what is inside it
-    replaced, and with the loops around it, `loops` and those of `body`. Ids are kept.
+    """`body` with each access and each prefetch replaced. Ids are kept.
+
+    `f(old, new, loops)` gets it as it stands, the same with what is inside replaced, and the loops around
+    it: `loops` and those of `body`.
     """
 
     def on_body(body: Body, loops: tuple[Loop, ...]) -> Body:
@@ -212,8 +230,8 @@ def map_accesses(
         for s in body:
             inner = (*loops, s) if isinstance(s, Loop) else loops
             new = map_stmt(s, on_expr, lambda b, inner=inner: on_body(b, inner))  # type: ignore[misc]
-            if isinstance(s, (Store, Accumulate, Atomic)):
-                assert isinstance(new, (Store, Accumulate, Atomic))
+            if isinstance(s, (Store, Accumulate, Atomic, Prefetch)):
+                assert isinstance(new, (Store, Accumulate, Atomic, Prefetch))
                 new = f(s, new, loops)  # type: ignore[assignment]
             out.append(new)
         return tuple(out)
@@ -227,7 +245,7 @@ def indexed(body: Body, prefix: Mapping[str, tuple[Expr, ...]]) -> Body:
     def on_access(_: Site, new: Site, loops: tuple[Loop, ...]) -> Site:
         if new.buffer not in prefix:
             return new
-        assert not new.checked
+        assert isinstance(new, Prefetch) or not new.checked
         return replace(new, index=(*prefix[new.buffer], *new.index))
 
     return map_accesses(body, on_access)
@@ -247,7 +265,7 @@ def renamed_buffers(body: Body, names: Mapping[str, str]) -> Body:
             match s:
                 case Alloc() if s.name in names:
                     s = replace(s, name=names[s.name])
-                case Store() | Accumulate() if s.buffer in names:
+                case Store() | Accumulate() | Prefetch() if s.buffer in names:
                     s = replace(s, buffer=names[s.buffer])
                 case Atomic():
                     s = replace(s, buffer=names.get(s.buffer, s.buffer), old=names.get(s.old, s.old))

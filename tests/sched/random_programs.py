@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from kdsl.ir.nodes import Body, Loop, Stmt
+from kdsl.ir.nodes import Alloc, Body, Loop, Stmt
 from kdsl.ir.printer import print_head
 from kdsl.ir.walk import stmt_bodies, stmts
 from kdsl.sched import Schedule
@@ -128,6 +128,9 @@ def step(pick: Pick, s: Schedule) -> Schedule:
             "specialize",
             "assume",
             "stage",
+            "set_layout",
+            "double_buffer",
+            "prefetch",
             "mark",
         )
     ):
@@ -159,9 +162,28 @@ def step(pick: Pick, s: Schedule) -> Schedule:
             inside = next(x for x in loops if x.var == loop.partition("@")[0]).body
             layout: Any = pick((None, {"pad": 1}, {"fill": 1}))
             return s.stage(pick(sorted(buffers(inside)) or ["x"]), loop, layout=layout)
+        case "set_layout":
+            local = pick(_locals(s) or [("x", 1)])
+            tile = [pick((None, 2, 3)) for _ in range(local[1])]
+            count = local[1] + sum(t is not None for t in tile)
+            order = [*range(1, count), 0] if pick((False, True)) else None
+            return s.set_layout(local[0], tile=tile, order=order, pad=pick((0, 1)))
+        case "double_buffer":
+            return s.double_buffer(pick(_locals(s) or [("x", 1)])[0])
+        case "prefetch":
+            inside = next(x for x in loops if x.var == loop.partition("@")[0]).body
+            return s.prefetch(pick(sorted(buffers(inside)) or ["x"]), loop, pick((1, 2, 9)))
         case _:
             kind = pick(("parallel", "vectorize"))
             return s.parallel(loop) if kind == "parallel" else s.vectorize(loop, pick((2, 4)))
+
+
+def _locals(s: Schedule) -> list[tuple[str, int]]:
+    """Local arrays with their ranks; copies apart, too."""
+    arrays = [x for x in stmts(s.func.body) if isinstance(x, Alloc) and x.shape]
+    names = {x.name: len(x.shape) for x in arrays}
+    several = {f"{n}@1": r for n, r in names.items() if sum(x.name == n for x in arrays) > 1}
+    return list((names | several).items())
 
 
 def _neighbours(s: Schedule) -> list[tuple[str, str]]:

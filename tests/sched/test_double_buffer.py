@@ -175,7 +175,7 @@ MEANING: list[tuple[str, Any, Steps]] = [
     ("staged", product, lambda s: blocked(s).double_buffer("A_s")),
     ("both staged", product, lambda s: blocked(s).double_buffer("A_s").double_buffer("B_s")),
     ("accumulator", product, lambda s: s.split("i", 3).stage("C", "i_o").double_buffer("C_s")),
-    ("of two loops", product, lambda s: s.stage("A", "k").double_buffer("A_s").stage("B", "j").double_buffer("B_s")),
+    ("of two loops", product, lambda s: s.stage("A", "k").stage("B", "j").double_buffer("A_s")),
     ("and arranged", product, lambda s: blocked(s).double_buffer("B_s").set_layout("B_s", order=(1, 0, 2))),
     ("arranged before", product, lambda s: blocked(s).set_layout("B_s", tile=(2, None)).double_buffer("B_s")),
     ("then split", product, lambda s: blocked(s).double_buffer("A_s").split("k_o", 2, tail="cut")),
