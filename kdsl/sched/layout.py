@@ -20,7 +20,7 @@ from kdsl.dtypes import DType, bool_
 from kdsl.ir.nodes import Binary, Const, Expr, Loop
 from kdsl.ir.walk import substitute
 from kdsl.sched.arith import add, binary, const, from_linear
-from kdsl.sched.edit import Edit
+from kdsl.sched.edit import FAR, Edit
 
 ALIGN_BYTES = 64
 """Local arrays start at multiples of this."""
@@ -53,18 +53,18 @@ def layout_of(edit: Edit, layout: Layout, name: str, rank: int, dtype: DType) ->
         return edit.refused("K0302", f"the layout of `{name}` makes no sense: {what}", help=help)
 
     tile = tuple(layout.get("tile", (None,) * rank))
-    if len(tile) != rank or any(t is not None and t < 1 for t in tile):
+    if len(tile) != rank or any(t is not None and not 1 <= t <= FAR for t in tile):
         raise wrong(
             f"`tile` is {list(tile)} for {rank} dimension{'s' if rank > 1 else ''}",
-            "give each dimension a positive number or None",
+            f"give each dimension a number from 1 to {FAR}, or None",
         )
     count = rank + sum(t is not None for t in tile)
     order = tuple(layout.get("order", range(count)))
     if sorted(order) != list(range(count)):
         raise wrong(f"`order` is {list(order)}", f"list each of the {count} dimensions from 0 once")
     pad, align = layout.get("pad", 0), layout.get("align", ALIGN_BYTES)
-    if pad < 0:
-        raise wrong(f"`pad` is {pad}", "pass a number of elements")
+    if not 0 <= pad <= FAR:
+        raise wrong(f"`pad` is {pad}", f"pass a number of elements from 0 to {FAR}")
     if align < 1 or ALIGN_BYTES % align:
         raise wrong(f"`align` is {align} bytes", f"local arrays start at multiples of {ALIGN_BYTES} bytes")
     fill: Const | None = None

@@ -10,7 +10,7 @@ from kdsl.analysis.affine import at_least, constant
 from kdsl.analysis.regions import Range, Regions, box, sites
 from kdsl.ir.nodes import Alloc, Body, If, Load, ScalarParam
 from kdsl.ir.printer import print_expr
-from kdsl.ir.walk import stmts
+from kdsl.ir.walk import stmts, subexprs
 from kdsl.sched.copies import Plan, Stage
 from kdsl.sched.layout import Arrangement
 from kdsl.sched.tree import replaced
@@ -94,10 +94,9 @@ class _Proof:
             )
             if not self.regions.within(access, n, constant(0), access.extent[n]):
                 size = print_expr(self.draft.expr(stage.source.shape[n]), True)
-                fixed = all(
-                    self.regions.accesses.values.symbols[s].kind != "opaque"
-                    for s in self.regions.accesses.values.closure(f.names())
-                )
+                values = self.regions.accesses.values
+                fixed = all(values.symbols[s].kind != "opaque" for s in values.closure(f.names()))
+                on_data = any(isinstance(x, Load) for x in subexprs(access.site.index[n]))
                 raise stage.edit.refused(
                     "K0310",
                     f"cannot stage `{name}` at the loop `{loop.var}`: its region is not known",
@@ -105,7 +104,9 @@ class _Proof:
                     loc=where,
                     label=f"not proved that 0 <= {text} < {size}"
                     if fixed
-                    else f"`{text}` depends on data, so that any element may be meant",
+                    else f"`{text}` depends on data, so that any element may be meant"
+                    if on_data
+                    else f"`{text}` is not affine",
                     help="state what the sizes have in common, as in s.assume(...)"
                     if fixed
                     else f"stage at a loop in which `{name}` has indices made of loop variables and sizes",
