@@ -57,7 +57,7 @@ class Program:
         for _ in range(self.pick((1, 2, 3))):
             kinds = ["store", "update", "scalar", "if"]
             if len(around) < 3 and self.count < 8:
-                kinds += ["loop", "loop"]
+                kinds += ["loop", "loop", "array"]
             match self.pick(kinds):
                 case "loop":
                     self.loop(around, depth, scalars)
@@ -72,11 +72,25 @@ class Program:
                         self.put(depth, f"for {loop} in range(N):")
                         self.put(depth + 1, f"{name} += {self.value([*around, loop], scalars)}")
                         self.put(depth, f"{self.cell(around)} = {name}")
+                case "array":
+                    self.array(around, depth, scalars)
                 case "if":
                     self.put(depth, f"if {self.condition(around)}:")
                     self.statement("store", around, depth + 1, scalars)
                 case kind:
                     self.statement(kind, around, depth, scalars)
+
+    def array(self, around: list[str], depth: int, scalars: list[str]) -> None:
+        """A small local array that is filled and used."""
+        name, loop = f"T{self.locals}", "ijklmnopqr"[self.count]
+        self.locals += 1
+        self.count += 1
+        self.put(depth, f"{name} = kdsl.empty(3, i64)")
+        self.put(depth, f"for {loop} in range(3):")
+        self.put(depth + 1, f"{name}[{loop}] = {self.value([*around, loop], scalars)}")
+        if self.pick((False, True)):
+            self.put(depth, f"{name}[1] += {self.value(around, scalars)}")
+        self.put(depth, f"{self.cell(around)} {self.pick(('=', '+='))} {name}[0] + {name}[2] * {name}[1]")
 
     def statement(self, kind: str, around: list[str], depth: int, scalars: list[str]) -> None:
         op = "=" if kind == "store" else "+="

@@ -10,6 +10,8 @@ import pytest
 
 import kdsl
 from kdsl import f32, i64
+from kdsl.errors import KernelIndexError
+from kdsl.ir import interpreter
 from kdsl.ir.nodes import Alloc, Prefetch
 from kdsl.ir.parser import parse_func
 from kdsl.ir.verify import InvalidIR, verify
@@ -123,6 +125,20 @@ def test_what_is_proved_needs_no_test() -> None:
     assert str(s).count("if ") == 1 and "if 0 <= i - 2" in str(s)
     s = schedule_of(twice).peel("i", 2, end="last").prefetch("X", "i", 2)
     assert "if i + 2" not in str(s)
+
+
+def test_the_interpreter_checks_hints() -> None:
+    func = parse_func("def f(A: f32[N]):\n    for i in range(N):\n        prefetch(A[i + 1])\n")
+    with pytest.raises(KernelIndexError, match="index 2 is out of bounds"):
+        interpreter.run(func, {"A": np.zeros(2, np.float32)}, {}, {"N": 2})
+
+
+def test_strided_arrays() -> None:
+    """The schedule is replayed for a signature whose rows are not dense: a hint for each element."""
+    X = np.arange(60).reshape(6, 10)[:, ::2]
+    Y = np.zeros((6, 5), np.int64)
+    twice.schedule().prefetch("X", "i", 1)(X, Y)
+    assert (Y == 2 * X + 2).all()
 
 
 def test_machine_code_has_the_hint() -> None:
