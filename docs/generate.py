@@ -170,7 +170,9 @@ smallest cache that holds them. Calls of math functions are no flops, so kernels
 ## Names
 
 Loops are named by their variable, numbered in program order (a second loop over `i` is `i_1`). Copies that a
-step makes share the name: a step on a name applies to all of them, `"j@1"` is the second copy alone. A
+step makes share the name: a step on a name applies to all of them, `"j@1"` is the second copy alone. Local
+arrays are named likewise: those of the kernel by their variable, a copy that `stage` makes of `A` is `A_s`,
+`"A_s@1"` is the second of several; where two come to stand in one body, the second one is numbered. A
 statement is named by its text as printed, or by its index in the loop's body.
 
 ## Legality

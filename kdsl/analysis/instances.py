@@ -47,6 +47,7 @@ from kdsl.ir.nodes import (
     Load,
     Logic,
     Loop,
+    Prefetch,
     Print,
     Return,
     ScalarParam,
@@ -143,7 +144,7 @@ class _Walk:
                 self.state.forget(s.name)
             case Store() | Accumulate() | Atomic():
                 self.write(s)
-            case Assert():
+            case Assert() | Prefetch():
                 self.leaf(s, ())
             case Print():
                 self.leaf(s, (self.virtual(Buffer("print", "print", "print"), "write", s),))

@@ -52,6 +52,7 @@ from kdsl.ir.nodes import (
     Loop,
     Options,
     Param,
+    Prefetch,
     Print,
     Return,
     ScalarParam,
@@ -256,6 +257,8 @@ def _simple(s: Stmt) -> str:
             index = dims[0] if len(dims) == 1 else f"({', '.join(dims)})"
             call = f"{ATOMIC_NAMES[s.op]}({s.buffer}, {index}, {_text(s.value, True)})"
             return f"{s.old} = {call}" if s.old else call
+        case Prefetch():
+            return f"prefetch({_access(s)})"
         case Assert():
             return f"assert {_text(s.cond, True)}, {_quoted(s.message)}"
         case Print():
@@ -290,8 +293,9 @@ def _range(s: Loop) -> str:
     return f"{s.mark.kind}({text}{axis}{unsafe})"
 
 
-def _access(a: Load | Store | Accumulate) -> str:
-    return f"{a.buffer}[{', '.join(_dims(a.index, a.checked))}]" if a.index else a.buffer
+def _access(a: Load | Store | Accumulate | Prefetch) -> str:
+    checked = () if isinstance(a, Prefetch) else a.checked
+    return f"{a.buffer}[{', '.join(_dims(a.index, checked))}]" if a.index else a.buffer
 
 
 def _dims(index: tuple[Expr, ...], checked: tuple[int, ...]) -> list[str]:

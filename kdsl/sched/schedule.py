@@ -9,7 +9,18 @@ from typing import Any, Protocol
 from kdsl.errors import ScheduleError
 from kdsl.ir.nodes import Func
 from kdsl.ir.printer import print_func
-from kdsl.sched import fusion, kinds, loops, memory, privatisation, reductions, sizes
+from kdsl.sched import (
+    arranging,
+    fusion,
+    kinds,
+    loops,
+    memory,
+    pipelining,
+    prefetching,
+    privatisation,
+    reductions,
+    sizes,
+)
 from kdsl.sched.primitive import PRIMITIVES
 from kdsl.sched.step import Step, from_json, to_json
 from kdsl.sched.text import changes, nest_text, shortened
@@ -65,6 +76,9 @@ class Schedule:
     rfactor = reductions.rfactor
     privatize = privatisation.privatize
     expand = privatisation.expand
+    set_layout = arranging.set_layout
+    double_buffer = pipelining.double_buffer
+    prefetch = prefetching.prefetch
 
     # -- what there is
 

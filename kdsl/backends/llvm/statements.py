@@ -41,6 +41,7 @@ from kdsl.ir.nodes import (
     Expr,
     If,
     Loop,
+    Prefetch,
     Print,
     Return,
     Stmt,
@@ -128,6 +129,11 @@ class Statements:
                 memory.store(self.x.arith, buffer, pointer, self._combine(s.op, buffer.dtype, old, value))
             case Atomic():
                 self._atomic(s)
+            case Prefetch():
+                buffer = self.x.buffers[s.buffer]
+                if not buffer.registers:
+                    index = [self.x.emit(i) for i in s.index]
+                    memory.prefetch(b, buffer, memory.address(b, buffer, index, inside=False))
             case Assert():
                 number = self.sites.fault("assertion", s.message, 0, s.loc)
                 b.guard(self.x.emit(s.cond), number)

@@ -37,6 +37,7 @@ from kdsl.ir.nodes import (
     Expr,
     If,
     Loop,
+    Prefetch,
     Print,
     Return,
     Stmt,
@@ -172,6 +173,8 @@ class VectorStatements(Statements):
                 self._store(s)
             case Accumulate():
                 self._accumulate(s)
+            case Prefetch():
+                self._prefetch(s)
             case Assert():
                 self._assert(s)
             case _:
@@ -279,6 +282,23 @@ class VectorStatements(Statements):
             self.lanes.guard(self.lanes.emit(s.cond), number)
         else:
             self.x.b.guard(self.x.when_active(self.x.emit(s.cond)), number)
+
+    def _prefetch(self, s: Prefetch) -> None:
+        """Each line that the lanes want, once if it is known how far they are apart. Masks do not matter."""
+        b, lanes, buffer = self.x.b, self.lanes, self.x.buffers[s.buffer]
+        if buffer.registers:
+            return
+        at = lane_access.place(lanes, buffer, s.index, (), s.loc)
+        if at.step is None:
+            for lane in range(lanes.count):
+                memory.prefetch(b, buffer, lanes.extract("ptr", at.pointer, lane))
+            return
+        size = buffer.dtype.bytes * (buffer.lanes or 1)
+        span = (lanes.count - 1) * abs(at.step) * size
+        for offset in range(0, span + 1, memory.LINE_BYTES):
+            ahead = offset if at.step > 0 else -offset
+            pointer = b.value(f"getelementptr i8, ptr {at.pointer}, i64 {ahead}") if ahead else at.pointer
+            memory.prefetch(b, buffer, pointer)
 
     # -- one lane after the other
 
