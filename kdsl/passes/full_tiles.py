@@ -1,27 +1,39 @@
-"""Innermost loops around guarded, written-out tiles get a version for whole tiles, without the guards.
+"""Innermost loops around guarded vectors or written-out tiles get a version for whole ones, without the guards.
 
-    for k in range(K):                             if i_o * 6 + 5 < M:
+    for k in range(K):                             if i_o * 6 + 6 <= M:
         for i_i in unroll(range(6)):                   for k in range(K):
             if i_o * 6 + i_i < M:        ->                for i_i in unroll(range(6)):
                 S                                              S
                                                    else:
                                                        (the loop as it was)
 
-A guard is one comparison (or several joined by `and`), affine, and made of names from outside of the loop and
-of inner loops of constant range: at its worst point in these it implies all others. Known as: loop
-partitioning (Halide), index set splitting.
+    for i in range((N + 15) // 16):                for i in range(min((N + 15) // 16, N // 16)):
+        for i_v in vectorize(range(16)):               for i_v in vectorize(range(16)):
+            if i * 16 + i_v < N:         ->                S
+                S                                  for i in range(max(0, N // 16), (N + 15) // 16):
+                                                       (the body as it was)
+
+A guard is one comparison (or several joined by `and`), affine, and made of names from outside of the loop, of
+its variable, and of inner loops of constant range: at its worst point in these it implies all others. Where
+whole tiles need conditions on rows (that lanes share) and on lanes, a third version has full rows and masked
+lanes. Known as: loop partitioning (Halide), index set splitting.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import reduce
 
-from kdsl.analysis.affine import Atom, Form, constant
+from kdsl.analysis.affine import Atom, Form, constant, symbol
 from kdsl.analysis.conditions import to_expr
-from kdsl.analysis.linear import extent, linear
+from kdsl.analysis.floors import Floors, Limit, conjuncts
+from kdsl.analysis.linear import extent, faultless
 from kdsl.dtypes import i64
 from kdsl.ir.nodes import (
+    Accumulate,
     Alloc,
+    Binary,
     Body,
     Compare,
     Const,
@@ -34,7 +46,7 @@ from kdsl.ir.nodes import (
     While,
     fresh_id,
 )
-from kdsl.ir.walk import map_stmt, stmts
+from kdsl.ir.walk import map_stmt, stmts, substitute
 
 
 def full_tiles(func: Func) -> Func:
@@ -47,42 +59,87 @@ def full_tiles(func: Func) -> Func:
 def _body(body: Body, outside: frozenset[str]) -> Body:
     out: list[Stmt] = []
     for s in body:
-        if isinstance(s, Loop) and s.mark is None and _innermost(s):
-            out.append(_versioned(s, outside))
+        if isinstance(s, Loop) and _innermost(s):
+            out += _versioned(s, outside)
         else:
             inner = outside | {s.var} if isinstance(s, Loop) else outside
             out.append(map_stmt(s, lambda e: e, lambda b, inner=inner: _body(b, inner)))  # type: ignore[misc]
-    return body if all(a is b for a, b in zip(body, out)) else tuple(out)
+    return body if len(out) == len(body) and all(a is b for a, b in zip(body, out)) else tuple(out)
 
 
 def _innermost(loop: Loop) -> bool:
-    """True when the loops inside are all written out or vectors, and there are some."""
+    """True when the loop takes one iteration after the other (or shares them out), and all loops inside, of
+    which there are some, are written out or vectors."""
+    if loop.mark is not None and loop.mark.kind != "parallel":
+        return False
     inside = [s for s in stmts(loop.body) if isinstance(s, (Loop, While))]
     return bool(inside) and all(
         isinstance(s, Loop) and s.mark is not None and s.mark.kind in ("unroll", "vectorize") for s in inside
     )
 
 
-def _versioned(loop: Loop, outside: frozenset[str]) -> Stmt:
-    tiles = _Tiles(outside)
-    body = tiles.without(loop.body, {})
+def _versioned(loop: Loop, outside: frozenset[str]) -> Body:
+    tiles = _Tiles(loop, outside)
+    body = tiles.without(loop.body, {}, masks=True)
     if not tiles.worst:
-        return loop
-    whole, *rest = [to_expr(Atom(form), dict.fromkeys(outside, i64), guarded=False) for form in tiles.worst]
-    for test in rest:
-        whole = Logic("and", whole, test)
-    return If(whole, (replace(loop, id=fresh_id(), body=body),), (loop,), loc=loop.loc)
+        return (loop,)
+    own = [f for f in tiles.worst if loop.var in tiles.floors.names(f)]
+    whole = _parted(loop, body, [tiles.limit(f) for f in own], tiles.floors)
+    rows = [f for f, lanes in tiles.worst.items() if not lanes and f not in own]
+    lanes = [f for f in tiles.worst if f not in own and f not in rows]
+    if not rows and not lanes:
+        return whole
+    other: Body = (loop,)
+    if rows and lanes:
+        masked = replace(loop, id=fresh_id(), body=tiles.without(loop.body, {}, masks=False))
+        other = (If(tiles.test(rows), (masked,), other, loc=loop.loc),)
+    return (If(tiles.test([*rows, *lanes]), whole, other, loc=loop.loc),)
+
+
+def _parted(loop: Loop, body: Body, limits: list[Limit], floors: Floors) -> Body:
+    """The iterations within `limits` with `body`, those before and after them as they are."""
+    main = replace(loop, id=fresh_id(), body=body)
+    before: Body = ()
+    after: Body = ()
+    lows = [m.bound for m in limits if not m.upper]
+    highs = [m.bound + 1 for m in limits if m.upper]
+    if lows:
+        main = replace(main, lo=reduce(lambda e, f: floors.tighter("max", e, f), lows, loop.lo))
+        before = _some(replace(loop, hi=Binary("min", loop.hi, main.lo)))
+    if highs:
+        main = replace(main, hi=reduce(lambda e, f: floors.tighter("min", e, f), highs, loop.hi))
+        rest = loop if not lows else replace(loop, id=fresh_id(), body=fresh(loop.body))
+        end = reduce(lambda e, f: floors.tighter("min", e, f), highs[1:], floors.expr(highs[0]))
+        after = _some(replace(rest, lo=Binary("max", main.lo, end)))
+    return (*before, main, *after)
+
+
+def _some(loop: Loop) -> Body:
+    """The loop behind a test for an iteration, if it has sums: partial results are combined behind it."""
+    if not any(isinstance(s, Accumulate) for s in stmts(loop.body)):
+        return (loop,)
+    return (If(Compare("<", loop.lo, loop.hi), (loop,), loc=loop.loc),)
+
+
+def fresh(body: Body) -> Body:
+    """A copy with statements of its own."""
+    return tuple([replace(map_stmt(s, lambda e: e, fresh), id=fresh_id()) for s in body])
 
 
 @dataclass(slots=True)
 class _Tiles:
-    """Drops guards; `worst` collects, as forms that are >= 0, what makes them all true."""
+    """Drops guards of `loop`. `worst` collects, as forms that are >= 0, what makes them all true, and for each
+    whether lanes of a vector differ in it."""
 
+    loop: Loop
     outside: frozenset[str]
-    worst: list[Form] = field(default_factory=list)
+    floors: Floors = field(default_factory=Floors)
+    worst: dict[Form, bool] = field(default_factory=dict)
+    vectors: set[str] = field(default_factory=set)
 
-    def without(self, body: Body, last: dict[str, int]) -> Body:
-        """`body` with fresh ids; `last` gives the inner loops' variables, from 0 to so much."""
+    def without(self, body: Body, last: dict[str, int], masks: bool) -> Body:
+        """`body` with fresh ids; `last` gives the inner loops' variables, from 0 to so much. Without `masks`,
+        the guards stay that lanes differ in or that name the loop's variable."""
         out: list[Stmt] = []
         for s in body:
             inside = last
@@ -90,31 +147,62 @@ class _Tiles:
                 count = extent(s)
                 if count and s.lo == Const(0, i64) and s.step == Const(1, i64):
                     inside = {**last, s.var: count - 1}
+                if s.mark is not None and s.mark.kind == "vectorize":
+                    self.vectors.add(s.var)
             elif isinstance(s, If) and not s.orelse and not any(isinstance(x, Alloc) for x in s.then):
                 forms = self.forms(s.cond, last)
-                if forms is not None:
-                    self.worst += [f for f in forms if f not in self.worst]
-                    out += self.without(s.then, last)
+                if forms is not None and (masks or not any(self._apart(f, lanes) for f, lanes in forms)):
+                    for f, lanes in forms:
+                        self.worst[f] = self.worst.get(f, False) or lanes
+                    out += self.without(s.then, last, masks)
                     continue
-            new = map_stmt(s, lambda e: e, lambda b, inside=inside: self.without(b, inside))  # type: ignore[misc]
+            new = map_stmt(s, lambda e: e, lambda b, inside=inside: self.without(b, inside, masks))  # type: ignore[misc]
             out.append(replace(new, id=fresh_id()))
         return tuple(out)
 
-    def forms(self, cond: Expr, last: dict[str, int]) -> list[Form] | None:
-        """Forms of outside names whose being >= 0 implies `cond` wherever the inner loops are."""
-        match cond:
-            case Logic(op="and", a=a, b=b):
-                one, two = self.forms(a, last), self.forms(b, last)
-                return None if one is None or two is None else one + two
-            case Compare(op="<" | "<=" as op, a=a, b=b) if a.dtype == i64:
-                small, large = linear(a), linear(b)
-                if small is None or large is None:
-                    return None
-                gap = large - small + (0 if op == "<=" else -1)
+    def _apart(self, form: Form, lanes: bool) -> bool:
+        return lanes or self.loop.var in self.floors.names(form)
+
+    def forms(self, cond: Expr, last: dict[str, int]) -> list[tuple[Form, bool]] | None:
+        """Forms of names from outside whose being >= 0 implies `cond` wherever the inner loops are; with each,
+        whether lanes differ in it."""
+        out: list[tuple[Form, bool]] = []
+        for test in conjuncts(cond):
+            found = self.floors.at_least_zero(test)
+            if found is None:
+                return None
+            for gap in found:
+                lanes = bool(self.floors.names(gap) & self.vectors)
                 for name, end in last.items():
                     factor = gap.coefficient(name)
                     if factor is not None and factor.terms:
                         gap = gap.substitute(name, constant(end if factor.const < 0 else 0))
-                return [gap] if gap.names() <= self.outside else None
-            case _:
-                return None
+                names = self.floors.names(gap)
+                if self.loop.var in names and not self._usable(gap):
+                    return None
+                if not self.floors.small(gap) or not names <= self.outside | {self.loop.var}:
+                    return None
+                out.append((gap, lanes))
+        return out
+
+    def _usable(self, gap: Form) -> bool:
+        """Whether the loop's range can be cut where `gap` changes its sign."""
+        limit = self.floors.limit(gap, self.loop.var)
+        plain = self.loop.step == Const(1, i64) and faultless(self.loop.lo) and faultless(self.loop.hi)
+        return plain and limit is not None and self.floors.small(limit.bound)
+
+    def limit(self, form: Form) -> Limit:
+        """What `form >= 0` says of the loop's variable."""
+        limit = self.floors.limit(form, self.loop.var)
+        assert limit is not None, "asked before the guard was dropped"
+        return limit
+
+    def test(self, forms: Iterable[Form]) -> Expr:
+        """That all of `forms` are >= 0."""
+        parts = []
+        for form in forms:
+            names = {name: i64 for name in form.names()}
+            part = to_expr(Atom(form), names, guarded=False)
+            values = {name: self.floors.expr(symbol(name)) for name in names}
+            parts.append(substitute(part, values))
+        return reduce(lambda a, b: Logic("and", a, b), parts)

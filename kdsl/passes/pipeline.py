@@ -15,6 +15,7 @@ from kdsl.passes.expand_math import expand_math
 from kdsl.passes.full_tiles import full_tiles
 from kdsl.passes.registers import registers
 from kdsl.passes.simplify import simplify
+from kdsl.passes.trim import trim
 from kdsl.passes.unbind import unbind
 from kdsl.passes.unroll import unroll
 from kdsl.target import Target
@@ -33,6 +34,7 @@ class Lowering:
 PASSES: tuple[tuple[str, Callable[[Func, Lowering], Func]], ...] = (
     ("unbind", lambda func, _: unbind(func)),
     ("registers", lambda func, _: registers(func)),
+    ("trim", lambda func, _: trim(func)),
     # Before loops are written out: the same guard in many copies is found once.
     ("full_tiles", lambda func, _: full_tiles(func)),
     ("unroll", lambda func, _: unroll(func)),
