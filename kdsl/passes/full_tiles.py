@@ -15,8 +15,8 @@
 
 A guard is one comparison (or several joined by `and`), affine, and made of names from outside of the loop, of
 its variable, and of inner loops of constant range: at its worst point in these it implies all others. Where
-whole tiles need conditions on rows (that lanes share) and on lanes, a third version has full rows and masked
-lanes. Known as: loop partitioning (Halide), index set splitting.
+whole tiles need conditions on rows (that lanes share) and on lanes, edge rows and edge lanes have versions of
+their own. Known as: loop partitioning (Halide), index set splitting.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import reduce
 
-from kdsl.analysis.affine import Atom, Form, constant, symbol
-from kdsl.analysis.conditions import to_expr
+from kdsl.analysis.affine import Form, constant
 from kdsl.analysis.floors import Floors, Limit, conjuncts
 from kdsl.analysis.linear import extent, faultless
 from kdsl.dtypes import i64
@@ -46,7 +45,8 @@ from kdsl.ir.nodes import (
     While,
     fresh_id,
 )
-from kdsl.ir.walk import map_stmt, stmts, substitute
+from kdsl.ir.walk import map_stmt, stmts
+from kdsl.passes.tail_vectors import at_least_zero, by_vectors
 
 
 def full_tiles(func: Func) -> Func:
@@ -80,7 +80,7 @@ def _innermost(loop: Loop) -> bool:
 
 def _versioned(loop: Loop, outside: frozenset[str]) -> Body:
     tiles = _Tiles(loop, outside)
-    body = tiles.without(loop.body, {}, masks=True)
+    body = tiles.without(loop.body, {}, rows=True, lanes=True, own=True)
     if not tiles.worst:
         return (loop,)
     own = [f for f in tiles.worst if loop.var in tiles.floors.names(f)]
@@ -89,10 +89,15 @@ def _versioned(loop: Loop, outside: frozenset[str]) -> Body:
     lanes = [f for f in tiles.worst if f not in own and f not in rows]
     if not rows and not lanes:
         return whole
-    other: Body = (loop,)
-    if rows and lanes:
-        masked = replace(loop, id=fresh_id(), body=tiles.without(loop.body, {}, masks=False))
-        other = (If(tiles.test(rows), (masked,), other, loc=loop.loc),)
+    spare = fresh((loop,)) if own else (loop,)
+    if not lanes:
+        return (If(tiles.test(rows), whole, spare, loc=loop.loc),)
+    full_rows = replace(loop, id=fresh_id(), body=tiles.without(loop.body, {}, rows=True))
+    other = by_vectors(full_rows, tiles.floors, outside | {loop.var}) or (full_rows,)
+    if rows:
+        full_lanes = replace(loop, id=fresh_id(), body=tiles.without(loop.body, {}, lanes=True))
+        edge: Body = (If(tiles.test(lanes), (full_lanes,), spare, loc=loop.loc),)
+        other = (If(tiles.test(rows), other, edge, loc=loop.loc),)
     return (If(tiles.test([*rows, *lanes]), whole, other, loc=loop.loc),)
 
 
@@ -137,9 +142,13 @@ class _Tiles:
     worst: dict[Form, bool] = field(default_factory=dict)
     vectors: set[str] = field(default_factory=set)
 
-    def without(self, body: Body, last: dict[str, int], masks: bool) -> Body:
-        """`body` with fresh ids; `last` gives the inner loops' variables, from 0 to so much. Without `masks`,
-        the guards stay that lanes differ in or that name the loop's variable."""
+    def without(
+        self, body: Body, last: dict[str, int], *, rows: bool = False, lanes: bool = False, own: bool = False
+    ) -> Body:
+        """`body` with fresh ids; `last` gives the inner loops' variables, from 0 to so much.
+
+        Drops the guards that name the loop's variable (`own`), that lanes differ in (`lanes`), and others.
+        """
         out: list[Stmt] = []
         for s in body:
             inside = last
@@ -149,19 +158,24 @@ class _Tiles:
                     inside = {**last, s.var: count - 1}
                 if s.mark is not None and s.mark.kind == "vectorize":
                     self.vectors.add(s.var)
-            elif isinstance(s, If) and not s.orelse and not any(isinstance(x, Alloc) for x in s.then):
+
+            def inner(b: Body, inside: dict[str, int] = inside) -> Body:
+                return self.without(b, inside, rows=rows, lanes=lanes, own=own)
+
+            if isinstance(s, If) and not s.orelse and not any(isinstance(x, Alloc) for x in s.then):
                 forms = self.forms(s.cond, last)
-                if forms is not None and (masks or not any(self._apart(f, lanes) for f, lanes in forms)):
-                    for f, lanes in forms:
-                        self.worst[f] = self.worst.get(f, False) or lanes
-                    out += self.without(s.then, last, masks)
+                if forms is not None and all(self._chosen(f, apart, rows, lanes, own) for f, apart in forms):
+                    for f, apart in forms:
+                        self.worst[f] = self.worst.get(f, False) or apart
+                    out += inner(s.then)
                     continue
-            new = map_stmt(s, lambda e: e, lambda b, inside=inside: self.without(b, inside, masks))  # type: ignore[misc]
-            out.append(replace(new, id=fresh_id()))
+            out.append(replace(map_stmt(s, lambda e: e, inner), id=fresh_id()))
         return tuple(out)
 
-    def _apart(self, form: Form, lanes: bool) -> bool:
-        return lanes or self.loop.var in self.floors.names(form)
+    def _chosen(self, form: Form, apart: bool, rows: bool, lanes: bool, own: bool) -> bool:
+        if self.loop.var in self.floors.names(form):
+            return own
+        return lanes if apart else rows
 
     def forms(self, cond: Expr, last: dict[str, int]) -> list[tuple[Form, bool]] | None:
         """Forms of names from outside whose being >= 0 implies `cond` wherever the inner loops are; with each,
@@ -199,10 +213,4 @@ class _Tiles:
 
     def test(self, forms: Iterable[Form]) -> Expr:
         """That all of `forms` are >= 0."""
-        parts = []
-        for form in forms:
-            names = {name: i64 for name in form.names()}
-            part = to_expr(Atom(form), names, guarded=False)
-            values = {name: self.floors.expr(symbol(name)) for name in names}
-            parts.append(substitute(part, values))
-        return reduce(lambda a, b: Logic("and", a, b), parts)
+        return reduce(lambda a, b: Logic("and", a, b), [at_least_zero(f, self.floors) for f in forms])
