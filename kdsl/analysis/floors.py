@@ -112,13 +112,13 @@ class Floors:
         gap = b - a
         if gap.is_const:
             return gap.const >= 0
-        if gap.const < 0 or sorted(c for m, c in gap.terms.items() if m) != [-1, 1]:
+        if sorted(c for m, c in gap.terms.items() if m) != [-1, 1]:
             return False
         names = {c: m[0] for m, c in gap.terms.items() if len(m) == 1}
         large, small = self._atoms.get(names.get(1, "")), self._atoms.get(names.get(-1, ""))
         if large is None or small is None or large[1] != small[1]:
             return False
-        inside = large[0] - small[0]
+        inside = large[0] - small[0] + gap.const * large[1]
         return inside.is_const and inside.const >= 0
 
     def tighter(self, op: BinaryOp, old: Expr, bound: Form) -> Expr:

@@ -78,6 +78,11 @@ def _innermost(loop: Loop) -> bool:
     )
 
 
+def _allocates(body: Body) -> bool:
+    """Whether a local of `body` would reach into what follows it."""
+    return any(isinstance(s, Alloc) for s in body)
+
+
 def _versioned(loop: Loop, outside: frozenset[str]) -> Body:
     tiles = _Tiles(loop, outside)
     body = tiles.without(loop.body, {}, rows=True, lanes=True, own=True)
@@ -162,7 +167,7 @@ class _Tiles:
             def inner(b: Body, inside: dict[str, int] = inside) -> Body:
                 return self.without(b, inside, rows=rows, lanes=lanes, own=own)
 
-            if isinstance(s, If) and not s.orelse and not any(isinstance(x, Alloc) for x in s.then):
+            if isinstance(s, If) and not s.orelse and (len(body) == 1 or not _allocates(s.then)):
                 forms = self.forms(s.cond, last)
                 if forms is not None and all(self._chosen(f, apart, rows, lanes, own) for f, apart in forms):
                     for f, apart in forms:
