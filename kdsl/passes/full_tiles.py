@@ -57,25 +57,41 @@ def full_tiles(func: Func) -> Func:
 
 
 def _body(body: Body, outside: frozenset[str]) -> Body:
+    chains = [_chain(s) for s in body]
+    at = next((n for n, chain in enumerate(chains) if chain), -1)
+    if at >= 0 and all(isinstance(s, Alloc) or _written_out(s) or n == at for n, s in enumerate(body)):
+        # A tile that is filled, worked on and emptied: versions have all of it, where they can.
+        return _versioned(body[:at], chains[at], body[at + 1 :], outside)
     out: list[Stmt] = []
-    for s in body:
-        if isinstance(s, Loop) and _innermost(s):
-            out += _versioned(s, outside)
+    for s, chain in zip(body, chains):
+        if chain:
+            out += _versioned((), chain, (), outside)
         else:
             inner = outside | {s.var} if isinstance(s, Loop) else outside
             out.append(map_stmt(s, lambda e: e, lambda b, inner=inner: _body(b, inner)))  # type: ignore[misc]
     return body if len(out) == len(body) and all(a is b for a, b in zip(body, out)) else tuple(out)
 
 
-def _innermost(loop: Loop) -> bool:
-    """True when the loop takes one iteration after the other (or shares them out), and all loops inside, of
-    which there are some, are written out or vectors."""
-    if loop.mark is not None and loop.mark.kind != "parallel":
-        return False
-    inside = [s for s in stmts(loop.body) if isinstance(s, (Loop, While))]
-    return bool(inside) and all(
-        isinstance(s, Loop) and s.mark is not None and s.mark.kind in ("unroll", "vectorize") for s in inside
+def _written_out(s: Stmt) -> bool:
+    """True for a nest of loops that are written out or vectors."""
+    return isinstance(s, Loop) and all(
+        isinstance(x, Loop) and x.mark is not None and x.mark.kind in ("unroll", "vectorize")
+        for x in stmts((s,))
+        if isinstance(x, (Loop, While))
     )
+
+
+def _chain(s: Stmt) -> list[Loop]:
+    """The loops from `s` to the innermost one that takes its iterations one after the other (or shares them
+    out), each alone in the one around it, where all loops further in, of which there are some, are written
+    out or vectors; empty when `s` is no such loop."""
+    if not isinstance(s, Loop) or not (s.mark is None or s.mark.kind == "parallel"):
+        return []
+    inside = [x for x in stmts(s.body) if isinstance(x, (Loop, While))]
+    if inside and all(map(_written_out, inside)):
+        return [s]
+    rest = _chain(s.body[0]) if len(s.body) == 1 else []
+    return [s, *rest] if rest else []
 
 
 def _allocates(body: Body) -> bool:
@@ -83,27 +99,53 @@ def _allocates(body: Body) -> bool:
     return any(isinstance(s, Alloc) for s in body)
 
 
-def _versioned(loop: Loop, outside: frozenset[str]) -> Body:
-    tiles = _Tiles(loop, outside)
-    body = tiles.without(loop.body, {}, rows=True, lanes=True, own=True)
-    if not tiles.worst:
-        return (loop,)
+def _versioned(before: Body, chain: list[Loop], after: Body, outside: frozenset[str]) -> Body:
+    """Versions of the nest `chain` with what stands before and after it, or of the nest alone, where their
+    tests name one of its variables."""
+    loop, around = chain[-1], chain[:-1]
+    tiles = _Tiles(loop, outside | {s.var for s in around})
+    tiles.without(loop.body, {}, rows=True, lanes=True, own=True)
     own = [f for f in tiles.worst if loop.var in tiles.floors.names(f)]
-    whole = _parted(loop, body, [tiles.limit(f) for f in own], tiles.floors)
+    used = {name for f in tiles.worst if f not in own for name in tiles.floors.names(f)}
+    # The tests stand outside of the loops whose variables they do not name.
+    depth = 1 + max((n for n, s in enumerate(around) if s.var in used), default=-1)
+    if depth and (before or after):
+        return (*before, *_versioned((), chain, (), outside), *after)
+    if not depth:
+        tiles.outside = outside
+        for part in (before, after):
+            tiles.without(part, {}, rows=True, lanes=True)
+    if not tiles.worst:
+        return (*before, chain[0], *after)
+
+    def version(rows: bool, lanes: bool, all_: bool = False) -> Body:
+        new = tiles.without(loop.body, {}, rows=rows, lanes=lanes, own=all_)
+        middle: Body = (replace(loop, id=fresh_id(), body=new),)
+        if all_:
+            middle = _parted(loop, new, [tiles.limit(f) for f in own], tiles.floors)
+        for s in reversed(around[depth:]):
+            middle = (replace(s, id=fresh_id(), body=middle),)
+        start, end = (tiles.without(part, {}, rows=rows, lanes=lanes) for part in (before, after))
+        return (*start, *middle, *end)
+
     rows = [f for f, lanes in tiles.worst.items() if not lanes and f not in own]
     lanes = [f for f in tiles.worst if f not in own and f not in rows]
-    if not rows and not lanes:
-        return whole
-    spare = fresh((loop,)) if own else (loop,)
-    if not lanes:
-        return (If(tiles.test(rows), whole, spare, loc=loop.loc),)
-    full_rows = replace(loop, id=fresh_id(), body=tiles.without(loop.body, {}, rows=True))
-    other = by_vectors(full_rows, tiles.floors, outside | {loop.var}) or (full_rows,)
-    if rows:
-        full_lanes = replace(loop, id=fresh_id(), body=tiles.without(loop.body, {}, lanes=True))
-        edge: Body = (If(tiles.test(lanes), (full_lanes,), spare, loc=loop.loc),)
-        other = (If(tiles.test(rows), other, edge, loc=loop.loc),)
-    return (If(tiles.test([*rows, *lanes]), whole, other, loc=loop.loc),)
+    whole = version(True, True, True)
+    if rows or lanes:
+        other = version(False, False)
+        if lanes:
+            short = version(True, False)
+            known = outside | {s.var for s in around[:depth]}
+            short = by_vectors(short, tiles.floors, known) or short
+            if rows:
+                other = (If(tiles.test(lanes), version(False, True), other, loc=loop.loc),)
+                other = (If(tiles.test(rows), short, other, loc=loop.loc),)
+            else:
+                other = short
+        whole = (If(tiles.test([*rows, *lanes]), whole, other, loc=loop.loc),)
+    for s in reversed(around[:depth]):
+        whole = (replace(s, body=whole),)
+    return whole
 
 
 def _parted(loop: Loop, body: Body, limits: list[Limit], floors: Floors) -> Body:

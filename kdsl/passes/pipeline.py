@@ -35,12 +35,12 @@ PASSES: tuple[tuple[str, Callable[[Func, Lowering], Func]], ...] = (
     ("unbind", lambda func, _: unbind(func)),
     ("registers", lambda func, _: registers(func)),
     ("trim", lambda func, _: trim(func)),
-    # Before loops are written out: the same guard in many copies is found once.
+    ("simplify", lambda func, _: simplify(func)),
+    # Before copies are made of loop bodies, and trees grow by math functions: each access is proved once.
+    ("bounds", lambda func, _: bounds(func)),
     ("full_tiles", lambda func, _: full_tiles(func)),
     ("unroll", lambda func, _: unroll(func)),
-    ("simplify", lambda func, _: simplify(func)),
-    # Before the math functions are expanded: smaller trees.
-    ("bounds", lambda func, _: bounds(func)),
+    ("fold", lambda func, _: simplify(func)),
     ("expand_math", lambda func, to: expand_math(func, to.resolve)),
 )
 

@@ -24,12 +24,12 @@ from kdsl.analysis.floors import Floors
 from kdsl.analysis.linear import extent
 from kdsl.dtypes import i64
 from kdsl.ir.nodes import Body, Compare, Const, Expr, If, Logic, Loop, Stmt, Var, fresh_id
-from kdsl.ir.walk import map_stmt, stmts, subexprs, substitute
+from kdsl.ir.walk import map_stmt, subexprs, substitute
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Lanes `v` of vectors `u` are on where `gap >= 0`; there are `count` vectors. `u` is "" for one alone."""
+    """`count` vectors `u` of lanes `v`; a lane is on where `gap >= 0`. `u` is "" for one vector alone."""
 
     gap: Form
     u: str
@@ -41,17 +41,22 @@ class Row:
         out = self.gap.substitute(self.v, constant(0))
         return out.substitute(self.u, constant(number)) if self.u else out
 
+    def shape(self) -> tuple[object, ...]:
+        """What rows have in common that the same lanes are on in."""
+        return self.first(0), self.first(1), self.gap.coefficient(self.v), self.count
 
-def by_vectors(loop: Loop, floors: Floors, outside: frozenset[str]) -> Body | None:
-    """The versions of `loop`; None when its masks are not all those of one row of vectors."""
-    found: set[Row] = set()
-    if not _rows(loop.body, floors, outside, (), found) or len(found) != 1:
+
+def by_vectors(nest: Body, floors: Floors, outside: frozenset[str]) -> Body | None:
+    """The versions of `nest`, as tests of names from outside of it; None when its masks are not all those of
+    rows of vectors with the same lanes on."""
+    found: dict[int, Row] = {}
+    if not _rows(nest, floors, outside, (), found) or len({row.shape() for row in found.values()}) != 1:
         return None
-    (row,) = found
-    body: Body = (replace(loop, id=fresh_id(), body=_Short(floors, row, 0).body(loop.body)),)
+    row = next(iter(found.values()))
+    body = _Short(floors, found, 0).body(nest)
     for count in range(1, row.count + 1):
-        part = replace(loop, id=fresh_id(), body=_Short(floors, row, count).body(loop.body))
-        body = (If(at_least_zero(row.first(count - 1), floors), (part,), body, loc=loop.loc),)
+        part = _Short(floors, found, count).body(nest)
+        body = (If(at_least_zero(row.first(count - 1), floors), part, body, loc=nest[0].loc),)
     return body
 
 
@@ -62,8 +67,10 @@ def at_least_zero(form: Form, floors: Floors) -> Expr:
     return substitute(to_expr(Atom(form), names, guarded=False), values)
 
 
-def _rows(body: Body, floors: Floors, outside: frozenset[str], loops: tuple[Loop, ...], found: set[Row]) -> bool:
-    """Collects the masks; False: there is one of another kind."""
+def _rows(
+    body: Body, floors: Floors, outside: frozenset[str], loops: tuple[Loop, ...], found: dict[int, Row]
+) -> bool:
+    """Collects the rows by the id of their outer loop; False: there is a mask of another kind."""
     vectors = {x.var for x in loops if _marked(x, "vectorize")}
     for s in body:
         if isinstance(s, Loop):
@@ -72,7 +79,9 @@ def _rows(body: Body, floors: Floors, outside: frozenset[str], loops: tuple[Loop
         elif isinstance(s, If):
             row = _row(s, floors, outside, loops)
             if row is not None:
-                found.add(row)
+                loop = next(x for x in loops if x.var == (row.u or row.v))
+                if found.setdefault(loop.id, row) != row:
+                    return False
             elif _names(s.cond) & vectors:
                 return False
             if not all(_rows(b, floors, outside, loops, found) for b in (s.then, s.orelse)):
@@ -125,41 +134,38 @@ class _Short:
     """Rewrites a body for `count` vectors with a lane on, with statements of its own."""
 
     floors: Floors
-    row: Row
+    rows: dict[int, Row]
     count: int
 
     def body(self, body: Body) -> Body:
-        """`body` with the loops over the row's vectors cut short."""
+        """`body` with the loops over the rows' vectors cut short."""
         out: list[Stmt] = []
         for s in body:
-            if not (isinstance(s, Loop) and s.var == (self.row.u or self.row.v) and self.masked(s)):
+            row = self.rows.get(s.id)
+            if row is None:
                 out.append(replace(map_stmt(s, lambda e: e, self.body), id=fresh_id()))
                 continue
+            assert isinstance(s, Loop)
             if not self.count:
                 continue
-            if self.row.u:
+            if row.u:
                 last = Const(self.count - 1, i64)
                 if self.count > 1:
-                    out.append(replace(s, id=fresh_id(), hi=last, body=self.guarded(s.body, False)))
+                    out.append(replace(s, id=fresh_id(), hi=last, body=self.guarded(s.body, row, False)))
                 s = replace(s, lo=last, hi=Const(self.count, i64))
-            out.append(replace(s, id=fresh_id(), body=self.guarded(s.body, True)))
+            out.append(replace(s, id=fresh_id(), body=self.guarded(s.body, row, True)))
         return tuple(out)
 
-    def masked(self, loop: Loop) -> bool:
-        return any(isinstance(s, If) and self.ours(s) for s in stmts(loop.body))
-
-    def ours(self, s: If) -> bool:
-        return not s.orelse and self.floors.at_least_zero(s.cond) == [self.row.gap]
-
-    def guarded(self, body: Body, mask: bool) -> Body:
+    def guarded(self, body: Body, row: Row, mask: bool) -> Body:
         """`body` with the row's masks, which the first lane is certainly in, or without them."""
         out: list[Stmt] = []
         for s in body:
-            new = replace(map_stmt(s, lambda e: e, lambda b: self.guarded(b, mask)), id=fresh_id())
-            if not (isinstance(s, If) and isinstance(new, If) and self.ours(s)):
+            new = replace(map_stmt(s, lambda e: e, lambda b: self.guarded(b, row, mask)), id=fresh_id())
+            ours = isinstance(s, If) and not s.orelse and self.floors.at_least_zero(s.cond) == [row.gap]
+            if not (ours and isinstance(s, If) and isinstance(new, If)):
                 out.append(new)
             elif mask:
-                first = Compare("==", Var(self.row.v, i64), Const(0, i64))
+                first = Compare("==", Var(row.v, i64), Const(0, i64))
                 out.append(replace(new, cond=Logic("or", first, s.cond)))
             else:
                 out += new.then

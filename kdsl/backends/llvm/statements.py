@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from kdsl.analysis.linear import extent
 from kdsl.backends.base import FaultKind, Site
 from kdsl.backends.llvm import memory
 from kdsl.backends.llvm.builder import LIKELY, identifier
@@ -51,6 +52,8 @@ from kdsl.ir.nodes import (
 from kdsl.ir.walk import stmts
 from kdsl.source import Loc
 
+_FEW = 16
+"""A loop of so many iterations counts as straight code where its surroundings poll the stop word."""
 _REGISTER_BYTES = 4096
 """More than the vector registers of any CPU hold, by a factor of two."""
 
@@ -404,5 +407,8 @@ class Statements:
 
 
 def _iterates(s: Stmt) -> bool:
-    """Whether `s` is a loop that takes its iterations one after the other."""
-    return isinstance(s, Loop) and (s.mark is None or s.mark.kind != "vectorize")
+    """Whether `s` is a loop that takes its iterations one after the other, and more than a few."""
+    if not isinstance(s, Loop) or (s.mark is not None and s.mark.kind == "vectorize"):
+        return False
+    count = extent(s)
+    return count is None or count > _FEW
