@@ -164,13 +164,15 @@ class Floors:
     def expr(self, form: Form) -> Expr:
         """A form as an expression: positive terms first."""
         out: Expr | None = None
+        rest = form.const
+        if rest > 0 and all(c < 0 for m, c in form.terms.items() if m):
+            out, rest = Const(rest, i64), 0
         for m, c in sorted(((m, c) for m, c in form.terms.items() if m), key=lambda t: t[1] < 0):
             term = self._term(m[0], abs(c))
             if out is None:
                 out = term if c > 0 else Binary("-", Const(0, i64), term)
             else:
                 out = Binary("+" if c > 0 else "-", out, term)
-        rest = form.const
         if out is None or not rest:
             return Const(rest, i64) if out is None else out
         return Binary("+" if rest > 0 else "-", out, Const(abs(rest), i64))

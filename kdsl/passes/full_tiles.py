@@ -1,4 +1,4 @@
-"""Innermost loops around guarded vectors or written-out tiles get a version for whole ones, without the guards.
+"""Innermost loops around guarded vectors or written-out tiles get a version for whole ones, without guards.
 
     for k in range(K):                             if i_o * 6 + 6 <= M:
         for i_i in unroll(range(6)):                   for k in range(K):
@@ -180,8 +180,8 @@ def fresh(body: Body) -> Body:
 
 @dataclass(slots=True)
 class _Tiles:
-    """Drops guards of `loop`. `worst` collects, as forms that are >= 0, what makes them all true, and for each
-    whether lanes of a vector differ in it."""
+    """Drops guards of `loop`. `worst` collects, as forms that are >= 0, what makes them all true, and for
+    each whether lanes of a vector differ in it."""
 
     loop: Loop
     outside: frozenset[str]
@@ -225,8 +225,8 @@ class _Tiles:
         return lanes if apart else rows
 
     def forms(self, cond: Expr, last: dict[str, int]) -> list[tuple[Form, bool]] | None:
-        """Forms of names from outside whose being >= 0 implies `cond` wherever the inner loops are; with each,
-        whether lanes differ in it."""
+        """Forms of names from outside whose being >= 0 implies `cond` wherever the inner loops are; with
+        each, whether lanes differ in it."""
         out: list[tuple[Form, bool]] = []
         for test in conjuncts(cond):
             found = self.floors.at_least_zero(test)

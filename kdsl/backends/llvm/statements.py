@@ -28,7 +28,7 @@ from kdsl.backends.llvm.gil import print_helper
 from kdsl.backends.llvm.memory import Buffer
 from kdsl.backends.llvm.partial_sums import Cell, Sum, partial_sums
 from kdsl.backends.llvm.types import memory_type, value_type
-from kdsl.backends.llvm.uniformity import has_constant_places
+from kdsl.backends.llvm.uniformity import has_constant_places, is_vector
 from kdsl.dtypes import DType
 from kdsl.ir.nodes import (
     Accumulate,
@@ -53,7 +53,8 @@ from kdsl.ir.walk import stmts
 from kdsl.source import Loc
 
 _FEW = 16
-"""A loop of so many iterations counts as straight code where its surroundings poll the stop word."""
+"""A loop over vectors of so many iterations counts as straight code where its surroundings poll the stop
+word: a call in reach of a tile of sums costs it registers."""
 _REGISTER_BYTES = 4096
 """More than the vector registers of any CPU hold, by a factor of two."""
 
@@ -407,8 +408,8 @@ class Statements:
 
 
 def _iterates(s: Stmt) -> bool:
-    """Whether `s` is a loop that takes its iterations one after the other, and more than a few."""
-    if not isinstance(s, Loop) or (s.mark is not None and s.mark.kind == "vectorize"):
+    """Whether `s` is a loop that takes its iterations one after the other. One of few vectors is none."""
+    if not isinstance(s, Loop) or is_vector(s):
         return False
     count = extent(s)
-    return count is None or count > _FEW
+    return count is None or count > _FEW or not any(map(is_vector, stmts(s.body)))

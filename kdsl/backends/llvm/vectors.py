@@ -362,7 +362,7 @@ class VectorStatements(Statements):
             self._under(other, s.orelse)
 
     def _has_first(self, cond: Expr) -> bool:
-        """Whether the first lane meets a condition, as that says `v == 0 or ...` (see passes.tail_vectors)."""
+        """Whether a condition says `v == 0 or ...`: the first lane meets it (see `passes.tail_vectors`)."""
         match cond:
             case Logic(op="or", a=Compare(op="==", a=Var(name=name), b=Const(value=first))):
                 return name == self.lanes.var and self.x.vars[name] == str(first)
@@ -376,9 +376,9 @@ class VectorStatements(Statements):
         apart = any(isinstance(s, (Loop, While)) for s in stmts(body))
         with self.lanes.under(test, some=some):
             if apart and self.x.active:
-                some, end = b.fresh("some"), b.fresh("none")
-                b.cbr(self.x.active, some, end)
-                b.block(some)
+                on, end = b.fresh("some"), b.fresh("none")
+                b.cbr(self.x.active, on, end)
+                b.block(on)
                 self.x.active = ""
             self.body(body)
             if end:
