@@ -108,10 +108,8 @@ def _row(s: If, floors: Floors, outside: frozenset[str], loops: tuple[Loop, ...]
         return Row(gap, "", v.var, 1)
     (u,) = others
     vectors, per_vector = extent(u), gap.coefficient(u.var)
-    plain = (
-        _marked(u, "unroll") and _from_zero(u) and vectors and per_vector is not None and per_vector.is_const
-    )
-    if not plain or vectors is None or per_vector is None:
+    written_out = _marked(u, "unroll") and _from_zero(u)
+    if not (written_out and vectors) or per_vector is None or not per_vector.is_const:
         return None
     # The first lane of the next vector is on only if all lanes of this one are.
     if per_vector.const > per_lane.const * (lanes - 1):

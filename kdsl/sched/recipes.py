@@ -31,8 +31,8 @@ def vector_elementwise(s: Schedule, loop: str, lanes: int = 32, *, parallel: boo
                 if i * 32 + i_v < N:
                     Y[i * 32 + i_v] = f(X[i * 32 + i_v])
 
-    fits: loops whose iterations do not depend on each other. Several registers at a time (`lanes` twice or four
-    times their length) hide the latency of long formulas.
+    fits: loops whose iterations do not depend on each other. Several registers at a time (`lanes` twice or
+    four times their length) hide the latency of long formulas.
     """
     s = s.vectorize(loop, lanes)
     return s.parallel(loop) if parallel else s
@@ -152,9 +152,9 @@ def register_tile(
                             for j_i_v in vectorize(range(16)): ...
                 ... C = acc ...
 
-    fits: products and convolutions; loops named by `outside` (of the same nest) stay around the tile. When the
-    terms go straight to an array, `sums` names it. rows * columns / lanes registers hold the tile; leave some
-    for the operands.
+    fits: products and convolutions; loops named by `outside` (of the same nest) stay around the tile. When
+    the terms go straight to an array, `sums` names it. rows * columns / lanes registers hold the tile; leave
+    some for the operands.
     """
     i, j = f"{rows}_i", f"{columns}_i"
     s = s.tile([rows, columns], list(size))
@@ -194,8 +194,8 @@ def gemm(
         for j_o_o in range(...):
             for k_o in range((K - 1) // 512): ...  # the same for the other terms; C_s starts at C
 
-    fits: nests of two loops that set a cell and then accumulate into it; `b` is the operand that has `columns`
-    in its last dimension. `size`: the register tile. `blocks`: rows, columns and terms at a time: a panel of
+    fits: nests of two loops that set a cell and then accumulate into it; `b` is the operand that has
+    `columns` in its last dimension. `size`: the register tile. `blocks`: rows, columns and terms at a time: a panel of
     terms * size[1] elements stays in the second-level cache, terms * blocks[1] elements in the third.
     The sources are Goto and van de Geijn (2008) and the BLIS papers.
     """
@@ -239,8 +239,8 @@ def time_tile(
                 for i_i in parallel(range(64)): ... B[i_o * 64 + i_i - t * 2, :] ...
                 for i_i in parallel(range(64)): ... A[i_o * 64 + i_i - t * 2 - 1, :] ...
 
-    fits: stencils of radius 1 in the rows, `time` of a constant number of steps. The rows that a block touches,
-    rows + 2 * T of both arrays, should fit in the second-level cache.
+    fits: stencils of radius 1 in the rows, `time` of a constant number of steps. The rows that a block
+    touches, rows + 2 * T of both arrays, should fit in the second-level cache.
     """
     s = s.fuse(first, second, shift=1).skew(first, time, 2).split(first, rows)
     s = s.reorder(f"{first}_o", time, f"{first}_i").fission(f"{first}_i", after=0)
@@ -267,7 +267,7 @@ def _in_registers(s: Schedule, buffer: str, at: str, lanes: int) -> Schedule:
 
 
 def _written_out(s: Schedule, pairs: Sequence[tuple[str, str]], lanes: int) -> Schedule:
-    """Each pair of loops, rows and columns, without loops: vectors of columns, one instruction after the other."""
+    """Each pair of loops, over rows and columns, written out: vectors of columns one after the other."""
     for row, column in pairs:
         before, s = s, s.vectorize(column, lanes)
         if _new_loops(before, s):

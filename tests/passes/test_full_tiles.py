@@ -52,7 +52,8 @@ def test_what_stays() -> None:
         "for k in range(K):\n    for i in unroll(range(2)):\n"
         "        if i < M:\n            C[i, 0] = 1\n        else:\n            C[0, i] = 1",
         "for k in range(K):\n    for i in unroll(range(2)):\n"
-        "        if i < M:\n            t: i64\n            t = 1\n            C[i, 0] = t\n        A[0, 0] = 1",
+        "        if i < M:\n            t: i64\n            t = 1\n            C[i, 0] = t\n"
+        "        A[0, 0] = 1",
         "for k in range(K):\n    for j in range(N):\n        if 1 < M:\n            C[1, j] = 1",
     ):
         assert versioned(body) == body

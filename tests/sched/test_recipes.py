@@ -1,4 +1,4 @@
-"""Recipes and the schedules of the benchmarks: right at ragged sizes, and fast machine code where it counts."""
+"""Recipes and the schedules of the benchmarks: right at ragged sizes, fast machine code where it counts."""
 
 from __future__ import annotations
 
