@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from kdsl.analysis.linear import extent
 from kdsl.backends.base import FaultKind, Site
 from kdsl.backends.llvm import memory
 from kdsl.backends.llvm.builder import LIKELY, identifier
@@ -27,7 +28,7 @@ from kdsl.backends.llvm.gil import print_helper
 from kdsl.backends.llvm.memory import Buffer
 from kdsl.backends.llvm.partial_sums import Cell, Sum, partial_sums
 from kdsl.backends.llvm.types import memory_type, value_type
-from kdsl.backends.llvm.uniformity import has_constant_places
+from kdsl.backends.llvm.uniformity import has_constant_places, is_vector
 from kdsl.dtypes import DType
 from kdsl.ir.nodes import (
     Accumulate,
@@ -51,6 +52,9 @@ from kdsl.ir.nodes import (
 from kdsl.ir.walk import stmts
 from kdsl.source import Loc
 
+_FEW = 16
+"""A loop over vectors of so many iterations counts as straight code where its surroundings poll the stop
+word: a call in reach of a tile of sums costs it registers."""
 _REGISTER_BYTES = 4096
 """More than the vector registers of any CPU hold, by a factor of two."""
 
@@ -404,5 +408,8 @@ class Statements:
 
 
 def _iterates(s: Stmt) -> bool:
-    """Whether `s` is a loop that takes its iterations one after the other."""
-    return isinstance(s, Loop) and (s.mark is None or s.mark.kind != "vectorize")
+    """Whether `s` is a loop that takes its iterations one after the other. One of few vectors is none."""
+    if not isinstance(s, Loop) or is_vector(s):
+        return False
+    count = extent(s)
+    return count is None or count > _FEW or not any(map(is_vector, stmts(s.body)))

@@ -32,16 +32,19 @@ from kdsl.ir.nodes import (
     Atomic,
     Body,
     Break,
+    Compare,
     Const,
     Continue,
     Expr,
     If,
+    Logic,
     Loop,
     Prefetch,
     Print,
     Return,
     Stmt,
     Store,
+    Var,
     While,
 )
 from kdsl.ir.walk import stmts
@@ -353,22 +356,32 @@ class VectorStatements(Statements):
             return
         test = self.lanes.emit(s.cond)
         other = self.lanes.inverse(test) if s.orelse else ""
-        for body, where in ((s.then, test), (s.orelse, other)):
-            if body:
-                self._under(where, body)
+        if s.then:
+            self._under(test, s.then, some=not self.lanes.mask and self._has_first(s.cond))
+        if s.orelse:
+            self._under(other, s.orelse)
 
-    def _under(self, test: str, body: Body) -> None:
-        """Runs a body in the lanes where `test` is; one with loops only when there is such a lane."""
-        b = self.x.b
+    def _has_first(self, cond: Expr) -> bool:
+        """Whether a condition says `v == 0 or ...`: the first lane meets it (see `passes.tail_vectors`)."""
+        match cond:
+            case Logic(op="or", a=Compare(op="==", a=Var(name=name), b=Const(value=first))):
+                return name == self.lanes.var and self.x.vars[name] == str(first)
+            case _:
+                return False
+
+    def _under(self, test: str, body: Body, *, some: bool = False) -> None:
+        """Runs a body in the lanes where `test` is (`some`: there is one); one with loops only when there is
+        such a lane."""
+        b, end = self.x.b, ""
         apart = any(isinstance(s, (Loop, While)) for s in stmts(body))
-        with self.lanes.under(test):
-            if apart:
-                some, end = b.fresh("some"), b.fresh("none")
-                b.cbr(self.x.active, some, end)
-                b.block(some)
+        with self.lanes.under(test, some=some):
+            if apart and self.x.active:
+                on, end = b.fresh("some"), b.fresh("none")
+                b.cbr(self.x.active, on, end)
+                b.block(on)
                 self.x.active = ""
             self.body(body)
-            if apart:
+            if end:
                 b.br(end)
                 b.block(end)
 
