@@ -196,7 +196,7 @@ def gemm(
 
     fits: nests of two loops that set a cell and then accumulate into it; `b` is the operand that has
     `columns` in its last dimension. `size`: the register tile. `blocks`: rows, columns and terms at a time: a
-    panel of terms * size[1] elements stays in the second-level cache, terms * blocks[1] elements in the third.
+    panel of terms * size[1] elements stays in the second-level cache, terms * blocks[1] in the third.
     The sources are Goto and van de Geijn (2008) and the BLIS papers.
     """
     (tall, wide), (mc, nc, kc) = size, blocks
