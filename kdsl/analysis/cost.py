@@ -106,9 +106,10 @@ _Index = tuple[Polynomial | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class _Site:
-    """One access, with all the loops around it."""
+    """One access, with the loops around it. `shape` is the buffer's: copies of a local may differ in it."""
 
     buffer: str
+    shape: tuple[Polynomial, ...]
     mode: Mode
     index: _Index
     nest: Nest
@@ -144,6 +145,7 @@ class _Walk:
     calls: dict[str, Count] = field(default_factory=dict)
     arrays: dict[str, Traffic] = field(default_factory=dict)
     shapes: dict[str, tuple[Polynomial, ...]] = field(default_factory=dict)
+    """Of the arrays in scope."""
     sites: list[_Site] = field(default_factory=list)
     found: dict[int, tuple[Nest, list[Count], range]] = field(default_factory=dict)
     _simplified: dict[tuple[int, int, _Index], tuple[_Index, Nest]] = field(default_factory=dict)
@@ -227,7 +229,8 @@ class _Walk:
         else:
             row = replace(row, written=row.written + times)
         self.arrays[buffer] = row
-        self.sites.append(_Site(buffer, mode, tuple(map(self.atoms.polynomial, index)), nest))
+        shape = self.shapes[buffer]
+        self.sites.append(_Site(buffer, shape, mode, tuple(map(self.atoms.polynomial, index)), nest))
 
     # -- footprints
 
@@ -257,8 +260,10 @@ class _Walk:
         """The different elements that `sites`, of one buffer, touch while the outer `depth` loops
         stand still: the most of all iterations of these.
         """
-        if not sites:
-            return Count()
+        shapes = list(dict.fromkeys(s.shape for s in sites))
+        if len(shapes) != 1:
+            parts = [self.footprint([s for s in sites if s.shape == shape], depth) for shape in shapes]
+            return replace(sum(parts, start=Count()), bound="at most") if parts else Count()
         seen: dict[tuple[_Index, tuple[Dim, ...]], Nest] = {}
         for s in sites:
             clean, inner = self.simplified(s, depth)
@@ -270,7 +275,7 @@ class _Walk:
         counts = [_distinct(index, nest, outer, self.atoms) for index, nest in found]
         if len(counts) == 1 and counts[0] is not None and counts[0].bound == "exact":
             return counts[0]
-        box = self.box(found, self.shapes[sites[0].buffer], outer)
+        box = self.box(found, shapes[0], outer)
         for c in counts:
             if c is not None and c.bound == "exact" and c.value == box.value:
                 return replace(c, where=c.where | box.where)

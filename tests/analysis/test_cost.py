@@ -83,7 +83,12 @@ def test_counts_are_those_of_a_run(s: Schedule, n: int) -> None:
     check(s.func, {name: n + 3 * at for at, name in enumerate(s.func.sizes)})
 
 
-@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=60, phases=[Phase.generate])
+@settings(
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    max_examples=60,
+    phases=[Phase.reuse, Phase.generate],
+)
 @given(st.data())
 def test_counts_of_random_schedules(data: Any) -> None:
     s = draw_schedule(data, 4)
@@ -126,6 +131,23 @@ def test_what_one_iteration_of_a_tile_needs() -> None:
     c = cost(s.func)
     by_touched = [{b: shown(c, n) for b, n in loop.touched.items()} for loop in c.loops.values()]
     assert {"A": "at most 4 * K", "B": "at most 8 * K", "acc": "at most 32"} in by_touched
+
+
+def test_copies_of_a_local_may_differ_in_shape() -> None:
+    """Found by random testing: the remainder's array is not that of the tiles."""
+
+    @kdsl.kernel
+    def smooth(X: f32[N, 3], Y: f32[N, 3]):
+        for i in range(N):
+            T = kdsl.empty(3, f32)
+            for j in range(3):
+                T[j] = X[i, j]
+            for l in range(3):
+                Y[i, l] = T[2 - l]
+
+    s = schedule_of(smooth).tile(["i", "j"], [2, 3], tail="cut")
+    assert len({str(line).strip() for line in str(s).splitlines() if "T: f32" in line}) == 2
+    check(s.func, {"N": 5})
 
 
 def test_sums_of_polynomials() -> None:
