@@ -142,8 +142,8 @@ def test_copies_of_a_local_may_differ_in_shape() -> None:
             T = kdsl.empty(3, f32)
             for j in range(3):
                 T[j] = X[i, j]
-            for l in range(3):
-                Y[i, l] = T[2 - l]
+            for m in range(3):
+                Y[i, m] = T[2 - m]
 
     s = schedule_of(smooth).tile(["i", "j"], [2, 3], tail="cut")
     assert len({str(line).strip() for line in str(s).splitlines() if "T: f32" in line}) == 2
