@@ -136,7 +136,8 @@ class _Walk:
         for a in func.arrays:
             self.extents[a.name] = tuple([size_form(s) for s in a.shape])
         shapes = [at_least(e) for a in func.arrays if not a.result for e in self.extents[a.name]]
-        assumptions = tuple([self.state.truth(c.expr).yes for c in func.conditions] + shapes)
+        conditions = [c for c in func.conditions if not self.state.learned(c.expr)]
+        assumptions = tuple([self.state.truth(c.expr).yes for c in conditions] + shapes)
         self.context = assumptions
         return assumptions
 
@@ -338,8 +339,8 @@ def iteration_of(s: Loop, state: State) -> Iteration:
     else:
         least, most = min(lo_min, hi_min + 1), max(lo_max, hi_max - 1)
     var = v.add(s.var, "loop", least, most)
-    rising = all_of(at_least(var - lo), at_least(hi - 1 - var))
-    falling = all_of(at_least(lo - var), at_least(var - hi - 1))
+    rising = all_of(at_least(var - lo), v.positive_factors(hi - 1 - var))
+    falling = all_of(v.positive_factors(lo - var), at_least(var - hi - 1))
     points = rising if up else falling if down else any_of(rising, falling)
     stride = step.const if step.is_const else 0
     if abs(stride) > 1:

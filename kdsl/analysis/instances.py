@@ -112,6 +112,7 @@ class _Walk:
             self.buffers[a.name] = Buffer(a.name, memory, a.name, dtype=a.dtype)
         sizes = [at_least(symbol(s)) for s in func.sizes]
         shapes = [at_least(size_form(e)) for a in func.arrays if not a.result for e in a.shape]
+        assumed = tuple([c for c in assumed if not state.learned(c.expr)])
         conditions = [state.truth(c.expr).yes for c in assumed]
         self.context = (*sizes, *shapes, *map(self.linear, conditions))
         if any(isinstance(s, Return) for s in stmts(func.body)):

@@ -102,7 +102,7 @@ class MarkCheck:
         """A point at which `first` and a later `second` conflict; False when there is none."""
         r = self.relations
         if first.buffer.key == second.buffer.key:
-            same = r.cells(source, first).apply_range(r.cells(target, second).reverse())
+            same = r.meetings(source, first, target, second)
         else:
             same = r.isl.Map.from_domain_and_range(r.domain(source), r.domain(target))
         apart = self.apart(source, target)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import gcd
 
-from kdsl.analysis.affine import Form, conjuncts, constant
+from kdsl.analysis.affine import Form, conjuncts, constant, symbol
 from kdsl.analysis.values import Values
 
 DEPTH = 10
@@ -123,7 +123,8 @@ class _Search:
         name = max(goal.names(), key=lambda n: symbols[n].rank)
         factor = goal.coefficient(name)
         if factor is not None:
-            for rest in self._eliminate(goal, name, factor, facts, depth):
+            forms = self._eliminate(goal, name, factor, facts, depth)
+            for rest in (*forms, *self._undivided(goal, name, factor)):
                 if self.nonnegative(rest, facts, depth - 1):
                     return True
         cases = symbols[name].cases
@@ -164,3 +165,19 @@ class _Search:
                     out.append(goal - f * factor * sign)
             break
         return out
+
+    def _undivided(self, goal: Form, name: str, factor: Form) -> list[Form]:
+        """As `_eliminate`, for a quotient or remainder, by what it is: `q <= g` where `a < (g + 1) * b`."""
+        division = self.values.divisions.get(name)
+        if division is None:
+            return []
+        a, b = division.dividend, division.divisor
+        if name == division.remainder:
+            return [goal.substitute(name, a - symbol(division.quotient) * b)]
+        if not factor.is_const:
+            return []
+        c = factor.const
+        rest = goal - symbol(name) * c
+        if abs(c) == 1:
+            return [(rest + 1) * b - 1 - a] if c < 0 else [a + rest * b]
+        return [rest * b + (a if c < 0 else a - b + 1) * c]

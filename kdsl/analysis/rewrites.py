@@ -135,7 +135,7 @@ class RewriteCheck:
         for a in first.uses:
             for b in second.uses:
                 source, target = (first.match.leaf, a), (second.match.leaf, b)
-                same = r.cells(*source).apply_range(r.cells(*target).reverse()).intersect(swapped)
+                same = r.meetings(*source, *target).intersect(swapped)
                 if same.is_empty():
                     continue
                 if not exact:

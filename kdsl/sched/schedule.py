@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from kdsl.errors import ScheduleError
 from kdsl.ir.nodes import Func
 from kdsl.ir.printer import print_func
-from kdsl.sched import fusion, kinds, loops, memory, sizes
+from kdsl.sched import collapse, fusion, kinds, loops, memory, sizes
 from kdsl.sched.primitive import PRIMITIVES
 from kdsl.sched.step import Step, from_json, to_json
 from kdsl.sched.tree import with_fresh_ids
@@ -48,6 +48,7 @@ class Schedule:
     split = loops.split
     tile = loops.tile
     reorder = loops.reorder
+    collapse = collapse.collapse
     fuse = fusion.fuse
     fission = fusion.fission
     skew = loops.skew

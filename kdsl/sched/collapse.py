@@ -1,0 +1,230 @@
+"""The primitive collapse: two loops over a rectangle as one loop that counts its points.
+
+    for i in range(M):                 for i_j in range(M * N):
+        for j in range(N):      ->         S(i_j // N, i_j % N)
+            S(i, j)
+
+The counter is an ordinary loop variable, so that every other step takes the loop; the analysis knows that
+`i_j // N` and `i_j % N` run in lexicographic order (`analysis.relations`), also in blocks of a split.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kdsl.analysis.conditions import PRODUCT_LIMIT
+from kdsl.analysis.linear import faultless, linear
+from kdsl.analysis.values import SIZE_MAX
+from kdsl.dtypes import i64
+from kdsl.ir.nodes import (
+    Binary,
+    Body,
+    Compare,
+    Condition,
+    Const,
+    Expr,
+    Func,
+    If,
+    Logic,
+    Loop,
+    ScalarParam,
+    Stmt,
+)
+from kdsl.ir.printer import print_expr
+from kdsl.sched.arith import binary, const, largest, names_in, nonnegative, var
+from kdsl.sched.edit import Edit
+from kdsl.sched.names import header, shown
+from kdsl.sched.primitive import primitive
+from kdsl.sched.ranges import add_conditions, at, check_splittable, trips
+from kdsl.sched.tree import Place, Track, contains, replaced
+
+FITS = 1 << 62
+"""Products up to here, and their sums with block sizes, stay within 64 bits."""
+
+
+@primitive
+def collapse(edit: Edit, outer: str, inner: str, into: str | None = None) -> Edit:
+    """Two loops, one directly inside the other, into one over all their iterations.
+
+    before:
+        for i in range(M):
+            for j in range(N):
+                S(i, j)
+    after:
+        for i_j in range(M * N):
+            S(i_j // N, i_j % N)
+
+    The loop is called `i_j`, or `into`. More loops by repetition: `collapse("i_j", "k")`. A call with more
+    than 2**52 iterations is refused.
+
+    legal: when nothing stands between the loops and the inner one has the same length in every iteration.
+    known as: fuse (Halide, TVM), mult_loops (Exo), collapse (OpenMP), coalescing.
+    """
+    inside = {p.loop.id: p for p in edit.loops(inner)}
+    track = Track()
+    func = edit.func
+    new: dict[int, Body] = {}
+    taken: set[int] = set()
+    for place in edit.loops(outer):
+        guards, second = _next(edit, place.loop, inside, inner)
+        name = into or f"{place.loop.var}_{second.var}"
+        edit.need_free(name, place)
+        func = _counted(edit, place, second, name, func)
+        taken.add(second.id)
+        new[place.loop.id] = (_collapsed(edit, place.loop, guards, second, name, func, track),)
+    left = next((p.loop for p in inside.values() if p.loop.id not in taken), None)
+    if left is not None:
+        copies = [p.loop for p in edit.loops(inner.partition("@")[0])]
+        at_ = next(n for n, s in enumerate(copies) if s.id in taken)
+        raise edit.refused(
+            "K0341",
+            f"the loop `{left.var}` has a copy that is not directly inside `{outer}`",
+            left,
+            label=f'this is "{left.var}@{[s.id for s in copies].index(left.id)}"',
+            help=f'name the copy that is: s.collapse("{outer}", "{left.var}@{at_}")',
+        )
+    return edit.keeps_order(replaced(func, new))
+
+
+# ------------------------------------------------------------------------ helpers
+
+
+def _next(edit: Edit, outer: Loop, inside: dict[int, Place], inner: str) -> tuple[list[If], Loop]:
+    """The loop directly inside `outer`, and the conditions on the way, which may as well stand inside it."""
+    guards: list[If] = []
+    body = outer.body
+    while len(body) == 1 and isinstance(guard := body[0], If) and not guard.orelse:
+        if not faultless(guard.cond):
+            break
+        guards.append(guard)
+        body = guard.then
+    found = body[0]
+    if len(body) == 1 and isinstance(found, Loop) and found.id in inside:
+        return guards, found
+    around = next((n for n, s in enumerate(body) if any(contains(s, wanted) for wanted in inside)), None)
+    if around is None:
+        raise edit.refused(
+            "K0341",
+            f"the loop `{inner}` is not inside `{outer.var}`",
+            outer,
+            help=f"name the loop around `{inner}` first, then `{inner}`",
+        )
+    other: Stmt = body[around]
+    if len(body) > 1:
+        other = body[0 if around else 1]
+    way = f"take the loops `{outer.var}` and `{inner}` out of what stands between them in the kernel"
+    if len(body) > 1 and not guards:
+        cut = around - 1 if around else 0
+        way = f'take it apart first: s.fission("{outer.var}", after={cut})'
+    elif isinstance(other, Loop):
+        way = f'collapse from the outside in: s.collapse("{outer.var}", "{other.var}")'
+    raise edit.refused(
+        "K0341",
+        f"the loop `{inner}` is not all that `{outer.var}` repeats",
+        outer,
+        loc=other.loc,
+        label=f"`{shown(other)}` stands between them" if len(body) == 1 else f"`{shown(other)}` is there too",
+        help=way,
+    )
+
+
+def _collapsed(
+    edit: Edit, outer: Loop, guards: list[If], inner: Loop, name: str, func: Func, track: Track
+) -> Loop:
+    rows, columns = _length(outer, func), _length(inner, func)
+    t = var(name)
+    width = columns if columns != const(0) else const(1)
+    body = track.substitute(inner.body, {inner.var: at(inner, binary("%", t, width))})
+    for guard in reversed(guards):
+        body = (replace(guard, then=body),)
+    body = track.substitute(body, {outer.var: at(outer, binary("//", t, width))})
+    count = binary("*", rows, columns)
+    return replace(outer, var=name, lo=const(0), hi=count, step=const(1), body=body)
+
+
+def _counted(edit: Edit, place: Place, inner: Loop, name: str, func: Func) -> Func:
+    """`func` with the condition that the iterations of both loops can be counted; refused when they cannot
+    be, or not before the loop."""
+    outer = place.loop
+    for loop in (outer, inner):
+        check_splittable(edit, loop)
+    bounds = (inner.lo, inner.hi)
+    edit.need_stable(outer, exprs=bounds)
+    rows, columns = _length(outer, func), _length(inner, func)
+    if outer.var in names_in((columns,)):
+        raise edit.refused(
+            "K0340",
+            f"cannot collapse the loops `{outer.var}` and `{inner.var}`: they do not form a rectangle",
+            inner,
+            label=f"`{header(inner)}` has another length in each `{outer.var}`",
+            help=f"write the inner loop over the longest range, with an `if` around its body, or run "
+            f's.parallel("{outer.var}") alone',
+        )
+    if not all(map(faultless, bounds)):
+        raise edit.refused(
+            "K0310",
+            f"cannot prove `collapse` of `{outer.var}` and `{inner.var}`: the bounds of the inner loop may fault",
+            inner,
+            label=f"`{header(inner)}` would be evaluated where the kernel does not",
+            help="make the bound a size or a scalar argument of the kernel",
+        )
+    if most(rows, func) * most(columns, func) <= FITS:
+        return func
+    known = set(func.sizes) | {p.name for p in func.params if isinstance(p, ScalarParam)}
+    loose = sorted(names_in((rows, columns)) - known)
+    if loose or not faultless(rows):
+        raise edit.refused(
+            "K0342",
+            f"cannot prove that the iterations of `{outer.var}` and `{inner.var}` can be counted in 64 bits",
+            outer,
+            label=f"their number depends on `{loose[0]}`" if loose else f"`{header(outer)}`",
+            help=f"collapse loops whose lengths are sizes, before a step that cuts them: put this before "
+            f"the split of `{outer.var}`",
+        )
+    few = Compare("<=", rows, Binary("//", const(PRODUCT_LIMIT), columns))
+    test = Logic("or", Compare("==", columns, const(0)), few)
+    total = print_expr(binary("*", rows, columns), True)
+    title = f"the schedule counts {total} iterations in `{name}`, which are too many"
+    return add_conditions(func, (Condition(test, title, loc=outer.loc),))
+
+
+def _length(loop: Loop, func: Func) -> Expr:
+    """The number of iterations, never negative."""
+    count = trips(loop, func, any_sign=True)
+    if isinstance(count, Const) or nonnegative(count, func.sizes) or _product(count, func):
+        return count
+    return largest(count, const(0))
+
+
+def _product(e: Expr, func: Func) -> bool:
+    """True for the number of iterations of an earlier `collapse`: a product that does not wrap."""
+    match e:
+        case Binary(op="*", a=a, b=b):
+            if most(a, func) * most(b, func) > FITS:
+                fits = Compare("<=", a, Binary("//", const(PRODUCT_LIMIT), b))
+                test = Logic("or", Compare("==", b, const(0)), fits)
+                if all(c.expr != test for c in func.conditions):
+                    return False
+            return _product(a, func) and _product(b, func)
+        case Binary(op="max", a=a, b=b):
+            return _product(a, func) or _product(b, func)
+        case _:
+            return nonnegative(e, func.sizes)
+
+
+def most(e: Expr, func: Func) -> int:
+    """A number that `e`, if it does not wrap, never exceeds."""
+    match e:
+        case Const(value=value):
+            return int(value)
+        case Binary(op="min", a=a, b=b):
+            return min(most(a, func), most(b, func))
+        case Binary(op="max", a=a, b=b):
+            return max(most(a, func), most(b, func))
+        case Binary(op="*", a=a, b=b) if _product(e, func):
+            return min(max(most(a, func) * most(b, func), 0), FITS)
+        case _:
+            form = linear(e)
+            if form is None or not form.names() <= set(func.sizes):
+                return i64.max
+            return sum(c if not m else max(c, 0) * SIZE_MAX for m, c in form.terms.items())
