@@ -123,8 +123,7 @@ class _Search:
         name = max(goal.names(), key=lambda n: symbols[n].rank)
         factor = goal.coefficient(name)
         if factor is not None:
-            forms = self._eliminate(goal, name, factor, facts, depth)
-            for rest in (*forms, *self._undivided(goal, name, factor)):
+            for rest in self._eliminate(goal, name, factor, facts, depth):
                 if self.nonnegative(rest, facts, depth - 1):
                     return True
         cases = symbols[name].cases
@@ -145,7 +144,7 @@ class _Search:
 
     def _eliminate(self, goal: Form, name: str, factor: Form, facts: Facts, depth: int) -> list[Form]:
         """Forms without `name` whose being >= 0 would prove the goal, one for each usable fact."""
-        out = []
+        out = self._undivided(goal, name, factor)
         if factor.is_const:
             a = factor.const
             for f, b in facts.by_name.get(name, ()):
