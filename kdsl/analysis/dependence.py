@@ -11,8 +11,8 @@ from collections.abc import Callable, Hashable, Mapping
 from kdsl.analysis.instances import instances
 from kdsl.analysis.marks import MarkCheck, MarkQuestion
 from kdsl.analysis.rewrites import RewriteCheck
-from kdsl.analysis.strides import delinearised
 from kdsl.analysis.small import examined
+from kdsl.analysis.strides import delinearised
 from kdsl.analysis.verdict import Origin as Origin
 from kdsl.analysis.verdict import Unproved as Unproved
 from kdsl.analysis.verdict import Verdict as Verdict

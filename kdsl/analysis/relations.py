@@ -155,8 +155,11 @@ class Relations:
                 _apart(one, two, *sides)
                 for one in source[1].divisions
                 for two in target[1].divisions
-                if one.divisor == two.divisor and not (one.divisor.names() & sides[0].keys())
-                and one.divisor.is_affine and one.dividend.is_affine and two.dividend.is_affine
+                if one.divisor == two.divisor
+                and not (one.divisor.names() & sides[0].keys())
+                and one.divisor.is_affine
+                and one.dividend.is_affine
+                and two.dividend.is_affine
             ]
             found = self.relation(tuple(parts), tuple(sides[0].values()), tuple(sides[1].values()))
             self._steps[key] = found

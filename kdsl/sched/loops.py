@@ -10,17 +10,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from kdsl.ir.nodes import Body, Func, Loop, fresh_id
+from kdsl.ir.nodes import Body, Const, Func, Loop, fresh_id
 from kdsl.ir.walk import stmts
-from kdsl.sched.arith import add, largest, least, mul, sub, var
+from kdsl.sched.arith import add, largest, least, mul, names_in, sub, var
 from kdsl.sched.edit import Edit
 from kdsl.sched.nests import Nest
 from kdsl.sched.primitive import primitive
-from kdsl.sched.ranges import Tail, add_conditions, check_splittable, split_loop
-from kdsl.sched.tree import (
-    Track,
-    replaced,
-)
+from kdsl.sched.ranges import Tail, add_conditions, at, check_splittable, counted, split_loop, trips
+from kdsl.sched.tree import Track, places, replaced
 
 STEEP = 1 << 15
 """The largest factor of a skew: its product with a size (below 2**47) stays within 64 bits."""
@@ -153,7 +150,6 @@ def skew(edit: Edit, loop: str, by: str, factor: int) -> Edit:
     for place in edit.loops(loop):
         old = place.loop
         edit.need_unmarked(old)
-        edit.need_unit_step(old)
         found = next((s for s in place.outer if s.id in around), None)
         if found is None:
             raise edit.refused(
@@ -191,17 +187,20 @@ def peel(edit: Edit, loop: str, n: int, end: Literal["first", "last"] = "first")
     for place in edit.loops(loop):
         old = place.loop
         check_splittable(edit, old)
-        edit.need_unit_step(old)
         name = f"{old.var}_p"
         edit.need_free(name, place)
         apart = track.substitute(track.copy(old.body), {old.var: var(name)})
         part = replace(old, id=fresh_id(), var=name, body=apart)
+        step = int(old.step.value) if isinstance(old.step, Const) else 0
+        nearer, farther = (least, largest) if step > 0 else (largest, least)
         if end == "first":
-            cut = add(old.lo, n)
-            new[old.id] = (replace(part, hi=least(old.hi, cut)), replace(old, lo=cut))
+            cut = add(old.lo, n * step)
+            new[old.id] = (replace(part, hi=nearer(old.hi, cut)), replace(old, lo=cut))
         else:
-            cut = add(old.hi, -n)
-            new[old.id] = (replace(old, hi=cut), replace(part, lo=largest(old.lo, cut)))
+            cut = add(old.hi, -n * step)
+            if abs(step) > 1:
+                cut = at(old, add(trips(old, edit.func, True), -n))
+            new[old.id] = (replace(old, hi=cut), replace(part, lo=farther(old.lo, cut)))
     return edit.keeps_order(replaced(edit.func, new))
 
 
@@ -240,6 +239,7 @@ def _reorder(
     """With `before` and `track` (of the splits of a tile), the order is proved from there, and loops of these
     names that are not in a full nest are left as they are."""
     chains = _chains(edit, names, remainders=track is not None)
+    track = track or Track()
     after = edit.func
     for chain in chains:
         nest = Nest(edit, chain[0], after)
@@ -248,11 +248,17 @@ def _reorder(
         wanted = iter([_stem(n) for n in names])
         named = {s.var for s in chain}
         order = [next(wanted) if s.var in named else s.var for s in band]
-        if order != [s.var for s in band]:
-            after = replaced(after, {chain[0].id: nest.reordered(chain[-1].id, order)})
+        if order == [s.var for s in band]:
+            continue
+        if names_in(e for s in band for e in (s.lo, s.hi)) & {s.var for s in band}:
+            # Bounds are solved for loops of step 1.
+            after = counted(after, {s.id for s in band}, track)
+            root = next(p.loop for p in places(after) if p.loop.id == chain[0].id)
+            nest = Nest(edit, root, after)
+        after = replaced(after, {chain[0].id: nest.reordered(chain[-1].id, order)})
     if after is edit.func:
         return edit
-    return edit.proved(after, track or Track(), chains[0][0], before=before, help=help)
+    return edit.proved(after, track, chains[0][0], before=before, help=help)
 
 
 def _stem(name: str) -> str:

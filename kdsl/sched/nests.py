@@ -22,7 +22,7 @@ from kdsl.analysis.linear import difference, faultless
 from kdsl.dtypes import i64
 from kdsl.ir.nodes import Alloc, Atomic, Binary, Body, Const, Expr, Func, If, Loop, Stmt, While, fresh_id
 from kdsl.ir.walk import stmts
-from kdsl.sched.arith import names_in, sub, var
+from kdsl.sched.arith import add, names_in, sub, var
 from kdsl.sched.edit import Edit
 from kdsl.sched.names import header
 from kdsl.sched.tree import (
@@ -66,7 +66,7 @@ class Nest:
             exprs = (node.lo, node.hi, node.step) if isinstance(node, Loop) else (node.cond,)
             self.edit.need_stable(self.outer, exprs=exprs)
             if isinstance(node, Loop):
-                self.edit.need_unit_step(node)
+                self.edit.need_known_step(node)
 
     def check_exits(self, loop: Loop) -> None:
         """Refuses a loop that may be left early."""
@@ -260,8 +260,11 @@ class Nest:
         """A start and a number of elements, known from sizes alone, that cover the loop's range."""
         sizes = set(self.edit.func.sizes)
         found: list[tuple[Expr, Expr]] = []
-        for hi in _operands(loop.hi, "min"):
-            for lo in _operands(loop.lo, "max"):
+        first, end = loop.lo, loop.hi
+        if isinstance(loop.step, Const) and loop.step.value < 0:
+            first, end = add(loop.hi, 1), add(loop.lo, 1)
+        for hi in _operands(end, "min"):
+            for lo in _operands(first, "max"):
                 gap = difference(hi, lo)
                 if gap is not None:
                     return lo, Const(max(gap, 0), i64)
