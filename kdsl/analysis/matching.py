@@ -169,11 +169,9 @@ class Matching:
             pairs.append((one.dividend, two.dividend))
         else:
             first, second = self.before.unknowns.get(a), self.after.unknowns.get(b)
-            if (
-                first is None
-                or second is None
-                or not self.alike(first.expr, first, second.expr, second, pairs)
-            ):
+            if first is None or second is None:
+                return False
+            if not self.alike(first.expr, first, second.expr, second, pairs):
                 return False
         differ = any_of(*[part for x, y in pairs for part in (at_least(x - y - 1), at_least(y - x - 1))])
         if not all(x.is_affine and y.is_affine for x, y in pairs):

@@ -109,7 +109,7 @@ class Relations:
         return self.relation(context, (*names(leaf.dims), *more), out)
 
     def meetings(self, source: Leaf, first: Use, target: Leaf, second: Use) -> Any:
-        """{ source dims -> target dims : the two uses, of one buffer, are of one cell }; perhaps more pairs."""
+        """{ source dims -> target dims : the two uses, of one buffer, are of one cell }, or more pairs."""
         near, far = self.divided(source, first), self.divided(target, second)
         if not near.divisions or not far.divisions:
             return self.cells(source, first).apply_range(self.cells(target, second).reverse())

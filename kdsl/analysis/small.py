@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 from kdsl.analysis.program import Program
@@ -32,13 +33,13 @@ def examined(found: Verdict, program: Program, ask: Callable[[Fixed], Verdict]) 
     divisors = values.closure(n for d in values.divisions.values() for n in d.divisor.names())
     names = [s for s in program.func.sizes if s in divisors]
     for sizes in list(product(SMALL, repeat=len(names)))[: TRIES if names else 0]:
-        verdict = ask(lambda func, chosen=dict(zip(names, sizes)): fixed(func, chosen))  # type: ignore[misc]
+        verdict = ask(partial(fixed, dict(zip(names, sizes))))
         if isinstance(verdict, Violation):
             return verdict
     return found
 
 
-def fixed(func: Func, sizes: dict[str, int]) -> Func:
+def fixed(sizes: dict[str, int], func: Func) -> Func:
     """`func` for calls with these `sizes`; statements keep their ids."""
     numbers: dict[str, Expr] = {name: Const(value, i64) for name, value in sizes.items()}
 

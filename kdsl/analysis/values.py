@@ -120,8 +120,9 @@ class Values:
     """The symbols of one function, and arithmetic on forms over them.
 
     `assuming`: arithmetic on scalar arguments is taken not to wrap, as the symbols' `assumes` say.
-    `divisions` holds quotients and remainders by a divisor that is no constant, under both names; `quotients` by a constant. `limits`
-    gives the largest value of products (of factors >= 0) that a condition at the call keeps small.
+    `divisions` holds quotients and remainders by a divisor that is no constant, under both names; `quotients`
+    those by a constant, as dividend and divisor. `limits` gives the largest value of products (of factors >= 0)
+    that a condition at the call keeps small.
     """
 
     symbols: dict[str, Symbol] = field(default_factory=dict)

@@ -163,7 +163,7 @@ def _counted(edit: Edit, place: Place, inner: Loop, name: str, func: Func) -> Fu
     if not all(map(faultless, bounds)):
         raise edit.refused(
             "K0310",
-            f"cannot prove `collapse` of `{outer.var}` and `{inner.var}`: the bounds of the inner loop may fault",
+            f"cannot prove `collapse` of `{outer.var}` and `{inner.var}`: its bounds may fault",
             inner,
             label=f"`{header(inner)}` would be evaluated where the kernel does not",
             help="make the bound a size or a scalar argument of the kernel",

@@ -139,6 +139,13 @@ class Edit:
                 label=f"step `{print_expr(loop.step, True)}`",
                 help="write the step as a number, or pass it as a `kdsl.constexpr`",
             )
+        if abs(int(loop.step.value)) > FAR:
+            raise self.refused(
+                "K0308",
+                f"cannot {self.step.name} the loop `{loop.var}`: its step is beyond 2**31",
+                loop,
+                help="count the iterations in the kernel, from 0 in steps of 1",
+            )
 
     def need_free(self, name: str, place: Place) -> None:
         """Refuses a new loop name that is not an identifier, or means something else around `place`."""
