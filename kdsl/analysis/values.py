@@ -121,8 +121,8 @@ class Values:
 
     `assuming`: arithmetic on scalar arguments is taken not to wrap, as the symbols' `assumes` say.
     `divisions` holds quotients and remainders by a divisor that is no constant, under both names; `quotients`
-    those by a constant, as dividend and divisor. `limits` gives the largest value of products (of factors >= 0)
-    that a condition at the call keeps small.
+    those by a constant, as dividend and divisor. `limits` gives the largest value of products of
+    factors >= 0 that a condition at the call keeps small.
     """
 
     symbols: dict[str, Symbol] = field(default_factory=dict)
