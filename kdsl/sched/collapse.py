@@ -31,6 +31,7 @@ from kdsl.ir.nodes import (
     Stmt,
 )
 from kdsl.ir.printer import print_expr
+from kdsl.ir.walk import stmts
 from kdsl.sched.arith import binary, const, largest, names_in, nonnegative, var
 from kdsl.sched.edit import Edit
 from kdsl.sched.names import header, shown
@@ -55,41 +56,36 @@ def collapse(edit: Edit, outer: str, inner: str, into: str | None = None) -> Edi
             S(i_j // N, i_j % N)
 
     The loop is called `i_j`, or `into`. More loops by repetition: `collapse("i_j", "k")`. A call with more
-    than 2**52 iterations is refused.
+    than 2**52 iterations is refused. Of loops with copies, those inside of each other are collapsed.
 
     legal: when nothing stands between the loops and the inner one has the same length in every iteration.
     known as: fuse (Halide, TVM), mult_loops (Exo), collapse (OpenMP), coalescing.
     """
-    inside = {p.loop.id: p for p in edit.loops(inner)}
+    inside = {p.loop.id for p in edit.loops(inner)}
     track = Track()
     func = edit.func
     new: dict[int, Body] = {}
-    taken: set[int] = set()
-    for place in edit.loops(outer):
+    around = [p for p in edit.loops(outer) if any(s.id in inside for s in stmts(p.loop.body))]
+    if not around:
+        raise edit.refused(
+            "K0341",
+            f"the loop `{inner}` is not inside `{outer}`",
+            edit.loops(outer)[0].loop,
+            help="name the outer loop first, then the one directly inside it",
+        )
+    for place in around:
         guards, second = _next(edit, place.loop, inside, inner)
         name = into or f"{place.loop.var}_{second.var}"
         edit.need_free(name, place)
         func = _counted(edit, place, second, name, func)
-        taken.add(second.id)
-        new[place.loop.id] = (_collapsed(edit, place.loop, guards, second, name, func, track),)
-    left = next((p.loop for p in inside.values() if p.loop.id not in taken), None)
-    if left is not None:
-        copies = [p.loop for p in edit.loops(inner.partition("@")[0])]
-        at_ = next(n for n, s in enumerate(copies) if s.id in taken)
-        raise edit.refused(
-            "K0341",
-            f"the loop `{left.var}` has a copy that is not directly inside `{outer}`",
-            left,
-            label=f'this is "{left.var}@{[s.id for s in copies].index(left.id)}"',
-            help=f'name the copy that is: s.collapse("{outer}", "{left.var}@{at_}")',
-        )
+        new[place.loop.id] = (_collapsed(place.loop, guards, second, name, func, track),)
     return edit.keeps_order(replaced(func, new))
 
 
 # ------------------------------------------------------------------------ helpers
 
 
-def _next(edit: Edit, outer: Loop, inside: dict[int, Place], inner: str) -> tuple[list[If], Loop]:
+def _next(edit: Edit, outer: Loop, inside: set[int], inner: str) -> tuple[list[If], Loop]:
     """The loop directly inside `outer`, and the conditions on the way, which may as well stand inside it."""
     guards: list[If] = []
     body = outer.body
@@ -101,14 +97,7 @@ def _next(edit: Edit, outer: Loop, inside: dict[int, Place], inner: str) -> tupl
     found = body[0]
     if len(body) == 1 and isinstance(found, Loop) and found.id in inside:
         return guards, found
-    around = next((n for n, s in enumerate(body) if any(contains(s, wanted) for wanted in inside)), None)
-    if around is None:
-        raise edit.refused(
-            "K0341",
-            f"the loop `{inner}` is not inside `{outer.var}`",
-            outer,
-            help=f"name the loop around `{inner}` first, then `{inner}`",
-        )
+    around = next(n for n, s in enumerate(body) if any(contains(s, wanted) for wanted in inside))
     other: Stmt = body[around]
     if len(body) > 1:
         other = body[0 if around else 1]
@@ -128,9 +117,7 @@ def _next(edit: Edit, outer: Loop, inside: dict[int, Place], inner: str) -> tupl
     )
 
 
-def _collapsed(
-    edit: Edit, outer: Loop, guards: list[If], inner: Loop, name: str, func: Func, track: Track
-) -> Loop:
+def _collapsed(outer: Loop, guards: list[If], inner: Loop, name: str, func: Func, track: Track) -> Loop:
     rows, columns = _length(outer, func), _length(inner, func)
     t = var(name)
     width = columns if columns != const(0) else const(1)

@@ -6,6 +6,7 @@ accepted; `known as` gives the name in Halide, TVM and Exo.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
@@ -14,6 +15,7 @@ from kdsl.ir.nodes import Body, Const, Func, Loop, fresh_id
 from kdsl.ir.walk import stmts
 from kdsl.sched.arith import add, largest, least, mul, names_in, sub, var
 from kdsl.sched.edit import Edit
+from kdsl.sched.names import copy_name, header
 from kdsl.sched.nests import Nest
 from kdsl.sched.primitive import primitive
 from kdsl.sched.ranges import Tail, add_conditions, at, check_splittable, counted, split_loop, trips
@@ -110,7 +112,8 @@ def reorder(edit: Edit, *loops: str, unsafe: bool = False) -> Edit:
             s[i] = acc[i]
 
     Bounds of triangular nests are rewritten. Statements between the loops are distributed, locals that live
-    across the pieces get an element for each iteration.
+    across the pieces get an element for each iteration. Of loops with copies, the nests that have all the
+    names are reordered; remainders keep their order.
 
     legal: when no dependence is reversed; terms of one accumulation may change places.
     known as: reorder (Halide, TVM), reorder_loops (Exo), interchange.
@@ -236,9 +239,8 @@ def _reorder(
     *,
     help: str,
 ) -> Edit:
-    """With `before` and `track` (of the splits of a tile), the order is proved from there, and loops of these
-    names that are not in a full nest are left as they are."""
-    chains = _chains(edit, names, remainders=track is not None)
+    """With `before` and `track` (of the splits of a tile), the order is proved from there."""
+    chains = _chains(edit, names)
     track = track or Track()
     after = edit.func
     for chain in chains:
@@ -265,33 +267,48 @@ def _stem(name: str) -> str:
     return name.partition("@")[0]
 
 
-def _chains(edit: Edit, names: Sequence[str], remainders: bool) -> list[list[Loop]]:
-    """The named loops nest by nest, outermost first; each nest must have every name once."""
+def _chains(edit: Edit, names: Sequence[str]) -> list[list[Loop]]:
+    """The nests of loops of all these names, outermost first. Other loops of the names, such as those around
+    remainders, are in none."""
     stems = {_stem(n) for n in names}
     named = {p.loop.id: p for name in names for p in edit.loops(name)}
-    chains: list[list[Loop]] = []
-    used: dict[int, int] = {}
+    nests: list[list[Loop]] = []
     for place in named.values():
         if not any(s.id in named for s in stmts(place.loop.body)):
-            chain = [s for s in place.outer if s.id in named] + [place.loop]
-            if remainders and {s.var for s in chain} != stems:
-                continue
-            chains.append(chain)
-            for s in chain:
-                used[s.id] = used.get(s.id, 0) + 1
-    for chain in chains:
-        missing = [n for n in names if _stem(n) not in {s.var for s in chain}]
-        if missing or any(used[s.id] > 1 for s in chain):
-            copies = [f'"{_stem(n)}"' for n in names if len(edit.loops(n)) > 1]
-            raise edit.refused(
-                "K0318",
-                f"the loops {', '.join(f'`{n}`' for n in names)} do not stand one inside the other",
-                chain[0],
-                label=f"`{missing[0]}` is neither inside nor around it"
-                if missing
-                else "has several of them inside",
-                help=f'choose copies that do, as in {copies[0][:-1]}@1"'
-                if copies
-                else "reorder loops of one nest; use fuse to join two nests",
-            )
-    return chains
+            nests.append([s for s in place.outer if s.id in named] + [place.loop])
+    full = [nest for nest in nests if {s.var for s in nest} == stems]
+    used = Counter(s.id for nest in full for s in nest)
+    if full and max(used.values()) == 1 and all(len(nest) == len(names) for nest in full):
+        return full
+    listed = ", ".join(f"`{n}`" for n in names)
+    if not full:
+        most = max(nests, key=len)
+        missing = next(n for n in names if _stem(n) not in {s.var for s in most})
+        order = sorted(most, key=lambda s: [_stem(n) for n in names].index(s.var))
+        raise edit.refused(
+            "K0318",
+            f"the loops {listed} do not stand one inside the other",
+            most[0],
+            label=f"`{missing}` is neither inside nor around it",
+            help=f"reorder loops of one nest, as in {_call('reorder', edit, order)}"
+            if len(most) > 1 and edit.step.name == "reorder"
+            else f"{edit.step.name} loops of one nest; use fuse to join two nests",
+        )
+    shared = next(s for nest in full for s in nest if used[s.id] > 1)
+    inside = [s for nest in full for s in nest if used[s.id] == 1 and any(x is shared for x in nest)]
+    copies = [f'"{copy_name(edit, s)}" is `{header(s)}`' for s in inside]
+    order = sorted(full[0], key=lambda s: [_stem(n) for n in names].index(s.var))
+    raise edit.refused(
+        "K0318",
+        f"the loops {listed} form several nests that share a loop",
+        shared,
+        label=f"`{shared.var}` is around {len({s.id for s in inside})} loops of these names",
+        notes=list(dict.fromkeys(copies)),
+        help=f"name the copies of one nest, as in {_call('reorder', edit, order)}",
+    )
+
+
+def _call(step: str, edit: Edit, loops: Sequence[Loop]) -> str:
+    """A step on these loops, as the user types it."""
+    names = [f'"{copy_name(edit, s)}"' for s in loops]
+    return f"s.{step}({', '.join(names)})"
