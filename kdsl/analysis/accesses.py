@@ -20,9 +20,11 @@ from kdsl.ir.nodes import (
     Alloc,
     Assert,
     Atomic,
+    Binary,
     Body,
     Break,
     Call,
+    Const,
     Continue,
     Expr,
     Func,
@@ -84,13 +86,26 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
+class Divisor:
+    """The divisor of an integer `//` or `%` at the points at which `context` holds."""
+
+    division: Binary
+    form: Form
+    context: tuple[Formula, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Accesses:
-    """All accesses in program order, `tests` apart, their symbols, and what holds at every call."""
+    """All accesses in program order, `tests` apart, their symbols, and what holds at every call.
+
+    `divisors` are those that are no constants.
+    """
 
     values: Values
     accesses: tuple[Access, ...]
     assumptions: tuple[Formula, ...]
     tests: tuple[Access, ...] = ()
+    divisors: tuple[Divisor, ...] = ()
 
 
 def collect(func: Func, assuming: bool = True) -> Accesses:
@@ -101,7 +116,7 @@ def collect(func: Func, assuming: bool = True) -> Accesses:
     walk = _Walk(State(Values(assuming=assuming)))
     assumptions = walk.start(func)
     walk.body(func.body)
-    return Accesses(walk.values, tuple(walk.found), assumptions, tuple(walk.tests))
+    return Accesses(walk.values, tuple(walk.found), assumptions, tuple(walk.tests), tuple(walk.divisors))
 
 
 @dataclass(slots=True)
@@ -109,6 +124,7 @@ class _Walk:
     state: State
     found: list[Access] = field(default_factory=list)
     tests: list[Access] = field(default_factory=list)
+    divisors: list[Divisor] = field(default_factory=list)
     # The context, restored on leaving a construct.
     context: tuple[Formula, ...] = ()
     loops: tuple[Iteration, ...] = ()
@@ -301,6 +317,12 @@ class _Walk:
             case _:
                 for c in expr_children(e):
                     self.visit(c)
+                if isinstance(e, Binary) and e.op in ("//", "%") and e.dtype == i64:
+                    self.divide(e)
+
+    def divide(self, e: Binary) -> None:
+        if not isinstance(e.b, Const):
+            self.divisors.append(Divisor(e, self.state.value(e.b), self.context))
 
     def record(self, site: Site, mode: Mode, index: tuple[Expr, ...]) -> None:
         forms = tuple([self.state.modular(e) for e in index])

@@ -1,6 +1,7 @@
 """Makes every access safe: proved in bounds, safe by a condition at the call, or tested when it runs.
 
 An index into a part of an array is tested by a call of `within`, which stays only where it is needed.
+A divisor n that is proved to be positive becomes max(n, 1): no test for 0, and back ends see that it is not.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kdsl.analysis.bounds import verdicts
+from kdsl.dtypes import i64
 from kdsl.ir.nodes import Accumulate, Atomic, Binary, Body, Call, Const, Expr, Func, Load, Stmt, Store
 from kdsl.ir.walk import map_expr_children, map_stmt, subexprs
 
@@ -24,6 +26,8 @@ def bounds(func: Func) -> Func:
         if isinstance(new, Load):
             checked = found.checked.get(id(e), ())
             return new if checked == new.checked else replace(new, checked=checked)
+        if isinstance(new, Binary) and id(e) in found.positive:
+            return replace(new, b=Binary("max", new.b, Const(1, i64)))
         return new
 
     def on_body(body: Body) -> Body:

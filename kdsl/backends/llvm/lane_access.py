@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kdsl.backends.llvm import memory
+from kdsl.backends.llvm.joined import joined
 from kdsl.backends.llvm.memory import Buffer
 from kdsl.backends.llvm.types import memory_type, value_type
 from kdsl.backends.llvm.wide import is_literal
@@ -51,6 +52,8 @@ def place(
 ) -> Place:
     """Where `buffer[index]` lies in each lane, after the tests of the dimensions `checked`."""
     x = lanes.x
+    if not checked:
+        buffer, index = joined(x, buffer, index)
     for dim in checked:
         number, extent = x.site("index", buffer.name, dim, loc), buffer.extents[dim]
         if lanes.varies(index[dim]):
