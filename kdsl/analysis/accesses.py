@@ -12,7 +12,7 @@ from typing import Literal
 
 from kdsl.analysis.affine import Form, Formula, all_of, any_of, at_least, constant, equal, symbol
 from kdsl.analysis.state import State, Value
-from kdsl.analysis.values import SIZE_MAX, Truth, Values, size_form
+from kdsl.analysis.values import ASSUMED, SIZE_MAX, Truth, Values, size_form
 from kdsl.dtypes import bool_, i64
 from kdsl.ir.faults import part_name
 from kdsl.ir.nodes import (
@@ -87,11 +87,15 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Divisor:
-    """The divisor of an integer `//` or `%` at the points at which `context` holds."""
+    """The divisor of an integer `//` or `%` at the points at which `context` holds.
+
+    `plain`: it, and the sum that is divided, are far from wrapping (within +-2**62).
+    """
 
     division: Binary
     form: Form
     context: tuple[Formula, ...]
+    plain: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +326,10 @@ class _Walk:
 
     def divide(self, e: Binary) -> None:
         if not isinstance(e.b, Const):
-            self.divisors.append(Divisor(e, self.state.value(e.b), self.context))
+            dividend, form = self.state.value(e.a), self.state.value(e.b)
+            ends = (*self.values.interval(dividend), *self.values.interval(form))
+            plain = dividend == self.state.modular(e.a) and all(-ASSUMED <= n <= ASSUMED for n in ends)
+            self.divisors.append(Divisor(e, form, self.context, plain))
 
     def record(self, site: Site, mode: Mode, index: tuple[Expr, ...]) -> None:
         forms = tuple([self.state.modular(e) for e in index])

@@ -45,7 +45,8 @@ class Verdicts:
     """`checked` maps `id` of an access's node to the dimensions to be tested in place (absent: none).
 
     `conditions` go to the call; they are exact: each fails just when some access would leave its array.
-    `positive` are the ids of divisions (integer `//` and `%`) whose divisor is proved to be > 0.
+    `positive` are the ids of divisions (`//` and `%` on i64) whose divisor is proved to be > 0, of sums that
+    are proved not to wrap.
     """
 
     checked: dict[int, tuple[int, ...]]
@@ -153,13 +154,13 @@ class _Bounds:
         return self.by_isl(access, index, goals, exact and self.all_affine(access, index, extent))
 
     def positive(self) -> frozenset[int]:
-        """The ids of divisions whose divisor is > 0 at all their places."""
+        """The ids of divisions, at all their places of a sum that does not wrap by a divisor > 0."""
         positive: set[int] = set()
         others: set[int] = set()
         for d in self.all.divisors:
             used = self.values.closure(d.form.names().union(*map(formula_names, d.context)))
             assuming = any(self.values.symbols[n].assumes for n in used)
-            proved = not assuming and prove(d.form - 1, self.facts(d.context))
+            proved = d.plain and not assuming and prove(d.form - 1, self.facts(d.context))
             (positive if proved else others).add(id(d.division))
         return frozenset(positive - others)
 

@@ -13,6 +13,7 @@ from kdsl.ir.verify import verify as verify_ir
 from kdsl.passes.bounds import bounds
 from kdsl.passes.expand_math import expand_math
 from kdsl.passes.full_tiles import full_tiles
+from kdsl.passes.rows import rows
 from kdsl.passes.simplify import simplify
 from kdsl.passes.unbind import unbind
 from kdsl.passes.unroll import unroll
@@ -37,6 +38,7 @@ PASSES: tuple[tuple[str, Callable[[Func, Lowering], Func]], ...] = (
     ("simplify", lambda func, _: simplify(func)),
     # Before the math functions are expanded: smaller trees.
     ("bounds", lambda func, _: bounds(func)),
+    ("rows", lambda func, _: rows(func)),
     ("expand_math", lambda func, to: expand_math(func, to.resolve)),
 )
 
