@@ -220,7 +220,7 @@ def nonzero(e: Expr) -> bool:
     match e:
         case Const(value=value):
             return value != 0
-        case Binary(op="max", b=Const(value=value)):
+        case Binary(op="max", b=Const(value=value)) | Binary(op="max", a=Const(value=value)):
             return e.dtype.is_int and value > 0
         case _:
             return False

@@ -143,6 +143,13 @@ def _coefficient(lanes: Lanes, e: Expr) -> int | None:
             return None
 
 
+def in_rows(lanes: Lanes, e: Binary) -> bool:
+    """True for a `//` or `%` of numbers that grow by 1 from lane to lane by a length > 0 that all share."""
+    by = e.b
+    positive = isinstance(by, Binary) and by.op == "max" and by.b == Const(1, i64)
+    return positive and not lanes.varies(by) and _coefficient(lanes, e.a) == 1
+
+
 def _pointers(lanes: Lanes, buffer: Buffer, index: tuple[Expr, ...]) -> str:
     """The vector of addresses: a scalar base, and offsets by what varies (elements, or bytes of a view)."""
     b, width = lanes.b, buffer.lanes or 1
