@@ -1,4 +1,4 @@
-"""A counterexample at small sizes, where a proof over all sizes failed because of divisions by sizes.
+"""A counterexample at small sizes, where a proof over all sizes failed because of products or divisions.
 
 With a number for the size, `i // N` and `i % N` are affine, and the analysis is exact.
 """
@@ -27,16 +27,29 @@ TRIES = 9
 
 def examined(found: Verdict, program: Program, ask: Callable[[Fixed], Verdict]) -> Verdict:
     """`found`, or the violation that `ask` finds at some small sizes where it is not proved."""
-    values = program.values
-    if not isinstance(found, Unproved) or not values.divisions:
+    if not isinstance(found, Unproved):
         return found
-    divisors = values.closure(n for d in values.divisions.values() for n in d.divisor.names())
-    names = [s for s in program.func.sizes if s in divisors]
+    names = _multiplied(program)
     for sizes in list(product(SMALL, repeat=len(names)))[: TRIES if names else 0]:
         verdict = ask(partial(fixed, dict(zip(names, sizes))))
         if isinstance(verdict, Violation):
             return verdict
     return found
+
+
+def _multiplied(program: Program) -> list[str]:
+    """Sizes with numbers for which no other is divided by, or multiplied by, a size."""
+    values = program.values
+    used = values.closure(n for d in values.divisions.values() for n in d.divisor.names())
+    names = [s for s in program.func.sizes if s in used]
+    for product_ in values.limits:
+        for m in product_.terms:
+            factors = [values.closure((n,)) for n in m] if len(m) > 1 else []
+            free = [f for f in factors if not f & set(names)]
+            names += [s for f in free[1:] for s in program.func.sizes if s in f and s not in names]
+            if len(free) > 1 and free[0] & free[1]:
+                names += [s for s in program.func.sizes if s in free[0] and s not in names]
+    return names
 
 
 def fixed(sizes: dict[str, int], func: Func) -> Func:

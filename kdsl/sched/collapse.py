@@ -12,35 +12,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kdsl.analysis.conditions import PRODUCT_LIMIT
-from kdsl.analysis.linear import faultless, linear
-from kdsl.analysis.values import SIZE_MAX
-from kdsl.dtypes import i64
+from kdsl.analysis.linear import faultless
 from kdsl.ir.nodes import (
-    Binary,
     Body,
-    Compare,
     Condition,
-    Const,
-    Expr,
     Func,
     If,
-    Logic,
     Loop,
     ScalarParam,
     Stmt,
 )
 from kdsl.ir.printer import print_expr
 from kdsl.ir.walk import stmts
-from kdsl.sched.arith import binary, const, largest, names_in, nonnegative, var
+from kdsl.sched.arith import binary, const, names_in, var
 from kdsl.sched.edit import Edit
 from kdsl.sched.names import header, shown
 from kdsl.sched.primitive import primitive
-from kdsl.sched.ranges import add_conditions, at, check_splittable, trips
+from kdsl.sched.products import FITS, most, small_product
+from kdsl.sched.ranges import add_conditions, at, check_splittable, length
 from kdsl.sched.tree import Place, Track, contains, replaced
-
-FITS = 1 << 62
-"""Products up to here, and their sums with block sizes, stay within 64 bits."""
 
 
 @primitive
@@ -118,7 +108,7 @@ def _next(edit: Edit, outer: Loop, inside: set[int], inner: str) -> tuple[list[I
 
 
 def _collapsed(outer: Loop, guards: list[If], inner: Loop, name: str, func: Func, track: Track) -> Loop:
-    rows, columns = _length(outer, func), _length(inner, func)
+    rows, columns = length(outer, func), length(inner, func)
     t = var(name)
     width = columns if columns != const(0) else const(1)
     body = track.substitute(inner.body, {inner.var: at(inner, binary("%", t, width))})
@@ -137,7 +127,7 @@ def _counted(edit: Edit, place: Place, inner: Loop, name: str, func: Func) -> Fu
         check_splittable(edit, loop)
     bounds = (inner.lo, inner.hi)
     edit.need_stable(outer, exprs=bounds)
-    rows, columns = _length(outer, func), _length(inner, func)
+    rows, columns = length(outer, func), length(inner, func)
     if outer.var in names_in((columns,)):
         raise edit.refused(
             "K0340",
@@ -168,50 +158,6 @@ def _counted(edit: Edit, place: Place, inner: Loop, name: str, func: Func) -> Fu
             help=f"collapse loops whose lengths are sizes, before a step that cuts them: put this before "
             f"the split of `{outer.var}`",
         )
-    few = Compare("<=", rows, Binary("//", const(PRODUCT_LIMIT), columns))
-    test = Logic("or", Compare("==", columns, const(0)), few)
     total = print_expr(binary("*", rows, columns), True)
     title = f"the schedule counts {total} iterations in `{name}`, which are too many"
-    return add_conditions(func, (Condition(test, title, loc=outer.loc),))
-
-
-def _length(loop: Loop, func: Func) -> Expr:
-    """The number of iterations, never negative."""
-    count = trips(loop, func, any_sign=True)
-    if isinstance(count, Const) or nonnegative(count, func.sizes) or _product(count, func):
-        return count
-    return largest(count, const(0))
-
-
-def _product(e: Expr, func: Func) -> bool:
-    """True for the number of iterations of an earlier `collapse`: a product that does not wrap."""
-    match e:
-        case Binary(op="*", a=a, b=b):
-            if most(a, func) * most(b, func) > FITS:
-                fits = Compare("<=", a, Binary("//", const(PRODUCT_LIMIT), b))
-                test = Logic("or", Compare("==", b, const(0)), fits)
-                if all(c.expr != test for c in func.conditions):
-                    return False
-            return _product(a, func) and _product(b, func)
-        case Binary(op="max", a=a, b=b):
-            return _product(a, func) or _product(b, func)
-        case _:
-            return nonnegative(e, func.sizes)
-
-
-def most(e: Expr, func: Func) -> int:
-    """A number that `e`, if it does not wrap, never exceeds."""
-    match e:
-        case Const(value=value):
-            return int(value)
-        case Binary(op="min", a=a, b=b):
-            return min(most(a, func), most(b, func))
-        case Binary(op="max", a=a, b=b):
-            return max(most(a, func), most(b, func))
-        case Binary(op="*", a=a, b=b) if _product(e, func):
-            return min(max(most(a, func) * most(b, func), 0), FITS)
-        case _:
-            form = linear(e)
-            if form is None or not form.names() <= set(func.sizes):
-                return i64.max
-            return sum(c if not m else max(c, 0) * SIZE_MAX for m, c in form.terms.items())
+    return add_conditions(func, (Condition(small_product(rows, columns), title, loc=outer.loc),))

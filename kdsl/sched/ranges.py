@@ -41,12 +41,12 @@ from kdsl.sched.arith import (
     least,
     mul,
     names_in,
-    nonnegative,
     sub,
     var,
     within,
 )
 from kdsl.sched.edit import Edit
+from kdsl.sched.products import never_negative
 from kdsl.sched.tree import Place, Track, first_break
 
 Tail = Literal["guard", "cut", "perfect"]
@@ -138,7 +138,12 @@ def trips(loop: Loop, func: Func, any_sign: bool) -> Expr:
         count = ceil_div(count, abs(step))
     if isinstance(count, Const):
         return const(max(0, int(count.value)))
-    return count if any_sign or nonnegative(count, func.sizes) else largest(count, const(0))
+    return count if any_sign or never_negative(count, func) else largest(count, const(0))
+
+
+def length(loop: Loop, func: Func) -> Expr:
+    """The number of iterations, never negative."""
+    return trips(loop, func, any_sign=False)
 
 
 def counted(func: Func, loops: set[int], track: Track) -> Func:

@@ -73,9 +73,7 @@ def races(order: list[Any], loop: Loop, depth: int) -> bool:
     at = 2 * depth - 1
     inside = [x for x in order if len(x.path) > at and any(s is x.stmt for s in stmts(loop.body))]
     return any(
-        a.path[:at] == b.path[:at]
-        and a.env[loop.var] != b.env[loop.var]
-        and conflict(a, b, strict=True)
+        a.path[:at] == b.path[:at] and a.env[loop.var] != b.env[loop.var] and conflict(a, b, strict=True)
         for k, a in enumerate(inside)
         for b in inside[k + 1 :]
     )
