@@ -19,7 +19,6 @@ from kdsl.analysis.affine import (
     Form,
     Formula,
     Group,
-    Monomial,
     all_of,
     any_of,
     at_least,
@@ -346,18 +345,8 @@ class _Walk:
         if isinstance(formula, Group):
             parts = [self.linear(p) for p in formula.parts]
             return all_of(*parts) if formula.kind == "all" else any_of(*parts)
-        if formula.form.is_affine:
-            return formula
-        out = constant(0)
-        for m, c in formula.form.terms.items():
-            product = self.product(m) if len(m) > 1 else Form({m: 1})
-            out = out + product * c
-        return at_least(out)
-
-    def product(self, factors: Monomial) -> Form:
-        """The symbol of a product."""
-        low, high = self.state.values.interval(Form({factors: 1}))
-        return self.state.values.opaque(("product", Form({factors: 1})), "product", low, high)
+        form = formula.form
+        return formula if form.is_affine else at_least(self.state.values.linear(form))
 
 
 def returns(body: Body) -> bool:

@@ -89,6 +89,8 @@ def may_hold(goal: Form, facts: Facts) -> bool:
     """
     seen: set[tuple[str, bool]] = set()
 
+    facts = facts.knowing(goal.names())
+
     def limited(name: str, below: bool) -> bool:
         """True when `name` may have a useful lower (else upper) bound."""
         s = facts.values.symbols[name]
@@ -150,7 +152,9 @@ class _Search:
             for f, b in facts.by_name.get(name, ()):
                 if (a > 0) == (b > 0):
                     g = gcd(a, b)
-                    out.append(goal * (abs(b) // g) - f * (abs(a) // g))
+                    times = abs(b) // g
+                    # The goal is an integer: it is >= 0 when `times` of it are > -times.
+                    out.append(goal * times - f * (abs(a) // g) + (times - 1))
             # The symbol's own range.
             s = self.values.symbols[name]
             end = s.lo if a > 0 else s.hi

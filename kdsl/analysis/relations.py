@@ -156,8 +156,7 @@ class Relations:
                 for one in source[1].divisions
                 for two in target[1].divisions
                 if one.divisor == two.divisor
-                and not (one.divisor.names() & sides[0].keys())
-                and one.divisor.is_affine
+                and not self.values.varies(one.divisor)
                 and one.dividend.is_affine
                 and two.dividend.is_affine
             ]
@@ -202,7 +201,7 @@ def least(s: Symbol) -> bool:
 
 def _apart(one: Division, two: Division, near: dict[str, str], far: dict[str, str]) -> Formula:
     """How far apart two dividends are, by their quotients and remainders; names changed for each side."""
-    b = one.divisor
+    b = one.width
     gap = two.dividend.renamed(far) - one.dividend.renamed(near)
     rows = symbol(far[two.quotient]) - symbol(near[one.quotient])
     columns = symbol(far[two.remainder]) - symbol(near[one.remainder])

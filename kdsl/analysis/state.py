@@ -93,13 +93,14 @@ class State:
                 op="or",
                 a=Compare(op="==", a=zero, b=Const(value=0)),
                 b=Compare(op="<=", a=a, b=Binary(op="//", a=Const(value=limit, type=t), b=b)),
-            ) if zero == b and t == i64 and not isinstance(a, Const) and not isinstance(b, Const):
+            ) if zero == b and t == i64:
                 factors = self.value(a), self.value(b)
                 product = factors[0] * factors[1]
-                if not product.is_affine and all(self.values.interval(f)[0] >= 0 for f in factors):
+                if any(self.values.interval(f)[0] < 0 for f in factors):
+                    return False
+                if not product.is_affine:
                     self.values.limits[product] = int(limit)
-                    return True
-                return False
+                return True
             case _:
                 return False
 

@@ -18,6 +18,7 @@ from kdsl.analysis.affine import (
     TRUE,
     Form,
     Formula,
+    Monomial,
     all_of,
     any_of,
     at_least,
@@ -70,11 +71,13 @@ class Symbol:
 class Division:
     """`dividend == quotient * divisor + remainder` with `0 <= remainder < divisor`, wherever `divisor > 0`.
 
-    The divisor varies with sizes or loops, so that no affine constraint says this.
+    The divisor varies with sizes or loops, so that no affine constraint says this. `width` is equal to it and
+    affine: a symbol for each product.
     """
 
     dividend: Form
     divisor: Form
+    width: Form
     quotient: str
     remainder: str
 
@@ -192,6 +195,34 @@ class Values:
             hi += b
         return lo, hi
 
+    def linear(self, form: Form) -> Form:
+        """`form` with a symbol for each product."""
+        out = Form({m: c for m, c in form.terms.items() if len(m) < 2})
+        for m, c in form.terms.items():
+            if len(m) > 1:
+                out = out + self._product(m) * c
+        return out
+
+    def _product(self, factors: Monomial) -> Form:
+        """The symbol of a product. Where no factor may be negative, it is at least as large as each."""
+        signs = [1 if self.symbols[n].lo >= 0 else -1 if self.symbols[n].hi <= 0 else 0 for n in factors]
+        sizes = [symbol(n) * sign for n, sign in zip(factors, signs)]
+
+        def is_positive(me: Form) -> Formula:
+            if 0 in signs:
+                return TRUE
+            mine = me * prod(signs)
+            zero = all_of(equal(me), any_of(*[at_least(-n) for n in sizes]))
+            return any_of(
+                zero, all_of(*[part for n in sizes for part in (at_least(n - 1), at_least(mine - n))])
+            )
+
+        form = Form({factors: 1})
+        low, high = self.interval(form)
+        return self._once(
+            ("product", form), lambda: self.add("product", "opaque", low, high, definition=is_positive)
+        )
+
     def opaque(
         self,
         key: Hashable,
@@ -269,7 +300,7 @@ class Values:
         lo, hi = self.interval(a)
         if self.interval(b)[0] < 0:
             return self.opaque(("//", a, b), "quotient", dtype.min, dtype.max)
-        if not self._varies(a, b):
+        if not self.varies(a, b):
             facts = (lambda me: (a - me, b - 1)) if lo >= 0 else (lambda me: (b - 1,))
             return self.opaque(("//", a, b), "quotient", min(lo, 0), max(hi, -1), facts)
         return symbol(self._division(a, b).quotient)
@@ -281,11 +312,11 @@ class Values:
         lo, hi = self.interval(b)
         if lo < 0:
             return self.opaque(("%", a, b), "remainder", dtype.min, dtype.max)
-        if not self._varies(a, b):
+        if not self.varies(a, b):
             return self.opaque(("%", a, b), "remainder", 0, max(hi - 1, 0), lambda me: (b - 1 - me,))
         return symbol(self._division(a, b).remainder)
 
-    def _varies(self, *forms: Form) -> bool:
+    def varies(self, *forms: Form) -> bool:
         """True when the forms may differ from one point of the program to another."""
         used = [self.symbols[n].kind for f in forms for n in self.closure(f.names())]
         return any(kind in ("loop", "opaque") for kind in used)
@@ -296,15 +327,16 @@ class Values:
         if found is not None:
             return self.divisions[next(iter(found.names()))]
         lo, hi = self.interval(a)
+        width = self.linear(b)
 
         def quotient_is(me: Form) -> Formula:
             low = (at_least(me), at_least(a - me)) if lo >= 0 else ()
-            return any_of(at_least(-b), all_of(*low, at_least(a - me * b), at_least(me * b + b - 1 - a)))
+            exact = at_least(a - me * b), at_least(me * b + b - 1 - a)
+            return any_of(at_least(-width), all_of(*low, *exact))
 
         def remainder_is(me: Form) -> Formula:
-            return any_of(
-                at_least(-b), all_of(at_least(me), at_least(b - 1 - me), equal(a - quotient * b - me))
-            )
+            inside = at_least(me), at_least(width - 1 - me)
+            return any_of(at_least(-width), all_of(*inside, equal(a - quotient * b - me)))
 
         quotient = self.add(
             "quotient",
@@ -323,7 +355,7 @@ class Values:
             definition=remainder_is,
         )
         (q,), (r,) = quotient.names(), remainder.names()
-        self.divisions[q] = self.divisions[r] = Division(a, b, q, r)
+        self.divisions[q] = self.divisions[r] = Division(a, b, width, q, r)
         self._memo["division", a, b] = quotient
         return self.divisions[q]
 
@@ -411,11 +443,15 @@ class Values:
                 left = [(guard, to) for guard, to in cases if self.interval(to * sign)[1] >= 1]
                 if len(left) == 1:
                     out += [left[0][0], equal(symbol(name) - left[0][1])]
-        for name in sorted(form.names() & self.quotients.keys()):
-            dividend, divisor = self.quotients[name]
+        for name in sorted(form.names()):
             c = form.terms.get((name,), 0)
+            dividend, divisor = self.quotients.get(name, (form, 0))
             if c > 0 and not dividend.is_affine and self.interval(form - symbol(name) * c)[1] < 0:
                 out.append(self.positive_factors(dividend - divisor))
+            if c > 0 and self.symbols[name].cases:
+                # A minimum: what is below it is below both.
+                above = [f for f in self.symbols[name].facts if f.terms.get((name,)) == -1]
+                out += [self.positive_factors(form + f * c) for f in above if not f.is_affine]
         return all_of(*out)
 
     # ------------------------------------------------------------------ closures
