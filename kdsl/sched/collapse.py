@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from kdsl.analysis.linear import faultless
 from kdsl.ir.nodes import (
+    Alloc,
     Body,
     Condition,
     Func,
@@ -26,7 +27,7 @@ from kdsl.ir.printer import print_expr
 from kdsl.ir.walk import stmts
 from kdsl.sched.arith import binary, const, names_in, var
 from kdsl.sched.edit import Edit
-from kdsl.sched.names import header, shown
+from kdsl.sched.names import copy_name, header, shown
 from kdsl.sched.primitive import primitive
 from kdsl.sched.products import FITS, most, small_product
 from kdsl.sched.ranges import add_conditions, at, check_splittable, length
@@ -90,13 +91,15 @@ def _next(edit: Edit, outer: Loop, inside: set[int], inner: str) -> tuple[list[I
     around = next(n for n, s in enumerate(body) if any(contains(s, wanted) for wanted in inside))
     other: Stmt = body[around]
     if len(body) > 1:
-        other = body[0 if around else 1]
+        other = next((x for n, x in enumerate(body) if n != around and not isinstance(x, Alloc)), body[0])
     way = f"take the loops `{outer.var}` and `{inner}` out of what stands between them in the kernel"
+    name = copy_name(edit, outer)
     if len(body) > 1 and not guards:
-        cut = around - 1 if around else 0
-        way = f'take it apart first: s.fission("{outer.var}", after={cut})'
+        before = [n for n in range(around) if not isinstance(body[n], Alloc)]
+        cut = before[-1] if before else around
+        way = f'take it apart first: s.fission("{name}", after={cut})'
     elif isinstance(other, Loop):
-        way = f'collapse from the outside in: s.collapse("{outer.var}", "{other.var}")'
+        way = f'collapse from the outside in: s.collapse("{name}", "{copy_name(edit, other)}")'
     raise edit.refused(
         "K0341",
         f"the loop `{inner}` is not all that `{outer.var}` repeats",
@@ -155,8 +158,7 @@ def _counted(edit: Edit, place: Place, inner: Loop, name: str, func: Func) -> Fu
             f"cannot prove that the iterations of `{outer.var}` and `{inner.var}` can be counted in 64 bits",
             outer,
             label=f"their number depends on `{loose[0]}`" if loose else f"`{header(outer)}`",
-            help=f"collapse loops whose lengths are sizes, before a step that cuts them: put this before "
-            f"the split of `{outer.var}`",
+            help="collapse loops whose lengths are sizes or constants, before a step that cuts them",
         )
     total = print_expr(binary("*", rows, columns), True)
     title = f"the schedule counts {total} iterations in `{name}`, which are too many"

@@ -302,7 +302,7 @@ def _chains(edit: Edit, names: Sequence[str]) -> list[list[Loop]]:
         "K0318",
         f"the loops {listed} form several nests that share a loop",
         shared,
-        label=f"`{shared.var}` is around {len({s.id for s in inside})} loops of these names",
+        label=f"`{shared.var}` is in {used[shared.id]} of them",
         notes=list(dict.fromkeys(copies)),
         help=f"name the copies of one nest, as in {_call('reorder', edit, order)}",
     )
