@@ -33,6 +33,7 @@ from kdsl.ir.nodes import (
     Load,
     Logic,
     Loop,
+    Prefetch,
     Print,
     Return,
     ScalarParam,
@@ -196,7 +197,7 @@ class _Walk:
                     self.lost = True
             case Break() | Continue() | Return():
                 self.reachable = False
-            case Print():
+            case Print() | Prefetch():
                 self.visit_all(s)
             case _:
                 raise AssertionError(type(s).__name__)

@@ -46,6 +46,7 @@ from kdsl.ir.nodes import (
     Load,
     Logic,
     Loop,
+    Prefetch,
     Print,
     Return,
     ScalarParam,
@@ -143,7 +144,7 @@ class _Walk:
                 self.state.forget(s.name)
             case Store() | Accumulate() | Atomic():
                 self.write(s)
-            case Assert():
+            case Assert() | Prefetch():
                 self.leaf(s, ())
             case Print():
                 self.leaf(s, (self.virtual(Buffer("print", "print", "print"), "write", s),))
@@ -195,7 +196,9 @@ class _Walk:
         exact = self.certain and self.is_exact(self.context)
         if not exact:
             found = [replace(u, exact=False) for u in found]
-        leaf = Leaf(s, self.dims, self.here(), self.context, exact, tuple(found), self.state.names)
+        leaf = Leaf(
+            s, self.dims, self.here(), self.context, exact, tuple(found), self.state.names, self.certain
+        )
         self.leaves.append(leaf)
         self.counter += 1
 

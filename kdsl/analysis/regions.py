@@ -147,6 +147,13 @@ def _range(
     return everything if rounded and atoms.names(best.lo) <= sizes else best
 
 
+def upper_bounds(e: Expr, loops: Sequence[Loop], atoms: Atoms, sizes: set[str]) -> list[Form]:
+    """Bounds from above, made of sizes alone, of `e` in the iterations of `loops`, outermost first."""
+    form = atoms.form(e, sizes)
+    found = [] if form is None else _ends([form], loops, atoms, sizes, True)
+    return [f for f in found if atoms.names(f) <= sizes]
+
+
 def _ends(
     forms: list[Form], loops: Sequence[Loop], atoms: Atoms, outside: set[str], last: bool
 ) -> list[Form]:
@@ -174,14 +181,14 @@ def _loop_ends(loop: Loop, atoms: Atoms, known: set[str], upper: bool) -> list[F
         return []
     edge = loop.hi if upper == (step > 0) else loop.lo
     beyond = 0 if edge is loop.lo else -1 if step > 0 else 1
-    forms = [atoms.form(e, known - {loop.var}) for e in _operands(edge, "min" if upper else "max")]
+    forms = [atoms.form(e, known - {loop.var}) for e in operands(edge, "min" if upper else "max")]
     return [f + beyond for f in forms if f is not None]
 
 
-def _operands(e: Expr, op: str) -> list[Expr]:
+def operands(e: Expr, op: str) -> list[Expr]:
     """The operands of nested `min`s or `max`es."""
     if isinstance(e, Binary) and e.op == op:
-        return [x for c in expr_children(e) for x in _operands(c, op)]
+        return [x for c in expr_children(e) for x in operands(c, op)]
     return [e]
 
 

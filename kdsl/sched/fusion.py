@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from kdsl.analysis.linear import difference
 from kdsl.errors import ScheduleError
-from kdsl.ir.nodes import Alloc, Const, Expr, If
+from kdsl.ir.nodes import Alloc, Body, Const, Expr, If
 from kdsl.sched.arith import add, var, within
 from kdsl.sched.edit import Edit
 from kdsl.sched.names import header, shown, statement_index
@@ -123,9 +123,16 @@ def _fuse(edit: Edit, first: str, second: str, into: str | None, shift: int, hin
         late = within(start, var(name), None) if step > 0 else within(None, var(name), add(start, 1))
         one = (If(early, one, loc=a.loop.loc),)
         two = (If(late, two, loc=b.loop.loc),)
+    # Locals made between the loops are made before them.
+    around = siblings(edit.func, a.loop.id)
+    ids = [s.id for s in around]
+    between = around[ids.index(a.loop.id) : ids.index(b.loop.id)]
+    moved = [s for s in between if isinstance(s, Alloc)]
+    one = renamed_buffers(one, fresh_names(edit.func, sorted(bound(one) & {s.name for s in moved})))
     fused = replace(a.loop, var=name, hi=add(hi, later), body=(*one, *two))
     help = ""
-    after = replaced(edit.func, {a.loop.id: (fused,), b.loop.id: ()})
+    gone: dict[int, Body] = dict.fromkeys([b.loop.id, *[s.id for s in moved]], ())
+    after = replaced(edit.func, {a.loop.id: (*moved, fused), **gone})
     try:
         return edit.proved(after, track, b.loop)
     except ScheduleError as refusal:

@@ -24,6 +24,8 @@ from kdsl.backends.llvm.uniformity import Uniformity
 from kdsl.backends.llvm.wide import WideBuilder, is_literal, operand
 from kdsl.dtypes import DType, i64
 from kdsl.ir.nodes import Binary, Call, Cast, Compare, Const, Expr, Let, Load, Logic, Select, Unary, Var
+from kdsl.ir.walk import subexprs
+from kdsl.source import Loc
 
 
 @dataclass(slots=True)
@@ -31,7 +33,8 @@ class Lanes:
     """Emits expressions as vectors of `count` values. `x` emits what is uniform.
 
     `var` is the vector loop's variable, which grows by `step` from lane to lane; in `x.vars` it has the
-    value of the first lane. `values` are the vectors of what varies. `mask`: the lanes that are on ("": all).
+    value of the first lane. `loc` is the loop's place. `values` are the vectors of what varies. `mask`: the
+    lanes that are on ("": all).
     """
 
     x: Expressions
@@ -39,6 +42,7 @@ class Lanes:
     var: str
     step: int
     facts: Uniformity
+    loc: Loc | None = None
     values: dict[str, str] = field(default_factory=dict)
     mask: str = ""
     wide: Arith = field(init=False)
@@ -180,6 +184,9 @@ class Lanes:
     def emit(self, e: Expr) -> str:
         """The vector of the values of `e`; a literal stands for itself in each lane."""
         if not self.varies(e):
+            for x in subexprs(e):
+                if isinstance(x, Load):
+                    lane_access.note(self, x, None, "broadcast")
             return self.splat(value_type(e.dtype), self.x.emit(e))
         match e:
             case Var():
