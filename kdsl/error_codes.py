@@ -126,6 +126,12 @@ CODES: dict[str, tuple[str, str]] = {
         'kdsl.atomic_add(A, i, 1); s.stage("A", at="i")',
     ),
     "K0328": ("Registers hold arrays of constant shape.", 's.stage("A", at="i", memory="register")'),
+    "K0340": ("Collapsed loops form a rectangle.", 'for j in range(i, N)  ->  s.collapse("i", "j")'),
+    "K0341": ("Collapsed loops are directly one inside the other.", 's.collapse("i", "k")'),
+    "K0342": (
+        "The iterations of collapsed loops are counted in 64 bits.",
+        'for j in range(b), inside of b  ->  s.collapse("i", "j")',
+    ),
     "K0330": (
         "A loop has no reduction whose target stays the same.",
         'C[i] += A[i]; s.rfactor("i")',

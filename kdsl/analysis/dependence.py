@@ -15,6 +15,7 @@ from kdsl.analysis.marks import MarkCheck, MarkQuestion
 from kdsl.analysis.partials import PartialCheck
 from kdsl.analysis.program import Program
 from kdsl.analysis.rewrites import RewriteCheck
+from kdsl.analysis.small import examined
 from kdsl.analysis.strides import delinearised
 from kdsl.analysis.verdict import Origin as Origin
 from kdsl.analysis.verdict import Unproved as Unproved
@@ -42,7 +43,10 @@ def check_mark(func: Func, loop_id: int, kind: MarkQuestion, lanes: int | None =
         program = delinearised(instances(func))
         # A loop behind a `return` or `break` never runs.
         loop = program.loops.get(loop_id)
-        return None if loop is None else MarkCheck(program, loop, kind, lanes).verdict()
+        if loop is None:
+            return None
+        found = MarkCheck(program, loop, kind, lanes).verdict()
+        return examined(found, program, lambda fixed: check_mark(fixed(func), loop_id, kind, lanes))
 
     at = [s.id for s in stmts(func.body)].index(loop_id)
     return _once(("mark", print_func(func), func.loc, at, kind, lanes), answer)
@@ -58,7 +62,8 @@ def check_rewrite(before: Func, after: Func, origins: Mapping[int, Origin]) -> V
     def answer() -> Verdict:
         old = instances(before, assumed=after.conditions)
         new = instances(after, old.values)
-        return RewriteCheck(delinearised(old), new, origins).verdict()
+        found = RewriteCheck(delinearised(old), new, origins).verdict()
+        return examined(found, old, lambda fixed: check_rewrite(fixed(before), fixed(after), origins))
 
     places = {s.id: n for n, s in enumerate(stmts(before.body))}
     made = [origins.get(s.id, Origin(s.id, ())) for s in stmts(after.body)]

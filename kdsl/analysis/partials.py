@@ -81,13 +81,13 @@ class PartialCheck:
         later = self.together(later, len(nest) - 1)
         if first.buffer.key != second.buffer.key:
             both = r.isl.Map.from_domain_and_range(r.domain(leaf), r.domain(other))
-            return False if later.intersect(both).is_empty() else doubt(first, second)
-        meeting = r.cells(*source).apply_range(r.cells(*target).reverse()).intersect(later)
+            return False if later.intersect(both).is_empty() else doubt(r.values, first, second)
+        meeting = r.meetings(*source, *target).intersect(later)
         if meeting.is_empty():
             return False
         if not (first.exact_cell and second.exact_cell):
             way = "unsafe=True, if no element is needed before it is complete"
-            return replace(doubt(first, second), help=way)
+            return replace(doubt(r.values, first, second), help=way)
         if not (first.exact and second.exact):
             what = {"read": "read", "write": "stored", "update": "updated"}[second.mode]
             reason = f"`{first.buffer.name}` is {what} here, perhaps after an update: data decide"

@@ -24,6 +24,7 @@ from kdsl.analysis.affine import (
     all_of,
     any_of,
     at_least,
+    conjuncts,
     constant,
     equal,
     formula_names,
@@ -31,6 +32,7 @@ from kdsl.analysis.affine import (
 )
 from kdsl.analysis.linear import faultless
 from kdsl.analysis.polyhedra import Polyhedra
+from kdsl.analysis.ranges import Facts, prove
 from kdsl.dtypes import i64
 from kdsl.ir.nodes import Accumulate, Binary, Body, Const, Expr, Load, Loop, Store, Var
 from kdsl.ir.walk import expr_children, stmt_bodies, stmt_exprs, subexprs
@@ -207,7 +209,7 @@ def _common(ends: list[list[Form]], pick: Any) -> list[Form]:
 
 @dataclass(slots=True)
 class Regions:
-    """Questions about the accesses of one function, answered by isl. False: not proved."""
+    """Questions about the accesses of one function, answered by facts or by isl. False: not proved."""
 
     accesses: Accesses
     polyhedra: Polyhedra = field(init=False)
@@ -227,6 +229,9 @@ class Regions:
     def within(self, access: Access, dim: int, lo: Form, extent: Form) -> bool:
         """True: that index is always one of `extent` from `lo` on."""
         at = access.index[dim]
+        facts = Facts(self.accesses.values).extend([f for c in access.context for f in conjuncts(c)])
+        if prove(at - lo, facts) and prove(lo + extent - 1 - at, facts):
+            return True
         return self.never(access, any_of(at_least(lo - at - 1), at_least(at - lo - extent)))
 
     def exact(self, access: Access) -> bool:
@@ -237,7 +242,8 @@ class Regions:
             used |= formula_names(formula)
         closed = [values.symbols[n] for n in values.closure(used)]
         plain = all(s.kind in ("size", "scalar", "loop", "derived") for s in closed)
-        affine = all(f.is_affine for f in access.index) and all(map(affine_throughout, access.context))
+        formulas = (*access.context, *[s.definition for s in closed])
+        affine = all(f.is_affine for f in access.index) and all(map(affine_throughout, formulas))
         return access.certain and plain and affine
 
     def cells(self, access: Access, depth: int) -> Any:

@@ -14,6 +14,7 @@ from kdsl.passes.bounds import bounds
 from kdsl.passes.expand_math import expand_math
 from kdsl.passes.full_tiles import full_tiles
 from kdsl.passes.registers import registers
+from kdsl.passes.rows import rows
 from kdsl.passes.simplify import simplify
 from kdsl.passes.trim import trim
 from kdsl.passes.unbind import unbind
@@ -41,6 +42,7 @@ PASSES: tuple[tuple[str, Callable[[Func, Lowering], Func]], ...] = (
     ("full_tiles", lambda func, _: full_tiles(func)),
     ("unroll", lambda func, _: unroll(func)),
     ("fold", lambda func, _: simplify(func)),
+    ("rows", lambda func, _: rows(func)),
     ("expand_math", lambda func, to: expand_math(func, to.resolve)),
 )
 

@@ -66,7 +66,7 @@ class Nest:
             exprs = (node.lo, node.hi, node.step) if isinstance(node, Loop) else (node.cond,)
             self.edit.need_stable(self.outer, exprs=exprs)
             if isinstance(node, Loop):
-                self.edit.need_unit_step(node)
+                self.edit.need_known_step(node)
 
     def check_exits(self, loop: Loop) -> None:
         """Refuses a loop that may be left early."""

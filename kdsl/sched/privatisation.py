@@ -170,7 +170,7 @@ def _lifted(edit: Edit, func: Func, loop_id: int, local: str) -> Func:
                 label="each of its iterations has one",
                 help=f's.expand("{local}", "{s.var}") first' if isinstance(s, Loop) else "name a loop inside",
             )
-    edit.need_unit_step(loop)
+    edit.need_known_step(loop)
     need_no_old_values(edit, loop, loop.body, {local})
     elements = expansion(edit, [loop], place.outer, local)
     others = tuple(s for s in around if s.id != loop_id)

@@ -15,8 +15,8 @@ from kdsl.ir.nodes import Loop
 from kdsl.ir.walk import stmts
 
 if TYPE_CHECKING:
+    from kdsl.sched.layout import Layout
     from kdsl.sched.schedule import Schedule
-    from kdsl.sched.staging import Layout
 
 
 def vector_elementwise(s: Schedule, loop: str, lanes: int = 32, *, parallel: bool = True) -> Schedule:

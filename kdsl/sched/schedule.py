@@ -11,6 +11,7 @@ from kdsl.ir.nodes import Func
 from kdsl.ir.printer import print_func
 from kdsl.sched import (
     arranging,
+    collapse,
     fusion,
     kinds,
     loops,
@@ -62,6 +63,7 @@ class Schedule:
     split = loops.split
     tile = loops.tile
     reorder = loops.reorder
+    collapse = collapse.collapse
     fuse = fusion.fuse
     fission = fusion.fission
     skew = loops.skew

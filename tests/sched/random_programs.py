@@ -142,6 +142,7 @@ def step(pick: Pick, s: Schedule) -> Schedule:
             "specialize",
             "assume",
             "stage",
+            "collapse",
             "rfactor",
             "privatize",
             "expand",
@@ -179,6 +180,9 @@ def step(pick: Pick, s: Schedule) -> Schedule:
             inside = next(x for x in loops if x.var == loop.partition("@")[0]).body
             layout: Any = pick((None, {"pad": 1}, {"fill": 1}))
             return s.stage(pick(sorted(buffers(inside)) or ["x"]), loop, layout=layout)
+        case "collapse":
+            outer, inner = pick(_nested(s) or [(loop, loop)])
+            return s.collapse(outer, inner)
         case "rfactor":
             inside = [x for x in stmts(s.func.body) if isinstance(x, Accumulate)]
             buffer = pick([None, *dict.fromkeys(x.buffer for x in inside)])
@@ -239,6 +243,14 @@ def _neighbours(s: Schedule) -> list[tuple[str, str]]:
 
     visit(s.func.body)
     return found
+
+
+def _nested(s: Schedule) -> list[tuple[str, str]]:
+    """A loop and one that stands in it, next to little else."""
+    loops = [x for x in stmts(s.func.body) if isinstance(x, Loop)]
+    pairs = [(x, y) for x in loops for y in x.body if isinstance(y, Loop)]
+    pairs.sort(key=lambda p: len(p[0].body))
+    return [(x.var, y.var) for x, y in pairs]
 
 
 def _named(s: Stmt) -> str:

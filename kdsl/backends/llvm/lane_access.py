@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from kdsl.backends.llvm import memory
+from kdsl.backends.llvm.joined import joined
 from kdsl.backends.llvm.memory import Buffer
 from kdsl.backends.llvm.types import memory_type, value_type
 from kdsl.backends.llvm.watch import LaneNote, Way
@@ -54,6 +55,8 @@ def place(
 ) -> Place:
     """Where `buffer[index]` lies in each lane, after the tests of the dimensions `checked`."""
     x = lanes.x
+    if not checked:
+        buffer, index = joined(x, buffer, index)
     for dim in checked:
         number, extent = x.site("index", buffer.name, dim, loc), buffer.extents[dim]
         if lanes.varies(index[dim]):
@@ -141,6 +144,13 @@ def _coefficient(lanes: Lanes, e: Expr) -> int | None:
             return None if x is None else -x
         case _:
             return None
+
+
+def in_rows(lanes: Lanes, e: Binary) -> bool:
+    """True for a `//` or `%` of numbers that grow by 1 from lane to lane by a length > 0 that all share."""
+    by = e.b
+    positive = isinstance(by, Binary) and by.op == "max" and by.b == Const(1, i64)
+    return positive and not lanes.varies(by) and _coefficient(lanes, e.a) == 1
 
 
 def _pointers(lanes: Lanes, buffer: Buffer, index: tuple[Expr, ...]) -> str:

@@ -148,8 +148,7 @@ class Statements:
 
     def _target(self, s: Store | Accumulate | Atomic) -> tuple[Buffer, str]:
         buffer = self.x.buffers[s.buffer]
-        index = [self.x.emit(i) for i in s.index]
-        return buffer, self.x.element(buffer, index, s.checked, s.loc)
+        return buffer, self.x.place(buffer, s.index, s.checked, s.loc)
 
     def _combine(self, op: str, t: DType, old: str, value: str) -> str:
         """`old op value`; min and max keep `old` unless the value is smaller / larger."""
