@@ -17,6 +17,7 @@ from kdsl.analysis.linear import extent
 from kdsl.dtypes import i64
 from kdsl.errors import ScheduleError
 from kdsl.ir.nodes import Body, Const, Expr, Func, Loop, Mark
+from kdsl.ir.printer import print_expr
 from kdsl.ir.verify import MAX_NESTING, verify
 from kdsl.ir.walk import stmt_bodies
 from kdsl.sched import legality
@@ -128,6 +129,17 @@ class Edit:
     def _aliases(self, read: set[str], changed: set[str]) -> set[str]:
         shared = set(self.func.options.may_alias)
         return shared & changed if read & shared else set()
+
+    def need_known_step(self, loop: Loop) -> None:
+        """Refuses a loop whose step is not a number."""
+        if not (isinstance(loop.step, Const) and loop.step.value):
+            raise self.refused(
+                "K0308",
+                f"cannot {self.step.name} the loop `{loop.var}`: its step is not a constant",
+                loop,
+                label=f"step `{print_expr(loop.step, True)}`",
+                help="write the step as a number, or pass it as a `kdsl.constexpr`",
+            )
 
     def need_unit_step(self, loop: Loop) -> None:
         """Refuses a loop whose step is not 1."""

@@ -16,7 +16,7 @@ from kdsl.analysis.regions import Atoms, operands, upper_bounds
 from kdsl.dtypes import i64
 from kdsl.ir.nodes import Alloc, Atomic, Body, Const, Expr, Loop
 from kdsl.ir.walk import stmts, substitute
-from kdsl.sched.arith import from_linear, names_in, sub, var
+from kdsl.sched.arith import add, from_linear, names_in, sub, var
 from kdsl.sched.edit import Edit
 from kdsl.sched.tree import indexed
 
@@ -49,12 +49,15 @@ def expansion(edit: Edit, loops: Sequence[Loop], around: Sequence[Loop], name: s
 
 
 def span(edit: Edit, loop: Loop, around: Sequence[Loop], name: str) -> tuple[Expr, Expr]:
-    """A start and a number of elements, known from sizes alone, that cover the loop's range. `around`: loops
-    over whose iterations the number may be bounded; `name`: what needs the elements."""
+    """A start and a number of elements, known from sizes alone, that cover the values of the loop's variable.
+    `around`: loops over whose iterations the number may be bounded; `name`: what needs the elements."""
     sizes = set(edit.func.sizes)
     found: list[tuple[Expr, Expr]] = []
-    for hi in operands(loop.hi, "min"):
-        for lo in operands(loop.lo, "max"):
+    first, end = loop.lo, loop.hi
+    if isinstance(loop.step, Const) and loop.step.value < 0:
+        first, end = add(loop.hi, 1), add(loop.lo, 1)
+    for hi in operands(end, "min"):
+        for lo in operands(first, "max"):
             gap = difference(hi, lo)
             if gap is not None:
                 return lo, Const(max(gap, 0), i64)

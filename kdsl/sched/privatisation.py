@@ -76,7 +76,8 @@ def expand(edit: Edit, local: str, loop: str, unsafe: bool = False) -> Edit:
             t[i] = A[i] * 2.0
             B[i] = t[i] * t[i]
 
-    Iterations count from the loop's start. The local may be made in the loop, or around it. If one made
+    Elements count from the least value of the loop's variable; one of a step other than 1 leaves some unused.
+    The local may be made in the loop, or around it. If one made
     around it is used elsewhere too, that of the loop gets a new name (`t_1`).
 
     legal: a number of iterations bounded by the sizes; made around the loop, as for privatize.
@@ -170,7 +171,7 @@ def _lifted(edit: Edit, func: Func, loop_id: int, local: str) -> Func:
                 label="each of its iterations has one",
                 help=f's.expand("{local}", "{s.var}") first' if isinstance(s, Loop) else "name a loop inside",
             )
-    edit.need_unit_step(loop)
+    edit.need_known_step(loop)
     need_no_old_values(edit, loop, loop.body, {local})
     elements = expansion(edit, [loop], place.outer, local)
     others = tuple(s for s in around if s.id != loop_id)

@@ -192,7 +192,7 @@ def _free(func: Func, nest: Place, stem: str, loop: bool = False) -> str:
 def _check(edit: Edit, place: Place, group: Group) -> None:
     loop, name = place.loop, group.buffer
     edit.need_unmarked(loop)
-    edit.need_unit_step(loop)
+    edit.need_known_step(loop)
     leave = first_return(loop.body)
     if leave is not None:
         raise edit.refused(
