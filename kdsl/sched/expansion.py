@@ -49,8 +49,8 @@ def expansion(edit: Edit, loops: Sequence[Loop], around: Sequence[Loop], name: s
 
 
 def span(edit: Edit, loop: Loop, around: Sequence[Loop], name: str) -> tuple[Expr, Expr]:
-    """A start and a number of elements, known from sizes alone, that cover the loop's range. `around`: loops
-    over whose iterations the number may be bounded; `name`: what needs the elements."""
+    """A start and a number of elements, known from sizes alone, that cover the values of the loop's variable.
+    `around`: loops over whose iterations the number may be bounded; `name`: what needs the elements."""
     sizes = set(edit.func.sizes)
     found: list[tuple[Expr, Expr]] = []
     first, end = loop.lo, loop.hi

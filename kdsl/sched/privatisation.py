@@ -76,7 +76,8 @@ def expand(edit: Edit, local: str, loop: str, unsafe: bool = False) -> Edit:
             t[i] = A[i] * 2.0
             B[i] = t[i] * t[i]
 
-    Iterations count from the loop's start. The local may be made in the loop, or around it. If one made
+    Elements count from the least value of the loop's variable; one of a step other than 1 leaves some unused.
+    The local may be made in the loop, or around it. If one made
     around it is used elsewhere too, that of the loop gets a new name (`t_1`).
 
     legal: a number of iterations bounded by the sizes; made around the loop, as for privatize.

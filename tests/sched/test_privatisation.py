@@ -89,6 +89,13 @@ def steps(A: i64[N], B: i64[N]):
 
 
 @kdsl.kernel
+def backwards(A: i64[N], B: i64[N]):
+    for i in range(N - 1, 1, -3):
+        t = A[i] * 2
+        B[i] = t * t
+
+
+@kdsl.kernel
 def from_five(A: i64[N], B: i64[N]):
     for i in range(5, N):
         t = A[i] * 2
@@ -173,6 +180,8 @@ MEANING: list[tuple[str, Any, Steps]] = [
     ),
     ("expand a block", kernels.both, lambda s: s.split("i", 4).expand("t", "i_i").vectorize("i_i")),
     ("expand from five", from_five, lambda s: s.expand("t", "i").parallel("i")),
+    ("expand every other", steps, lambda s: s.expand("t", "i").parallel("i")),
+    ("expand backwards", backwards, lambda s: s.expand("t", "i").parallel("i")),
     ("expand a wedge", wedge, lambda s: s.expand("t", "j").expand("t", "i").parallel("i")),
     ("expand in an if", two_branches, lambda s: s.expand("t", "i").expand("u", "i").parallel("i")),
     ("expand one of two", used_twice, lambda s: s.expand("t", "i").parallel("i")),
@@ -356,7 +365,10 @@ def message(kernel: Any, take: Steps) -> str:
         take(start)
     assert str(start) == text
     shown = re.sub(r"\([^ ()]*\.py:\d+\)", "(FILE)", re.sub(r"line \d+", "line ...", str(caught.value)))
-    return re.sub(r"--> \S*/(\w+\.py):(\d+):(\d+)", r"--> \1", re.sub(r"(?m)^ *\d+ \|", "|", shown))
+    shown = re.sub(
+        r"(?m)^ *--> (?:\S*/)?(\w+\.py):\d+:\d+", r" --> \1", re.sub(r"(?m)^ *\d+ \|", " |", shown)
+    )
+    return re.sub(r"(?m)^ +(?=[|=])", " ", shown)
 
 
 @pytest.mark.parametrize(("name", "kernel", "take"), REFUSED, ids=[c[0] for c in REFUSED])

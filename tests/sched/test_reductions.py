@@ -179,6 +179,19 @@ def progress(X: i64[N], Y: i64[N], out: i64[1]):
 
 
 @kdsl.kernel
+def evens(A: i64[N], out: i64[1]):
+    for k in range(0, N, 2):
+        out[0] += A[k]
+
+
+@kdsl.kernel
+def backwards(A: i64[N, N], s: i64[N]):
+    for i in range(N - 1, -1, -2):
+        for j in range(i, 0, -1):
+            s[j] += A[i, j]
+
+
+@kdsl.kernel
 def until(A: i64[N], out: i64[1]):
     for i in range(N):
         if A[i] == 2:
@@ -291,6 +304,9 @@ MEANING: list[tuple[str, Any, Steps]] = [
     ("if", positive, lambda s: s.split("i", 4).rfactor("i_i").vectorize("i_i")),
     ("if on cores", positive, lambda s: s.split("i", 4).rfactor("i_o").parallel("i_o")),
     ("starts at 3", shifted, lambda s: s.rfactor("i")),
+    ("step of two", evens, lambda s: s.rfactor("k").parallel("k")),
+    ("backwards", backwards, lambda s: s.rfactor("i").parallel("i")),
+    ("backwards in blocks", backwards, lambda s: s.split("i", 2).rfactor("i_o").parallel("i_o")),
     ("middle", weights, lambda s: s.split("j", 4).rfactor("j_i").parallel("i")),
     ("middle outside", weights, lambda s: s.reorder("j", "i", "k").rfactor("j").parallel("j")),
     ("local array", scratch, lambda s: s.rfactor("i").parallel("i")),
@@ -519,8 +535,8 @@ def leaving(A: i64[N], out: i64[1]):
 
 
 @kdsl.kernel
-def evens(A: i64[N], out: i64[1]):
-    for k in range(0, N, 2):
+def by_argument(A: i64[N], step: i64, out: i64[1]):
+    for k in range(0, N, step):
         out[0] += A[k]
 
 
@@ -588,7 +604,7 @@ REFUSED: list[tuple[str, Any, Steps]] = [
     ("not proved inside", longer, lambda s: s.rfactor("k")),
     ("unknown length", unknown_length, lambda s: s.rfactor("k")),
     ("return", leaving, lambda s: s.rfactor("k")),
-    ("step of two", evens, lambda s: s.rfactor("k")),
+    ("unknown step", by_argument, lambda s: s.rfactor("k")),
     ("marked", total, lambda s: s.split("k", 4).vectorize("k_i").rfactor("k_i")),
     ("without value", half_set, lambda s: s.rfactor("i")),
 ]
@@ -601,7 +617,10 @@ def message(kernel: Any, steps: Steps) -> str:
         steps(start)
     assert str(start) == text
     shown = re.sub(r"\([^ ()]*\.py:\d+\)", "(FILE)", re.sub(r"line \d+", "line ...", str(caught.value)))
-    return re.sub(r"--> \S*/(\w+\.py):(\d+):(\d+)", r"--> \1", re.sub(r"(?m)^ *\d+ \|", "|", shown))
+    shown = re.sub(
+        r"(?m)^ *--> (?:\S*/)?(\w+\.py):\d+:\d+", r" --> \1", re.sub(r"(?m)^ *\d+ \|", " |", shown)
+    )
+    return re.sub(r"(?m)^ +(?=[|=])", " ", shown)
 
 
 @pytest.mark.parametrize(("name", "kernel", "steps"), REFUSED, ids=[c[0] for c in REFUSED])
