@@ -126,6 +126,23 @@ CODES: dict[str, tuple[str, str]] = {
         'kdsl.atomic_add(A, i, 1); s.stage("A", at="i")',
     ),
     "K0328": ("Registers hold arrays of constant shape.", 's.stage("A", at="i", memory="register")'),
+    "K0335": (
+        "A local whose elements are made of each other is not computed again.",
+        's.compute_at("P", "i") where P[i] = P[i - 1] + X[i]',
+    ),
+    "K0336": (
+        "What is to be computed again would meet other operands, or a local is written again.",
+        's.compute_at("P", "i") where P[j] = X[j] + X[j + 1] and then X[i] = P[i]',
+    ),
+    "K0337": (
+        "An element of a local is read that nothing has produced.",
+        's.compute_at("P", "i") where P[0] is read and P[1:] is written',
+    ),
+    "K0338": ("A local is read elsewhere than in the loop.", 's.compute_at("P", "i")'),
+    "K0339": (
+        "What produces a local does more, or produces an element in several steps.",
+        's.inline("P") where P[i] += X[j]',
+    ),
     # From K0380 on: loops that code generation has no form for
     "K0380": (
         "A vector loop has a constant number of iterations.",

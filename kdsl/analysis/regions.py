@@ -129,8 +129,8 @@ def _range(
         form = atoms.form(site.index[dim], outside - inner)
         if form is None:
             return everything
-        for ends, last in ((lows, False), (highs, True)):
-            ends.append([f for f in _ends([form], loops, atoms, outside, last) if atoms.names(f) <= outside])
+        for found_, last in ((lows, False), (highs, True)):
+            found_.append([f for f in ends([form], loops, atoms, outside, last) if atoms.names(f) <= outside])
     options: list[Range] = []
     for lo in _common(lows, min):
         for hi in _common(highs, max):
@@ -145,9 +145,7 @@ def _range(
     return everything if rounded and atoms.names(best.lo) <= sizes else best
 
 
-def _ends(
-    forms: list[Form], loops: Sequence[Loop], atoms: Atoms, outside: set[str], last: bool
-) -> list[Form]:
+def ends(forms: list[Form], loops: Sequence[Loop], atoms: Atoms, outside: set[str], last: bool) -> list[Form]:
     """Bounds of `forms` over `loops`: from above when `last`; each holds."""
     for n, loop in reversed(list(enumerate(loops))):
         known = outside | {outer.var for outer in loops[:n]}
