@@ -121,16 +121,23 @@ def _range(
     outside: set[str],
     sizes: set[str],
 ) -> Range:
-    everything = Range(constant(0), whole, True)
     lows: list[list[Form]] = []
     highs: list[list[Form]] = []
     for site, loops in found:
         inner = {loop.var for loop in loops}
         form = atoms.form(site.index[dim], outside - inner)
         if form is None:
-            return everything
+            return Range(constant(0), whole, True)
         for found_, last in ((lows, False), (highs, True)):
             found_.append([f for f in ends([form], loops, atoms, outside, last) if atoms.names(f) <= outside])
+    return spanned(lows, highs, whole, atoms, sizes)
+
+
+def spanned(
+    lows: list[list[Form]], highs: list[list[Form]], whole: Form, atoms: Atoms, sizes: set[str]
+) -> Range:
+    """The shortest range around all accesses, for each of which bounds from below and above are given."""
+    everything = Range(constant(0), whole, True)
     options: list[Range] = []
     for lo in _common(lows, min):
         for hi in _common(highs, max):

@@ -6,22 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from kdsl.analysis.accesses import Access, collect
+from kdsl.analysis.accesses import collect
 from kdsl.analysis.affine import Form, at_least, constant
-from kdsl.analysis.regions import Atoms, Range, Regions, box, sites
+from kdsl.analysis.regions import Regions
 from kdsl.analysis.verdict import Unproved, Verdict, Violation
 from kdsl.errors import ScheduleError
-from kdsl.ir.nodes import Alloc, Body, Expr, Func, Load, Loop, ScalarParam, Stmt, Store, While
+from kdsl.ir.nodes import Alloc, Body, Expr, Func, Load, Loop, Stmt, Store, While
 from kdsl.ir.printer import print_expr
 from kdsl.ir.verify import MAX_DEPTH
 from kdsl.ir.walk import map_expr_children, map_stmt, stmt_bodies, stmt_exprs, stmts, subexprs
 from kdsl.sched import legality
 from kdsl.sched.arith import const
+from kdsl.sched.boxes import Box, box_read
 from kdsl.sched.edit import Edit
 from kdsl.sched.primitive import primitive
 from kdsl.sched.producing import Production, check_makers, made, productions, reads, rest
-from kdsl.sched.recomputed import Box, Cutting, Test
-from kdsl.sched.substitution import Renaming, chosen, depth, exclusive, sources
+from kdsl.sched.recomputed import Cutting, Test
+from kdsl.sched.substitution import Renaming, chosen, depth, exclusive, several_steps, sources
 from kdsl.sched.tree import (
     Place,
     Track,
@@ -33,6 +34,7 @@ from kdsl.sched.tree import (
     renamed_buffers,
     renamed_loops,
     replaced,
+    written,
 )
 
 TERMS = 5_000
@@ -108,11 +110,21 @@ def _targets(edit: Edit, production: Production, places: Sequence[Place]) -> lis
     """The loops, of those named, with the reads of the local inside; refused unless they have all of them."""
     name, position = production.alloc.name, production.positions()
     found = [p for p in places if p.loop.id in position and any(reads(s, name) for s in stmts(p.loop.body))]
-    found = [p for p in found if position[p.loop.id] not in production.makers]
+    asked = places[0].loop
+    own = [p.loop for p in places if position.get(p.loop.id) in production.makers]
+    if own:
+        cut = any(p.loop in own for p in found)
+        raise edit.refused(
+            "K0338",
+            f"cannot compute `{name}` at the loop `{own[0].var}`: it is one of those that produce `{name}`",
+            own[0],
+            help="cut the loop between producing and reading it first, s.fission(...)"
+            if cut
+            else f"name a loop that reads `{name}`",
+        )
     inside = {s.id for p in found for s in stmts(p.loop.body)}
     group = {s.id for n in production.makers for s in stmts(made(production.body[n], name))}
     others = {s.id for n in production.makers for s in stmts(rest(production.body[n], name))}
-    asked = places[0].loop
     outside = [
         s
         for s in stmts(production.body)
@@ -127,12 +139,10 @@ def _targets(edit: Edit, production: Production, places: Sequence[Place]) -> lis
             help=_outside_help(production, outside[0]),
         )
     if not found:
-        makes = any(position.get(p.loop.id) in production.makers for p in places)
         raise edit.refused(
             "K0338",
             f"cannot compute `{name}` at the loop `{asked.var}`: the loop does not read it",
             asked,
-            label=f"it is one of those that produce `{name}`" if makes else "",
             help=f"name a loop with the reads of `{name}` inside",
         )
     return found
@@ -165,11 +175,10 @@ def _moved(edit: Edit, production: Production, targets: Sequence[Place]) -> Edit
     copies: dict[int, frozenset[int]] = {}
     for place in targets:
         loop = place.loop
-        part = _box(edit, place, alloc)
         clash = _names_above(edit, place) & (bound(tuple(group)) | {name}) - {name}
         names = fresh_names(edit.func, sorted(clash))
         body = renamed_buffers(renamed_loops(tuple(group), names), names)
-        proved = _proved(edit, production, place, part, body)
+        part, proved = _part(edit, production, place, body)
         cutting = Cutting(edit, part, track, {new_: old for old, new_ in names.items()}, proved)
         copy = cutting.body(body, ())
         copies[loop.id] = frozenset(s.id for s in stmts(copy) if is_leaf(s))
@@ -216,23 +225,6 @@ def _names_above(edit: Edit, place: Place) -> set[str]:
     return known | {s.name for body in bodies for s in body if isinstance(s, Alloc)}
 
 
-def _box(edit: Edit, place: Place, alloc: Alloc) -> Box:
-    """The part of the local that one iteration reads."""
-    atoms = Atoms()
-    sizes = set(edit.func.sizes)
-    scalars = {p.name for p in edit.func.params if isinstance(p, ScalarParam)}
-    outside = sizes | scalars | {s.var for s in place.outer} | {place.loop.var}
-    forms = [atoms.form(e, sizes) for e in alloc.shape]
-    shape = [f for f in forms if f is not None]
-    assert len(shape) == len(forms), "shapes are made of sizes"
-    found = box(list(sites(place.loop.body, alloc.name)), shape, atoms, outside, sizes)
-    ranges = tuple(
-        Range(constant(0), whole, True) if r.lo == constant(0) and r.extent == whole else r
-        for r, whole in zip(found, shape)
-    )
-    return Box(alloc.name, ranges, atoms, frozenset(outside))
-
-
 def _redirected(body: Body, part: Box) -> Body:
     """`body` with the reads of the local made to its part."""
 
@@ -257,9 +249,15 @@ def _inlined(edit: Edit, production: Production) -> Edit:
             help=f"leave `{name}` out of the kernel",
         )
     last = max(production.makers, default=-1)
-    early = [production.body[n] for n in production.readers if n <= last]
+    early = [
+        s
+        for n in production.readers
+        if n <= last
+        for s in stmts((production.body[n],))
+        if reads(s, name) and name not in written((s,))
+    ]
     if early:
-        read = next(s for s in stmts((early[0],)) if reads(s, name))
+        read = early[0]
         raise edit.refused(
             "K0338",
             f"cannot inline `{name}`: it is read before all of it is made",
@@ -275,6 +273,9 @@ def _inlined(edit: Edit, production: Production) -> Edit:
         verdict, chains = _inline_verdict(edit, production, group)
         if verdict is not None:
             raise _explained(edit, name, verdict, None, f"cannot inline `{name}`")
+    for source in found:
+        if reads(source.store, name):
+            raise several_steps(edit, name, source.store)
     every = [s.store.id for s in reversed(found)]
     by_id = {s.store.id: s for s in found}
     fresh = Renaming(edit.func)
@@ -286,7 +287,7 @@ def _inlined(edit: Edit, production: Production) -> Edit:
             e = map_expr_children(e, on_expr)
             if not (isinstance(e, Load) and e.buffer == name):
                 return e
-            return fresh(chosen([by_id[n] for n in next(known, every)], e.index))
+            return fresh(chosen([by_id[n] for n in next(known, ()) or every], e.index))
 
         return map_stmt(s, on_expr, on_body) if any(reads(x, name) for x in stmts((s,))) else s
 
@@ -333,58 +334,65 @@ def _check_size(edit: Edit, name: str, after: Func) -> None:
 # -------------------------------------------------------------------------- proofs
 
 
-def _proved(edit: Edit, production: Production, place: Place, part: Box, group: Body) -> set[Test]:
-    """The tests that always hold in the cut loops; refused unless all reads are known to lie in the part."""
-    loop, name = place.loop, part.name
-    cut = part.cut()
-    if not cut:
-        return set()
-    draft = Cutting(edit, part, Track(), {})
-    copy = draft.body(group, ())
-    corners: list[Expr] = []
-    for n in cut:
-        corners += [part.expr(part.ranges[n].lo), part.expr(part.ranges[n].extent)]
-    corner = Store(name, tuple(corners), const(0))
-    probe = replace(loop, body=(corner, *copy, *loop.body))
-    regions = Regions(collect(replaced(edit.func, {loop.id: (probe,)})))
-    found = {a.stmt: a for a in regions.accesses.accesses if a.stmt in draft.probes}
-    (start,) = [a for a in regions.accesses.accesses if a.stmt == corner.id]
-    ours = {s.id for s in stmts(loop.body)}
-    makers = {s.id for n in production.makers for s in stmts((production.body[n],))}
+def _part(edit: Edit, production: Production, place: Place, group: Body) -> tuple[Box, set[Test]]:
+    """The part of the local that one iteration reads, and the tests that always hold in the loops cut to it.
+
+    Refused unless all accesses are known to lie in the local. A dimension in which reads are not known to lie
+    in the part is computed whole.
+    """
+    part = box_read(edit, place, production.alloc)
+    while part.cut():
+        draft = Cutting(edit, part, Track(), {})
+        copy = draft.body(group, ())
+        corners: list[Expr] = []
+        for n in part.cut():
+            corners += [part.expr(part.ranges[n].lo), part.expr(part.ranges[n].extent)]
+        corner = Store(part.name, tuple(corners), const(0))
+        probe = replace(place.loop, body=(corner, *copy, *place.loop.body))
+        regions = Regions(collect(replaced(edit.func, {place.loop.id: (probe,)})))
+        found = {
+            a.stmt: a for a in regions.accesses.accesses if a.stmt in draft.probes or a.stmt == corner.id
+        }
+        loose = _loose(edit, production, place, part, regions, found[corner.id].index)
+        if loose is not None:
+            part = part.widened(loose, production.alloc)
+            continue
+        return part, {
+            test
+            for number, tests in draft.probes.items()
+            for test, gap in zip(tests, found[number].index)
+            if regions.never(found[number], at_least(-gap - 1))
+        }
+    return part, set()
+
+
+def _loose(
+    edit: Edit,
+    production: Production,
+    place: Place,
+    part: Box,
+    regions: Regions,
+    corners: tuple[Form, ...],
+) -> int | None:
+    """A dimension in which a read may lie outside of the part; refused if it may lie outside of the local."""
+    reading = {s.id for s in stmts(place.loop.body)}
+    writing = {s.id for n in production.makers for s in stmts((production.body[n],))}
     for access in regions.accesses.accesses:
-        if access.site.buffer == name and access.stmt in ours | makers:
-            _check_access(edit, regions, place, part, access, start.index if access.stmt in ours else None)
-    proved: set[Test] = set()
-    for number, tests in draft.probes.items():
-        access = found[number]
-        for test, gap in zip(tests, access.index):
-            if regions.never(access, at_least(-gap - 1)):
-                proved.add(test)
-    return proved
-
-
-def _check_access(
-    edit: Edit, regions: Regions, place: Place, part: Box, access: Access, corner: tuple[Form, ...] | None
-) -> None:
-    """Refuses an access that may leave the local, or a read outside of the part."""
-    loop, name = place.loop, part.name
-    for k, n in enumerate(part.cut()):
-        ranges = [(constant(0), access.extent[n])]
-        if corner is not None:
-            ranges.append((corner[2 * k], corner[2 * k + 1]))
-        for lo, extent in ranges:
-            if not regions.within(access, n, lo, extent):
-                text = print_expr(access.site.index[n], True)
+        if access.site.buffer != part.name or access.stmt not in reading | writing:
+            continue
+        for k, n in enumerate(part.cut()):
+            if not regions.within(access, n, constant(0), access.extent[n]):
                 raise edit.refused(
                     "K0310",
-                    f"cannot prove `{edit.step.name}`: the part of `{name}` that is read is not known",
-                    loop,
+                    f"cannot prove `{edit.step.name}`: the part of `{part.name}` that is needed is not known",
+                    place.loop,
                     loc=access.site.loc,
-                    label=f"not proved that `{text}` is inside of `{name}`"
-                    if extent is access.extent[n]
-                    else f"no box was found that holds `{text}` in every iteration",
-                    help="state what the sizes have in common, s.assume(...), or take a loop further in",
+                    label=f"not proved that `{print_expr(access.site.index[n], True)}` is inside of it",
+                    help="state what the sizes have in common, as in s.assume(...)",
                 )
+            if access.stmt in reading and not regions.within(access, n, corners[2 * k], corners[2 * k + 1]):
+                return n
+    return None
 
 
 def _refusal(
@@ -420,7 +428,9 @@ def _explained(
             loop,
             loc=verdict.loc,
             label=verdict.reason,
-            help="pass unsafe=True if you know that it is right for your data",
+            help="pass unsafe=True if you know that it is right for your data"
+            if verdict.help.startswith("unsafe") or not verdict.help
+            else verdict.help,
         )
     code, why, way = _REASONS[verdict.kind]
     notes = [(loop.loc, "this loop")] if loop is not None and loop.loc and loop.loc != verdict.first else []

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from kdsl.analysis.linear import difference
 from kdsl.errors import ScheduleError
-from kdsl.ir.nodes import Alloc, Expr, If
+from kdsl.ir.nodes import Alloc, Body, Expr, If
 from kdsl.sched.arith import add, var, within
 from kdsl.sched.edit import Edit
 from kdsl.sched.names import header, shown, statement_index
@@ -119,7 +119,12 @@ def _fuse(edit: Edit, first: str, second: str, into: str | None, shift: int, hin
         two = (If(within(add(lo, shift), var(name), None), two, loc=b.loop.loc),)
     fused = replace(a.loop, var=name, hi=add(hi, shift), body=(*one, *two))
     help = ""
-    after = replaced(edit.func, {a.loop.id: (fused,), b.loop.id: ()})
+    # Locals made between the loops are made before both.
+    around = siblings(edit.func, a.loop.id)
+    ids = [s.id for s in around]
+    between = around[ids.index(a.loop.id) + 1 : ids.index(b.loop.id)]
+    moved: dict[int, Body] = {s.id: () for s in between}
+    after = replaced(edit.func, {**moved, a.loop.id: (*between, fused), b.loop.id: ()})
     try:
         return edit.proved(after, track, b.loop)
     except ScheduleError as refusal:

@@ -18,7 +18,7 @@ from functools import partial, reduce
 
 from kdsl.analysis.affine import Form, constant
 from kdsl.analysis.linear import extent
-from kdsl.analysis.regions import Atoms, Range, ends
+from kdsl.analysis.regions import ends
 from kdsl.ir.nodes import (
     Accumulate,
     Alloc,
@@ -36,7 +36,8 @@ from kdsl.ir.nodes import (
 )
 from kdsl.ir.walk import map_expr_children, map_stmt, stmt_bodies, stmts, substitute
 from kdsl.passes.simplify import simplify_expr
-from kdsl.sched.arith import add, binary, const, from_linear, largest, least, sub, tidied, var
+from kdsl.sched.arith import add, const, largest, least, sub, tidied, var
+from kdsl.sched.boxes import Box
 from kdsl.sched.edit import Edit
 from kdsl.sched.tree import Track, is_leaf, written
 
@@ -45,41 +46,6 @@ Test = tuple[int, str]
 
 Comparison = tuple[Test, Expr, CompareOp, Expr]
 """`a < b` or `a <= b`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """The part `ranges` of the local `name`; a dimension that is `whole` stays as it is."""
-
-    name: str
-    ranges: tuple[Range, ...]
-    atoms: Atoms
-    outside: frozenset[str]
-    """The names that the starts may be made of."""
-
-    def expr(self, form: Form) -> Expr:
-        """A form as an expression, its atoms put back."""
-        return substitute(from_linear(form), dict(self.atoms.exprs))
-
-    def cut(self) -> list[int]:
-        """The dimensions that are not whole."""
-        return [n for n, r in enumerate(self.ranges) if not r.whole]
-
-    def relative(self, dim: int, index: Expr) -> Expr:
-        """An index counted from the start of the box."""
-        if self.ranges[dim].whole:
-            return index
-        lo = self.ranges[dim].lo
-        form = self.atoms.form(index, None)
-        return sub(index, self.expr(lo)) if form is None else self.expr(form - lo)
-
-    def placed(self, index: Sequence[Expr]) -> tuple[Expr, ...]:
-        """All indices counted from the start of the box."""
-        return tuple([self.relative(n, e) for n, e in enumerate(index)])
-
-    def shape(self, alloc: Alloc) -> tuple[Expr, ...]:
-        """The extents of the box."""
-        return tuple(e if r.whole else self.expr(r.extent) for e, r in zip(alloc.shape, self.ranges))
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,18 +224,11 @@ class Cutting:
         if factor < 0:
             first, last = -last, -first
         a = abs(factor)
-        lo = self.floor(first + (a - 1), a)
-        hi = self.floor(last, a) + 1
+        lo = self.box.floor(first + (a - 1), a)
+        hi = self.box.floor(last, a) + 1
         gap = last - first
         count = gap.const // a + 1 if gap.is_const else None
         return Span(lo, hi, count if count is None else max(count, 0))
-
-    def floor(self, form: Form, by: int) -> Form:
-        if all(c % by == 0 for m, c in form.terms.items() if m):
-            return Form({m: c // by for m, c in form.terms.items() if m}) + form.const // by
-        made = self.box.atoms.form(binary("//", self.box.expr(form), const(by)), None)
-        assert made is not None
-        return made
 
 
 def _union(spans: list[Span]) -> Span | None:

@@ -18,6 +18,7 @@ from functools import partial, reduce
 from kdsl.analysis.affine import Form
 from kdsl.analysis.linear import difference
 from kdsl.analysis.regions import Atoms
+from kdsl.errors import ScheduleError
 from kdsl.ir.nodes import (
     Accumulate,
     Alloc,
@@ -111,14 +112,8 @@ def _source(
     conditions: tuple[Expr, ...],
 ) -> Source:
     name = production.alloc.name
-    if not isinstance(s, Store) or name in buffers_in((s.value,)):
-        raise edit.refused(
-            "K0339",
-            f"cannot inline `{name}`: its elements are made in several steps",
-            loc=s.loc,
-            label="changes what is there already",
-            help=f'compute it where it is read: s.compute_at("{name}", ...)',
-        )
+    if not isinstance(s, Store):
+        raise several_steps(edit, name, s)
     own = {x.name for x in stmts(maker) if isinstance(x, Alloc)}
     used = buffers_in((s.value, *conditions, *s.index)) & own
     if used:
@@ -142,6 +137,17 @@ def _source(
             help=f'inline before splitting its loops, or use s.compute_at("{name}", ...)',
         )
     return Source(s, loops, (*_met(s, solution), *conditions), solution)
+
+
+def several_steps(edit: Edit, name: str, s: Stmt) -> ScheduleError:
+    """The refusal of a local with a statement that changes elements."""
+    return edit.refused(
+        "K0339",
+        f"cannot inline `{name}`: its elements are made in several steps",
+        loc=s.loc,
+        label="changes what is there already",
+        help=f'compute it where it is read: s.compute_at("{name}", ...)',
+    )
 
 
 def _solved(s: Store, variables: list[str]) -> dict[str, Expr] | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from kdsl.ir.nodes import Body, Loop, Stmt
+from kdsl.ir.nodes import Alloc, Body, Loop, Stmt
 from kdsl.ir.printer import print_head
 from kdsl.ir.walk import stmt_bodies, stmts
 from kdsl.sched import Schedule
@@ -128,6 +128,8 @@ def step(pick: Pick, s: Schedule) -> Schedule:
             "specialize",
             "assume",
             "stage",
+            "compute_at",
+            "inline",
             "mark",
         )
     ):
@@ -159,9 +161,17 @@ def step(pick: Pick, s: Schedule) -> Schedule:
             inside = next(x for x in loops if x.var == loop.partition("@")[0]).body
             layout: Any = pick((None, {"pad": 1}, {"fill": 1}))
             return s.stage(pick(sorted(buffers(inside)) or ["x"]), loop, layout=layout)
+        case "compute_at":
+            return s.compute_at(pick(_locals(s)), loop)
+        case "inline":
+            return s.inline(pick(_locals(s)))
         case _:
             kind = pick(("parallel", "vectorize"))
             return s.parallel(loop) if kind == "parallel" else s.vectorize(loop, pick((2, 4)))
+
+
+def _locals(s: Schedule) -> list[str]:
+    return list(dict.fromkeys(x.name for x in stmts(s.func.body) if isinstance(x, Alloc))) or ["X"]
 
 
 def _neighbours(s: Schedule) -> list[tuple[str, str]]:

@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
 
 import kdsl
 from kdsl import f32, i64
-from tests.sched.check import Steps, check_schedule
+from kdsl.backends import llvm
+from kdsl.errors import KdslError, ScheduleError
+from kdsl.ir.nodes import Alloc, Loop
+from kdsl.ir.walk import stmts
+from kdsl.mathlib import definition
+from kdsl.passes import lower
+from kdsl.sched import Schedule
+from tests.differential.harness import load
+from tests.sched import kernels
+from tests.sched.check import (
+    Steps,
+    arguments,
+    check_forms,
+    check_schedule,
+    func_of,
+    interpreted,
+    same,
+    schedule_of,
+)
+from tests.sched.random_pipelines import Pipeline
+from tests.sched.random_programs import step
 
 M, N, K = kdsl.sizes("M N K")
 
@@ -137,7 +161,7 @@ def transposed(A: i64[M, N], B: i64[N, M]):
 
 
 @kdsl.kernel
-def lower(A: i64[N, N], B: i64[N, N]):
+def triangular(A: i64[N, N], B: i64[N, N]):
     P = kdsl.empty((N, N), i64)
     for y in range(N):
         for x in range(y + 1):
@@ -213,6 +237,44 @@ def in_place(X: i64[N], Y: i64[N]):
 
 
 @kdsl.kernel
+def in_place_forwards(X: i64[N + 1]):
+    P = kdsl.empty(N, i64)
+    for n in range(N):
+        P[n] = X[n] + X[n + 1]
+    for i in range(N):
+        X[i] = P[i] * 2
+
+
+@kdsl.kernel
+def stepped(X: i64[N], Y: i64[N]):
+    P = kdsl.zeros(N, i64)
+    for n in range(0, N, 2):
+        P[n] = X[n]
+    for i in range(N):
+        Y[i] = P[i]
+
+
+@kdsl.kernel
+def perhaps(X: i64[N], Y: i64[N]):
+    P = kdsl.empty(N, i64)
+    for n in range(N):
+        if X[n] > 1:
+            P[n] = X[n]
+    for i in range(N):
+        if X[i] > 1:
+            Y[i] = P[i]
+
+
+@kdsl.kernel
+def short(X: i64[M], Y: i64[N]):
+    P = kdsl.empty(M, i64)
+    for n in range(N):
+        P[n] = X[n]
+    for i in range(N):
+        Y[i] = P[i]
+
+
+@kdsl.kernel
 def running(A: i64[M, N], B: i64[M, N]):
     P = kdsl.empty((M, N), i64)
     for y in range(M):
@@ -254,6 +316,26 @@ def until(X: i64[N, M], Y: i64[N]):
         P[n] = count + z
     for i in range(N):
         Y[i] = P[i] + P[N - 1 - i]
+
+
+@kdsl.kernel
+def clamped(A: i64[M, N], B: i64[M, N]):
+    P = kdsl.empty((M, N), i64)
+    for y in range(M):
+        for x in range(N):
+            P[y, x] = A[y, max(x - 1, 0)] + A[y, min(x + 1, N - 1)]
+    for i in range(M):
+        for j in range(N):
+            B[i, j] = P[max(i - 1, 0), j] + P[i, j] + P[min(i + 1, M - 1), j]
+
+
+@kdsl.kernel
+def enlarged(X: i64[N + 1], Y: i64[2 * N]):
+    P = kdsl.empty(N + 1, i64)
+    for n in range(N + 1):
+        P[n] = X[n] * 3
+    for i in range(2 * N):
+        Y[i] = P[i // 2] + P[i // 2 + 1]
 
 
 def strips(s: Any) -> Any:
@@ -307,7 +389,7 @@ MEANING: list[tuple[str, Any, Steps]] = [
     ("every other element", doubled, strips),
     ("backwards", backwards, strips),
     ("transposed", transposed, lambda s: s.tile(["i", "j"], [2, 3]).compute_at("P", "j_o")),
-    ("triangle", lower, strips),
+    ("triangle", triangular, strips),
     ("two locals of one loop", two_at_once, lambda s: placed(s.split("i", 3), P="i_o", Q="i_o")),
     ("data decide", chosen, strips),
     ("data decide what is read", looked_up, lambda s: s.split("i", 3).compute_at("T", "i_o")),
@@ -318,6 +400,14 @@ MEANING: list[tuple[str, Any, Steps]] = [
     ("running sum of a row", running, lambda s: s.tile(["i", "j"], [2, 3]).compute_at("P", "j_o")),
     ("local rows", by_rows, lambda s: s.split("i", 3).compute_at("P", "i_o")),
     ("exits inside", until, strips),
+    ("clamped", clamped, strips),
+    ("in place, forwards", in_place_forwards, strips),
+    ("steps counted first", stepped, lambda s: s.split("n", 1).split("i", 3).compute_at("P", "i_o")),
+    ("perhaps produced", perhaps, strips),
+    ("clamped, tiles", clamped, lambda s: tiles(s).vectorize("x")),
+    ("enlarged", enlarged, lambda s: s.split("i", 4).compute_at("P", "i_o").unroll("n")),
+    ("enlarged, odd blocks", enlarged, strips),
+    ("enlarged, each", enlarged, lambda s: s.compute_at("P", "i")),
     ("all copies of a loop", blur, lambda s: s.specialize("M > 3").split("i", 2).compute_at("P", "i_o")),
 ]  # fmt: skip
 
@@ -335,7 +425,7 @@ INLINED: list[tuple[str, Any, Steps]] = [
     ("every other element", doubled, lambda s: s.inline("P")),
     ("backwards", backwards, lambda s: s.inline("P")),
     ("transposed", transposed, lambda s: s.inline("P")),
-    ("triangle", lower, lambda s: s.inline("P")),
+    ("triangle", triangular, lambda s: s.inline("P")),
     ("scalars, then arrays", two_at_once, lambda s: s.inline("d").inline("s").inline("Q").inline("P")),
     ("data decide", chosen, lambda s: s.inline("P")),
     ("made anew each time", each_time, lambda s: s.inline("P").parallel("t")),
@@ -352,3 +442,286 @@ def test_inlined(kernel: Any, steps: Steps) -> None:
 @pytest.mark.parametrize(("kernel", "steps"), [c[1:] for c in MEANING], ids=[c[0] for c in MEANING])
 def test_meaning(kernel: Any, steps: Steps) -> None:
     check_schedule(kernel, steps)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck), print_blob=True)
+@given(st.data())
+def test_random_pipelines(data: Any) -> None:
+    """Chains of locals under steps of all kinds, half of them these two; the interpreter compares."""
+
+    def pick(options: Any) -> Any:
+        return data.draw(st.sampled_from(options))
+
+    text = Pipeline(pick).text()
+    note(text)
+    s = Schedule(func_of(load(text)["program"]))
+    for _ in range(data.draw(st.integers(1, 5))):
+        names = list(dict.fromkeys(x.name for x in stmts(s.func.body) if isinstance(x, Alloc)))
+        loops = list(dict.fromkeys(x.var for x in stmts(s.func.body) if isinstance(x, Loop)))
+        try:
+            match pick(("compute_at", "inline", "other", "other")) if names else "other":
+                case "compute_at":
+                    s = s.compute_at(pick(names[::-1]), pick(loops[::-1]))
+                case "inline":
+                    s = s.inline(pick(names[::-1]))
+                case _:
+                    s = step(pick, s)
+        except ScheduleError as refusal:
+            assert refusal.code.startswith("K03") and refusal.help
+    note(s.trace())
+    check_forms(s)
+    low = lower(s.func, llvm.host_target(), definition)
+    for seed, (n, m) in enumerate(((3, 4), (0, 1), (4, 0))):
+        sizes = {"N": n, "M": m}
+        given_ = arguments(s.base, sizes, seed)
+        try:
+            want = interpreted(s.base, given_, sizes)
+        except KdslError as fault:
+            assert fault.code == "K0610"
+            continue
+        got = interpreted(s.func, given_, sizes)
+        if got == "refused" and s.func.conditions != s.base.conditions:
+            continue
+        same(want, got, f"{sizes}", s)
+        same(want, interpreted(low, given_, sizes), f"lowered, {sizes}", s)
+
+
+# ------------------------------------------------------------------------ refusals
+
+
+@kdsl.kernel
+def recurrence(X: i64[N], Y: i64[N]):
+    P = kdsl.zeros(N, i64)
+    for n in range(1, N):
+        P[n] = P[n - 1] + X[n]
+    for i in range(N):
+        Y[i] = P[i]
+
+
+@kdsl.kernel
+def smoothed_in_place(X: i64[N + 1]):
+    P = kdsl.empty(N, i64)
+    for n in range(N):
+        P[n] = X[n] + X[n + 1]
+    for i in range(N):
+        X[i + 1] = P[i] * 2
+
+
+@kdsl.kernel
+def cleared(X: i64[N], Y: i64[N]):
+    P = kdsl.empty(N, i64)
+    for n in range(N):
+        P[n] = X[n] + 1
+    for k in range(3, N):
+        X[k] = 0
+    for i in range(N):
+        Y[i] = P[i]
+
+
+@kdsl.kernel
+def gap(X: i64[N], Y: i64[N]):
+    P = kdsl.empty(N, i64)
+    for n in range(1, N):
+        P[n] = X[n]
+    for i in range(N):
+        Y[i] = P[i]
+
+
+@kdsl.kernel
+def read_twice(X: i64[N], Y: i64[N], Z: i64[N]):
+    P = kdsl.empty(N, i64)
+    for n in range(N):
+        P[n] = X[n]
+    for i in range(N):
+        Y[i] = P[i]
+    for j in range(N):
+        Z[j] = P[j] + 1
+
+
+@kdsl.kernel
+def written_twice(X: i64[N], Y: i64[N], Z: i64[N]):
+    P = kdsl.empty(N, i64)
+    for n in range(N):
+        P[n] = X[n]
+    for i in range(N):
+        Y[i] = P[i]
+    for m in range(N):
+        P[m] = X[m] * 2
+    for j in range(N):
+        Z[j] = P[j] + 1
+
+
+@kdsl.kernel
+def reused(X: i64[N], Y: i64[N]):
+    P = kdsl.empty(N, i64)
+    for n in range(N):
+        P[n] = X[n]
+    for i in range(N):
+        Y[i] = P[i]
+    for m in range(N):
+        P[m] = 0
+
+
+@kdsl.kernel
+def before(X: i64[N], Y: i64[N]):
+    P = kdsl.empty(N, i64)
+    for y in range(N):
+        P[y] = X[y] * 2
+        for k in range(2):
+            Y[y] += P[max(y - 1, 0)] * k
+
+
+@kdsl.kernel
+def collided(X: i64[2 * N], Y: i64[N]):
+    P = kdsl.empty(N, i64)
+    for n in range(2 * N):
+        P[n // 2] = X[n]
+    for i in range(N):
+        Y[i] = P[i]
+
+
+@kdsl.kernel
+def over_and_over(X: i64[M, N], Y: i64[N]):
+    P = kdsl.empty(N, i64)
+    for t in range(M):
+        for n in range(N):
+            P[n] = X[t, n]
+    for i in range(N):
+        Y[i] = P[i] if M > 0 else 0
+
+
+@kdsl.kernel
+def crossed(X: i64[N], Y: i64[N]):
+    P = kdsl.empty(N, i64)
+    for n in range(N):
+        P[n] = X[n]
+        P[N - 1 - n] = X[n] + 1
+    for i in range(N):
+        Y[i] = P[i]
+
+
+@kdsl.kernel
+def swapped(X: i64[N], Y: i64[N]):
+    for i in range(N):
+        t = X[i]
+        X[i] = Y[i]
+        Y[i] = t
+
+
+@kdsl.kernel
+def loud(X: i64[N], Y: i64[N]):
+    P = kdsl.empty(N, i64)
+    for n in range(N):
+        P[n] = X[n]
+        print(n)
+    for i in range(N):
+        Y[i] = P[i]
+
+
+@kdsl.kernel
+def stopped(X: i64[N], Y: i64[N]):
+    P = kdsl.zeros(N, i64)
+    for n in range(N):
+        if X[n] < 0:
+            break
+        P[n] = X[n]
+    for i in range(N):
+        Y[i] = P[i]
+
+
+@kdsl.kernel
+def iterated(X: i64[N], Y: i64[N]):
+    P = kdsl.empty(N, i64)
+    for n in range(N):
+        P[n] = X[n] + 1
+    left = 3
+    while left > 0:
+        left -= 1
+        for i in range(N):
+            Y[i] += P[i]
+
+
+@kdsl.kernel
+def unread(X: i64[N]):
+    P = kdsl.empty(N, i64)
+    for i in range(N):
+        P[i] = X[i]
+
+
+@kdsl.kernel(may_alias=("X", "Y"))
+def overlapping(X: i64[N], Y: i64[N]):
+    P = kdsl.empty(N, i64)
+    for n in range(N):
+        P[n] = X[n]
+    for i in range(N):
+        Y[i] = P[i]
+
+
+@kdsl.kernel
+def scattered(X: i64[N], Y: i64[N], at: i64[N]):
+    P = kdsl.empty(N, i64)
+    for n in range(N):
+        P[n] = X[at[n] % N]
+    for i in range(N):
+        X[at[i] % N] = P[i]
+
+
+GOLDEN = Path(__file__).with_name("compute_refusals.txt")
+
+REFUSED: list[tuple[str, Any, Steps]] = [
+    ("no such local", blur, lambda s: s.compute_at("Q", "i")),
+    ("an argument", blur, lambda s: s.inline("A")),
+    ("no such loop", blur, lambda s: s.compute_at("P", "ii")),
+    ("its own loop", blur, lambda s: s.compute_at("P", "y")),
+    ("loop that does not read", sharpen, lambda s: s.compute_at("Q", "c")),
+    ("read by another producer", sharpen, lambda s: s.compute_at("P", "i")),
+    ("read outside of the loop", read_twice, lambda s: s.compute_at("P", "i")),
+    ("unread", unread, lambda s: s.inline("P")),
+    ("recurrence", recurrence, strips),
+    ("recurrence inlined", recurrence, lambda s: s.inline("P")),
+    ("operand overwritten by the loop", smoothed_in_place, strips),
+    ("operand overwritten in between", cleared, strips),
+    ("operand overwritten before the read", cleared, lambda s: s.inline("P")),
+    ("swap", swapped, lambda s: s.inline("t")),
+    ("perhaps overwritten", scattered, strips),
+    ("may alias", overlapping, strips),
+    ("never written", gap, strips),
+    ("never written, inlined", gap, lambda s: s.inline("P")),
+    ("perhaps never written, inlined", perhaps, lambda s: s.inline("P")),
+    ("written again", written_twice, lambda s: s.compute_at("P", "i")),
+    ("written once more", reused, strips),
+    ("read before all is written", written_twice, lambda s: s.inline("P")),
+    ("loop in the loop that produces", kernels.matmul, lambda s: s.compute_at("acc", "k")),
+    ("from another iteration", before, lambda s: s.compute_at("P", "k")),
+    ("twice by one statement", collided, lambda s: s.inline("P")),
+    ("iterations of no subscript", over_and_over, lambda s: s.inline("P")),
+    ("twice by two statements", crossed, lambda s: s.inline("P")),
+    ("changed in place", mean, lambda s: s.inline("total")),
+    ("reduction inlined", in_steps, lambda s: s.inline("P")),
+    ("through a local", convolved, lambda s: s.inline("P")),
+    ("prints", loud, strips),
+    ("break", stopped, strips),
+    ("inside of a while loop", iterated, lambda s: s.compute_at("P", "i")),
+    ("size not known", short, strips),
+    ("step of two", stepped, strips),
+    ("marked producer", blur, lambda s: s.parallel("y").compute_at("P", "i")),
+    ("vector loop", blur, lambda s: s.vectorize("j", 4).compute_at("P", "j_v")),
+]
+
+
+def message(kernel: Any, steps: Steps) -> str:
+    with pytest.raises(ScheduleError) as caught:
+        steps(schedule_of(kernel))
+    text = re.sub(r"\([^ ()]*\.py:\d+\)", "(FILE)", str(caught.value))
+    return re.sub(r"--> \S*/(\w+\.py):(\d+):(\d+)", r"--> \1", re.sub(r"(?m)^ *\d+ \|", "|", text))
+
+
+@pytest.mark.parametrize(("name", "kernel", "steps"), REFUSED, ids=[c[0] for c in REFUSED])
+def test_refused(name: str, kernel: Any, steps: Steps) -> None:
+    golden = dict(re.findall(r"^## (.*)\n((?:(?!## ).*\n)*)", GOLDEN.read_text(), re.M))
+    assert message(kernel, steps) == golden[name].rstrip("\n")
+
+
+def test_golden_texts(update_messages: bool) -> None:
+    if update_messages:
+        GOLDEN.write_text("\n\n".join(f"## {name}\n{message(k, s)}" for name, k, s in REFUSED) + "\n")
