@@ -48,7 +48,7 @@ class InlineCheck:
         for leaf, use in check.consumers:
             site = Site(leaf.dims, use.place, check.production.position[leaf.stmt.id])
             again = {w.stmt.id: check.producing(leaf, use, w, write) for w, write in check.writes}
-            yield from check.operands(site, again)
+            yield from check.operands(site, again, asked=True)
 
     def once(self, first: tuple[Leaf, Use], second: tuple[Leaf, Use]) -> Violation | Unproved | bool:
         """No element is written by two instances."""

@@ -13,7 +13,7 @@ Makers stand before readers in one body; who asks sees to that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -88,7 +88,7 @@ class RecomputeCheck:
         self.leaves = {leaf.stmt.id: leaf for leaf in leaves}
         alloc = self.production.alloc
         self.key = f"{alloc.name}@{alloc.id}"
-        uses = [(leaf, u) for leaf in leaves for u in leaf.uses if u.buffer.key == self.key]
+        uses = [(reader(leaf, u), u) for leaf in leaves for u in leaf.uses if u.buffer.key == self.key]
         self.writes = [(leaf, u) for leaf, u in uses if u.mode != "read"]
         self.reads = [(leaf, u) for leaf, u in uses if u.mode == "read"]
 
@@ -106,7 +106,7 @@ class RecomputeCheck:
                 yield partial(self.feeds, leaf, use)
 
     def feeds(self, leaf: Leaf, use: Use) -> Violation | Unproved | bool:
-        name = use.buffer.name
+        name, leaf = use.buffer.name, self.leaves[leaf.stmt.id]
         own = [u for other, u in self.writes if other is leaf]
         if not own:
             return Unproved(f"`{name}` has a part in its own elements", use.loc)
@@ -215,23 +215,30 @@ class RecomputeCheck:
 
     # ----------------------------------------------------------------- operands
 
-    def operands(self, site: Site, again: Again) -> Iterator[Question]:
-        """Nothing writes what an instance reads between it and the site."""
+    def operands(self, site: Site, again: Again, asked: bool = False) -> Iterator[Question]:
+        """Nothing writes what an instance reads between it and the site.
+
+        `asked`: at the site it is asked of any instance whether it has run, by evaluating its conditions.
+        """
         position = self.production.position
         for number, instances in again.items():
             leaf = self.leaves[number]
             for use in leaf.uses:
                 if use.mode != "read" or use.buffer.dtype is None or use.buffer.key == self.key:
                     continue
+                source, there = leaf, instances
+                if asked and use.control:
+                    source = reader(leaf, use)
+                    there = self.near(None, site.dims, source.dims)
                 for other in self.program.leaves:
-                    there = position.get(other.stmt.id)
-                    if there is None or not position[number] <= there <= site.position:
+                    at = position.get(other.stmt.id)
+                    if at is None or not position[number] <= at <= site.position:
                         continue
                     for write in other.uses:
                         if write.mode == "read" or write.buffer.memory != use.buffer.memory:
                             continue
                         if other.stmt.id not in self.production.group:
-                            yield partial(self.changed, site, instances, (leaf, use), (other, write))
+                            yield partial(self.changed, site, there, (source, use), (other, write))
 
     def changed(
         self, site: Site, again: Any, source: tuple[Leaf, Use], target: tuple[Leaf, Use]
@@ -258,7 +265,7 @@ class RecomputeCheck:
             if meet.is_empty():
                 return False
         if not (use.exact and write.exact):
-            return doubt(use, write)
+            return Unproved(f"`{use.buffer.name}`, of which it is made, may change in between", write.loc)
         point = smallest(r, meet)
         cell = cell_text(use.buffer.name, cell_of(r, point, source, target))
         left, right = spelled(leaf, point.first, 0), spelled(other, point.second, 0)
@@ -270,13 +277,13 @@ class RecomputeCheck:
         return self.relations.time(leaf.dims, at)
 
     def near(self, pairs: Any, first: tuple[Dim, ...], second: tuple[Dim, ...]) -> Any:
-        """`pairs` in the same iterations of the loops around the body."""
+        """`pairs` (None: all) in the same iterations of the loops around the body."""
         isl = self.relations.isl
         space = isl.Space.alloc(self.relations.polyhedra.context, 0, len(first), len(second))
         same = isl.Map.universe(space)
         for n in range(self.production.depth):
             same = same.equate(isl.dim_type.in_, n, isl.dim_type.out, n)
-        return pairs.intersect(same)
+        return same if pairs is None else pairs.intersect(same)
 
     # --------------------------------------------------------------------- cells
 
@@ -311,6 +318,14 @@ class RecomputeCheck:
         sizes, name = dict(point.sizes), first[1].buffer.name
         locs = first[1].loc, second[1].loc
         return Violation(kind, *locs, sizes, here, there, name, (), text + sizes_text(point.sizes))
+
+
+def reader(leaf: Leaf, use: Use) -> Leaf:
+    """Where `use` takes place: `leaf`, or the condition or the bounds around it, whatever their outcome."""
+    if not use.control:
+        return leaf
+    dims = tuple([part for part in use.place if isinstance(part, Dim)])
+    return replace(leaf, dims=dims, place=use.place, context=use.context)
 
 
 def verdict(relations: Relations, questions: Iterator[Question], loc: Loc | None) -> Verdict:

@@ -181,6 +181,8 @@ def _moved(edit: Edit, production: Production, targets: Sequence[Place]) -> Edit
         part, proved = _part(edit, production, place, body)
         cutting = Cutting(edit, part, track, {new_: old for old, new_ in names.items()}, proved)
         copy = cutting.body(body, ())
+        if cutting.guarded:
+            _check_conditions(edit, name, body)
         copies[loop.id] = frozenset(s.id for s in stmts(copy) if is_leaf(s))
         here = replace(alloc, id=Alloc(name, alloc.dtype, ()).id, shape=part.shape(alloc))
         new[loop.id] = (replace(loop, body=(here, *copy, *_redirected(loop.body, part))),)
@@ -214,6 +216,19 @@ def _check_target(edit: Edit, production: Production, place: Place, position: di
                 loop,
                 loc=s.loc,
                 help="name a loop around the `while` loop",
+            )
+
+
+def _check_conditions(edit: Edit, name: str, group: Body) -> None:
+    """Refuses conditions on elements that may lie outside of the part: only stores are tested."""
+    for s in stmts(group):
+        if not is_leaf(s) and reads(s, name):
+            raise edit.refused(
+                "K0310",
+                f"cannot prove `{edit.step.name}`: the part of `{name}` that is needed is not known",
+                loc=s.loc,
+                label="a condition on what is produced",
+                help=f"use `{edit.step.name}` before splitting the loops that produce `{name}`",
             )
 
 

@@ -71,6 +71,8 @@ class Cutting:
     track: Track
     renamed: Mapping[str, str]
     proved: set[Test] | None = None
+    guarded: bool = False
+    """A store is tested to lie in the box."""
     probes: dict[int, list[Test]] = field(default_factory=dict)
     values: dict[str, Expr] = field(default_factory=dict)
 
@@ -121,6 +123,7 @@ class Cutting:
             tests.append(((s.id, f"above {n}"), at, "<", self.box.expr(self.box.ranges[n].extent)))
         if self.proved is None:
             return (*self.probe(tests), self.copied(s, new))
+        self.guarded = self.guarded or any(test not in self.proved for test, *_ in tests)
         placed = replace(new, index=self.box.placed(new.index))
         return self.tested(tests, (self.copied(s, placed),), s)
 
