@@ -24,6 +24,7 @@ from kdsl.ir.nodes import (
     Alloc,
     Body,
     Compare,
+    Const,
     Expr,
     Func,
     If,
@@ -38,7 +39,7 @@ from kdsl.ir.nodes import (
 )
 from kdsl.ir.walk import expr_children, map_expr_children, stmts, substitute
 from kdsl.passes.simplify import simplify_expr
-from kdsl.sched.arith import binary, buffers_in, const, from_linear, tidied, var
+from kdsl.sched.arith import binary, buffers_in, const, from_linear, sub, tidied, var
 from kdsl.sched.edit import Edit
 from kdsl.sched.names import shown
 from kdsl.sched.producing import Production, made
@@ -103,6 +104,22 @@ def _writes(
                 pass
 
 
+def _reached(loop: Loop) -> list[Expr]:
+    """The conditions under which the loop's variable takes a value."""
+    v, step = var(loop.var), _step(loop)
+    found: list[Expr] = [Compare("<=", loop.lo, v), Compare("<", v, loop.hi)]
+    if step < 0:
+        found = [Compare("<", loop.hi, v), Compare("<=", v, loop.lo)]
+    if abs(step) > 1:
+        found.append(Compare("==", binary("%", sub(v, loop.lo), const(abs(step))), const(0)))
+    return found
+
+
+def _step(loop: Loop) -> int:
+    """The step of a loop, 0 where it is not a constant."""
+    return int(loop.step.value) if isinstance(loop.step, Const) else 0
+
+
 def _source(
     edit: Edit,
     production: Production,
@@ -126,7 +143,8 @@ def _source(
             help=f'inline that first: s.inline("{local}"), or use s.compute_at("{name}", ...)',
         )
     for loop in loops:
-        edit.need_unit_step(loop)
+        if not _step(loop):
+            edit.need_unit_step(loop)
     solution = _solved(s, [loop.var for loop in loops])
     if solution is None:
         raise edit.refused(

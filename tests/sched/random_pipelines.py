@@ -27,7 +27,7 @@ class Pipeline:
         for n in range(self.pick((1, 2, 3))):
             rank = self.pick((1, 2))
             shape = "N + 6" if rank == 1 else "(N + 6, M + 6)"
-            made = self.pick(("zeros", "zeros", "empty"))
+            made = self.pick(("zeros", "zeros", "zeros", "empty"))
             self.put(1, f"T{n} = kdsl.{made}({shape}, i64)")
             self.stage(f"T{n}", rank)
             if self.pick((False, False, True)):

@@ -275,6 +275,15 @@ def short(X: i64[M], Y: i64[N]):
 
 
 @kdsl.kernel
+def falling(X: i64[N], Y: i64[N]):
+    P = kdsl.zeros(N, i64)
+    for n in range(N - 1, 0, -3):
+        P[n] = X[n]
+    for i in range(N):
+        Y[i] = P[i]
+
+
+@kdsl.kernel
 def running(A: i64[M, N], B: i64[M, N]):
     P = kdsl.empty((M, N), i64)
     for y in range(M):
@@ -424,6 +433,8 @@ INLINED: list[tuple[str, Any, Steps]] = [
     ("two elements at once", halved, lambda s: s.inline("P")),
     ("every other element", doubled, lambda s: s.inline("P")),
     ("backwards", backwards, lambda s: s.inline("P")),
+    ("steps of two", stepped, lambda s: s.inline("P")),
+    ("steps of minus three", falling, lambda s: s.inline("P")),
     ("transposed", transposed, lambda s: s.inline("P")),
     ("triangle", triangular, lambda s: s.inline("P")),
     ("scalars, then arrays", two_at_once, lambda s: s.inline("d").inline("s").inline("Q").inline("P")),
