@@ -92,11 +92,7 @@ def _writes(
             case Store() | Accumulate() if s.buffer == name:
                 yield s, loops, conditions
             case Loop():
-                inside = (
-                    Compare("<=", s.lo, Var(s.var, s.lo.dtype)),
-                    Compare("<", Var(s.var, s.lo.dtype), s.hi),
-                )
-                yield from _writes(s.body, name, (*loops, s), (*conditions, *inside))
+                yield from _writes(s.body, name, (*loops, s), (*conditions, *_reached(s)))
             case If():
                 yield from _writes(s.then, name, loops, (*conditions, s.cond))
                 yield from _writes(s.orelse, name, loops, (*conditions, Unary("not", s.cond)))
