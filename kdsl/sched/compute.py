@@ -20,7 +20,15 @@ from kdsl.sched.arith import const
 from kdsl.sched.boxes import Box, box_read
 from kdsl.sched.edit import Edit
 from kdsl.sched.primitive import primitive
-from kdsl.sched.producing import Production, check_makers, made, productions, reads, rest
+from kdsl.sched.producing import (
+    Production,
+    check_makers,
+    made,
+    productions,
+    reads,
+    rest,
+    without_hints,
+)
 from kdsl.sched.recomputed import Cutting, Test
 from kdsl.sched.substitution import Renaming, chosen, depth, exclusive, several_steps, sources
 from kdsl.sched.tree import (
@@ -65,11 +73,13 @@ def compute_at(edit: Edit, producer: str, loop: str, unsafe: bool = False) -> Ed
 
     The part is a box. Loops that produce it keep their names (one that is taken there gets a number); where
     the box's extent is a constant they count from its start. What several iterations read is computed again
-    in each of them, but never more than in the original. Locals on which a local depends come after it.
+    in each of them, but never more than in the original. Locals on which a local depends come after it. Hints
+    for the local (`prefetch`) go.
 
     legal: all reads are in the loop, no element is made of others, and no operand changes in between.
     known as: compute_at (Halide, TVM), recomputation, overlapped tiling.
     """
+    edit = replace(edit, func=without_hints(edit.func, producer))
     found = productions(edit, producer)
     places = edit.loops(loop)
     for production in found:
@@ -92,11 +102,13 @@ def inline(edit: Edit, producer: str, unsafe: bool = False) -> Edit:
         for j in range(N):
             B[j] = A[j] * 2.0 + A[j + 2] * 2.0
 
-    Where several statements may have stored the element, the expression asks which was the last.
+    Where several statements may have stored the element, the expression asks which was the last. Hints for
+    the local (`prefetch`) go.
 
     legal: each element is stored once by each of them, and no operand changes before the read.
     known as: compute_inline (Halide, TVM), inline_assign (Exo), forward substitution.
     """
+    edit = replace(edit, func=without_hints(edit.func, producer))
     for production in productions(edit, producer):
         check_makers(edit, production)
         edit = _inlined(edit, production)

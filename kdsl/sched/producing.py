@@ -22,16 +22,18 @@ from kdsl.ir.nodes import (
     Body,
     Break,
     Continue,
+    Func,
     If,
     Load,
     Loop,
+    Prefetch,
     Print,
     Return,
     Stmt,
     Store,
     While,
 )
-from kdsl.ir.walk import exprs, stmt_bodies, stmt_exprs, stmts, subexprs
+from kdsl.ir.walk import exprs, map_stmt, stmt_bodies, stmt_exprs, stmts, subexprs
 from kdsl.sched.edit import Edit
 from kdsl.sched.names import shown
 from kdsl.sched.tree import buffers, contains, is_leaf, written
@@ -94,6 +96,26 @@ def productions(edit: Edit, name: str) -> list[Production]:
             else "name a local array or a local scalar",
         )
     return found
+
+
+def without_hints(func: Func, name: str) -> Func:
+    """`func` without the prefetches of the local, and without the loops and ifs that held nothing else.
+
+    A hint is for the memory that a local has: it does not follow the local to another place.
+    """
+
+    def on_body(body: Body) -> Body:
+        out: list[Stmt] = []
+        for s in body:
+            if isinstance(s, Prefetch) and s.buffer == name:
+                continue
+            new = map_stmt(s, lambda e: e, on_body)
+            if any(stmt_bodies(s)) and not any(stmt_bodies(new)):
+                continue
+            out.append(new)
+        return body if len(out) == len(body) and all(a is b for a, b in zip(body, out)) else tuple(out)
+
+    return replace(func, body=on_body(func.body))
 
 
 def _settled(alloc: Alloc, body: Body, above: tuple[Stmt, ...]) -> Production:

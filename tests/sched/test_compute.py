@@ -369,6 +369,7 @@ def tiles(s: Any) -> Any:
 MEANING: list[tuple[str, Any, Steps]] = [
     ("strips", blur, strips),
     ("rows", blur, lambda s: s.compute_at("P", "i")),
+    ("hints go", blur, lambda s: s.prefetch("P", "i", 1).compute_at("P", "i")),
     ("each element", blur, lambda s: s.compute_at("P", "j")),
     ("tiles", blur, tiles),
     ("tiles, vectors, threads", blur, lambda s: tiles(s).vectorize("x").vectorize("j_i").parallel("i_o")),
