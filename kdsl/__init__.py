@@ -17,6 +17,7 @@ What is imported here is light; compilers load when a kernel is first compiled. 
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from kdsl.dtypes import (
@@ -52,11 +53,13 @@ from kdsl.errors import (
     ScheduleError,
     TargetError,
 )
+from kdsl.runtime.instruction import instruction
 from kdsl.runtime.kernel import Function, Kernel, func, kernel
 from kdsl.runtime.targets import Device, devices
 from kdsl.runtime.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
+    from kdsl import instructions
     from kdsl.lang import *  # noqa: F403
     from kdsl.sched import Schedule
 
@@ -109,6 +112,8 @@ def __getattr__(name: str) -> Any:
         from kdsl.sched import Schedule
 
         return Schedule
+    if name == "instructions":
+        return importlib.import_module("kdsl.instructions")
     if not name.startswith("_"):
         import kdsl.lang as lang
 

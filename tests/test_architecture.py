@@ -30,6 +30,7 @@ FLOORS = {
     "mathlib": 5,
     "runtime": 6,
     "cli": 7,
+    "instructions": 7,
     "__init__": 7,
     "__main__": 8,
 }

@@ -14,6 +14,7 @@ partitioning (Halide), index set splitting.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from kdsl.analysis.affine import Atom, Form, constant
@@ -34,7 +35,7 @@ from kdsl.ir.nodes import (
     While,
     fresh_id,
 )
-from kdsl.ir.walk import map_stmt, stmts
+from kdsl.ir.walk import map_stmt, stmt_bodies
 
 
 def full_tiles(func: Func) -> Func:
@@ -56,11 +57,22 @@ def _body(body: Body, outside: frozenset[str]) -> Body:
 
 
 def _innermost(loop: Loop) -> bool:
-    """True when the loops inside are all written out or vectors, and there are some."""
-    inside = [s for s in stmts(loop.body) if isinstance(s, (Loop, While))]
+    """True when the loops inside are all written out, vectors or instructions, and there are some."""
+    inside = list(_loops(loop.body))
     return bool(inside) and all(
-        isinstance(s, Loop) and s.mark is not None and s.mark.kind in ("unroll", "vectorize") for s in inside
+        isinstance(s, Loop) and s.mark is not None and s.mark.kind in ("unroll", "vectorize", "tensorize")
+        for s in inside
     )
+
+
+def _loops(body: Body) -> Iterator[Stmt]:
+    """The loops in `body`, without those that an instruction does."""
+    for s in body:
+        if isinstance(s, (Loop, While)):
+            yield s
+        if not (isinstance(s, Loop) and s.mark is not None and s.mark.kind == "tensorize"):
+            for inner in stmt_bodies(s):
+                yield from _loops(inner)
 
 
 def _versioned(loop: Loop, outside: frozenset[str]) -> Stmt:

@@ -13,6 +13,7 @@ from kdsl.ir.verify import verify as verify_ir
 from kdsl.passes.bounds import bounds
 from kdsl.passes.expand_math import expand_math
 from kdsl.passes.full_tiles import full_tiles
+from kdsl.passes.instructions import instructions
 from kdsl.passes.simplify import simplify
 from kdsl.passes.unbind import unbind
 from kdsl.passes.unroll import unroll
@@ -31,6 +32,7 @@ class Lowering:
 
 PASSES: tuple[tuple[str, Callable[[Func, Lowering], Func]], ...] = (
     ("unbind", lambda func, _: unbind(func)),
+    ("instructions", lambda func, to: instructions(func, to.target)),
     # Before loops are written out: the same guard in many copies is found once.
     ("full_tiles", lambda func, _: full_tiles(func)),
     ("unroll", lambda func, _: unroll(func)),

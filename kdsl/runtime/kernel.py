@@ -23,6 +23,7 @@ from kdsl.runtime.targets import check_name, default_name, resolve
 
 if TYPE_CHECKING:
     from kdsl.frontend_ast.source import KernelSource
+    from kdsl.ir.nodes import Instruction
     from kdsl.runtime.arguments import Arguments
     from kdsl.runtime.compile import Request
     from kdsl.runtime.program import EntryMaker, Program
@@ -169,6 +170,13 @@ class Kernel(_OfFunction, Generic[P]):
         from kdsl.runtime.inspection import asm_text
 
         return asm_text(self._request(args, kwargs))
+
+    @property
+    def __kdsl_instruction__(self) -> Instruction:
+        """The kernel as an instruction for `tensorize`: its body takes the place of a loop that does the same."""
+        from kdsl.runtime.instruction import software
+
+        return software(self)
 
     def __repr__(self) -> str:
         params = ", ".join(

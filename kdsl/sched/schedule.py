@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from kdsl.errors import ScheduleError
 from kdsl.ir.nodes import Func
 from kdsl.ir.printer import print_func
-from kdsl.sched import fusion, kinds, loops, memory, sizes
+from kdsl.sched import fusion, kinds, loops, memory, sizes, tensor
 from kdsl.sched.primitive import PRIMITIVES
 from kdsl.sched.step import Step, from_json, to_json
 from kdsl.sched.tree import with_fresh_ids
@@ -59,6 +59,7 @@ class Schedule:
     parallel = kinds.parallel
     bind = kinds.bind
     stage = memory.stage
+    tensorize = tensor.tensorize
 
     # -- what there is
 

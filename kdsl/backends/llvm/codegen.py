@@ -15,7 +15,7 @@ from kdsl.backends.base import Artifact
 from kdsl.backends.llvm.emit import emit_module
 from kdsl.backends.llvm.entry import ScalarForm
 from kdsl.backends.llvm.host import NATIVE
-from kdsl.backends.llvm.uniformity import is_vector
+from kdsl.backends.llvm.uniformity import is_instruction, is_vector
 from kdsl.ir.nodes import Func
 from kdsl.ir.walk import stmts
 from kdsl.target import Target
@@ -46,7 +46,7 @@ def asm_text(func: Func, target: Target) -> str:
 
 def scheduled(func: Func) -> bool:
     """Whether the schedule of `func` says what runs in vectors: then LLVM's vectorisers keep out."""
-    return any(is_vector(s) for s in stmts(func.body))
+    return any(is_vector(s) or is_instruction(s) for s in stmts(func.body))
 
 
 def assemble(text: str, target: Target) -> bytes:

@@ -26,6 +26,7 @@ from kdsl.backends.llvm.expressions import Expressions
 from kdsl.backends.llvm.gil import print_helper
 from kdsl.backends.llvm.memory import Buffer
 from kdsl.backends.llvm.partial_sums import Cell, Sum, partial_sums
+from kdsl.backends.llvm.tensor import instruction
 from kdsl.backends.llvm.types import memory_type, value_type
 from kdsl.backends.llvm.uniformity import has_constant_places
 from kdsl.dtypes import DType
@@ -47,7 +48,7 @@ from kdsl.ir.nodes import (
     Store,
     While,
 )
-from kdsl.ir.walk import stmts
+from kdsl.ir.walk import stmt_bodies
 from kdsl.source import Loc
 
 _REGISTER_BYTES = 4096
@@ -213,6 +214,10 @@ class Statements:
 
             vector_loop(self, s)
             return
+        if s.mark is not None and s.mark.kind == "tensorize":
+            if not instruction(self, s):
+                self._loop(replace(s, mark=None))
+            return
         assert s.mark is None or s.mark.kind == "parallel", "other marks are lowered before"
         b = self.x.b
         lo, hi, step = self.x.emit(s.lo), self.x.emit(s.hi), self.x.emit(s.step)
@@ -291,7 +296,7 @@ class Statements:
         return any_, b.value(f"udiv i64 {span}, {size}")
 
     def _poll_if_nested(self, s: Loop) -> None:
-        if any(isinstance(inner, While) or _iterates(inner) for inner in stmts(s.body)):
+        if _iterates(s.body):
             self._poll()
 
     def _poll(self) -> None:
@@ -392,6 +397,12 @@ class Statements:
         return old
 
 
-def _iterates(s: Stmt) -> bool:
-    """Whether `s` is a loop that takes its iterations one after the other."""
-    return isinstance(s, Loop) and (s.mark is None or s.mark.kind != "vectorize")
+def _iterates(body: Body) -> bool:
+    """Whether `body` has a loop that takes its iterations one after the other."""
+    for s in body:
+        kind = s.mark.kind if isinstance(s, Loop) and s.mark is not None else ""
+        if isinstance(s, While) or (isinstance(s, Loop) and kind not in ("vectorize", "tensorize")):
+            return True
+        if kind != "tensorize" and any(map(_iterates, stmt_bodies(s))):
+            return True
+    return False

@@ -108,9 +108,19 @@ def is_vector(s: Stmt) -> bool:
     return isinstance(s, Loop) and s.mark is not None and s.mark.kind == "vectorize"
 
 
+def is_instruction(s: Stmt) -> bool:
+    """Whether `s` is a loop that an instruction does."""
+    return isinstance(s, Loop) and s.mark is not None and s.mark.kind == "tensorize"
+
+
 def has_constant_places(buffer: str, scope: Body) -> bool:
-    """Whether every index of `buffer` in `scope` is made of constants and variables of vector loops alone."""
+    """Whether every index of `buffer` in `scope` is made of constants and variables of vector loops alone.
+
+    Those of a loop that an instruction does count as such.
+    """
     lanes = {s.var for s in stmts(scope) if isinstance(s, Loop) and is_vector(s)}
+    for done in [s for s in stmts(scope) if is_instruction(s)]:
+        lanes |= {s.var for s in stmts((done,)) if isinstance(s, Loop)}
     indices = [e.index for e in exprs(scope) if isinstance(e, Load) and e.buffer == buffer]
     indices += [
         s.index for s in stmts(scope) if isinstance(s, (Store, Accumulate, Atomic)) and s.buffer == buffer
