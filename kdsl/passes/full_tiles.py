@@ -7,6 +7,8 @@
                                                    else:
                                                        (the loop as it was)
 
+A guard of written-out copies that depends on the loop itself (`k * 4 + k_u < K`) is tested once an iteration.
+
 A guard is one comparison (or several joined by `and`), affine, and made of names from outside of the loop and
 of inner loops of constant range: at its worst point in these it implies all others. Known as: loop
 partitioning (Halide), index set splitting.
@@ -79,19 +81,45 @@ def _versioned(loop: Loop, outside: frozenset[str]) -> Stmt:
     tiles = _Tiles(outside)
     body = tiles.without(loop.body, {})
     if not tiles.worst:
+        return _tested_inside(loop, outside)
+    whole = _tested_inside(replace(loop, id=fresh_id(), body=body), outside)
+    return If(tiles.test(), (whole,), (loop,), loc=loop.loc)
+
+
+def _tested_inside(loop: Loop, outside: frozenset[str]) -> Loop:
+    """The loop with its body versioned, where that saves the tests of written-out copies."""
+    tiles = _Tiles(outside | {loop.var}, copies=frozenset(_unrolled(loop.body)))
+    body = tiles.without(loop.body, {})
+    if not tiles.worst:
         return loop
-    whole, *rest = [to_expr(Atom(form), dict.fromkeys(outside, i64), guarded=False) for form in tiles.worst]
-    for test in rest:
-        whole = Logic("and", whole, test)
-    return If(whole, (replace(loop, id=fresh_id(), body=body),), (loop,), loc=loop.loc)
+    return replace(loop, body=(If(tiles.test(), body, loop.body, loc=loop.loc),))
+
+
+def _unrolled(body: Body) -> Iterator[str]:
+    """The variables of the loops that will be written out."""
+    for s in _loops(body):
+        if isinstance(s, Loop) and s.mark is not None and s.mark.kind == "unroll":
+            yield s.var
 
 
 @dataclass(slots=True)
 class _Tiles:
-    """Drops guards; `worst` collects, as forms that are >= 0, what makes them all true."""
+    """Drops guards; `worst` collects, as forms that are >= 0, what makes them all true.
+
+    `copies`: only guards that depend on one of these variables are dropped.
+    """
 
     outside: frozenset[str]
     worst: list[Form] = field(default_factory=list)
+    copies: frozenset[str] | None = None
+
+    def test(self) -> Expr:
+        """That all guards hold."""
+        names = dict.fromkeys(self.outside, i64)
+        whole, *rest = [to_expr(Atom(form), names, guarded=False) for form in self.worst]
+        for test in rest:
+            whole = Logic("and", whole, test)
+        return whole
 
     def without(self, body: Body, last: dict[str, int]) -> Body:
         """`body` with fresh ids; `last` gives the inner loops' variables, from 0 to so much."""
@@ -123,6 +151,8 @@ class _Tiles:
                 if small is None or large is None:
                     return None
                 gap = large - small + (0 if op == "<=" else -1)
+                if self.copies is not None and not gap.names() & self.copies:
+                    return None
                 for name, end in last.items():
                     factor = gap.coefficient(name)
                     if factor is not None and factor.terms:
