@@ -96,6 +96,8 @@ __all__ = [
     "i16",
     "i32",
     "i64",
+    "instruction",
+    "instructions",
     "kernel",
     "set_num_threads",
     "sizes",

@@ -31,8 +31,8 @@ FLOORS = {
     "runtime": 6,
     "cli": 7,
     "instructions": 7,
-    "__init__": 7,
-    "__main__": 8,
+    "__init__": 8,
+    "__main__": 9,
 }
 HOMES = {"llvmlite": "backends/llvm", "islpy": "analysis", "vulkan": "backends/vulkan"}
 HEAVY = tuple(HOMES)

@@ -1,4 +1,4 @@
-"""Is a loop what an instruction computes? Both are walked side by side; what the parameters stand for is noted.
+"""Is a loop what an instruction computes? Both are walked together; what parameters stand for is noted.
 
     acc[l] += i32(a[q]) * i32(b[l, q])                  l in range(16), q in range(4): the meaning
     C[i, j] += i32(A[i, k_o * 4 + k]) * i32(B[k_o, j, k])    j in range(16), k in range(4): the loop
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from itertools import product
 from math import prod
 
 from kdsl.analysis.affine import ZERO, Form, constant, symbol
@@ -69,6 +70,14 @@ class Operand:
     use: Access
     meant: Access
 
+    def distinct(self, shape: Sequence[int]) -> bool:
+        """Whether an array of this shape has a cell for each element."""
+        cells = {
+            tuple([sum(n * s[d] for n, s in zip(at, self.steps)) for d in range(len(self.start))])
+            for at in product(*map(range, shape))
+        }
+        return len(cells) == prod(shape)
+
 
 @dataclass(frozen=True, slots=True)
 class Binding:
@@ -117,11 +126,18 @@ class _Match:
         return Binding(self.operands, self.values)
 
     def apart(self) -> None:
-        """What is written must be no other operand's memory."""
-        stored = {p for p in self.operands if self.operands[p].buffer in self.written}
-        for name in stored:
+        """What is written must be a cell for each element, and no other operand's memory."""
+        for name, found in self.operands.items():
+            if found.buffer not in self.written:
+                continue
+            if not found.distinct([d.const for d in self.arrays[name].shape]):
+                raise Differs(
+                    f"`{text_of(found.use)}` is one cell for several elements of `{name}`",
+                    found.use.loc or self.loop.loc,
+                    found.meant.loc,
+                )
             for other, operand in self.operands.items():
-                mine = self.operands[name].buffer
+                mine = found.buffer
                 if other == name:
                     continue
                 if operand.buffer == mine or {operand.buffer, mine} <= self.may_alias:
@@ -169,12 +185,10 @@ class _Match:
         count, wanted = extent(s), extent(m)
         if count != wanted:
             many = "an unknown number of" if count is None else str(count)
-            raise Differs(
-                f"the loop `{s.var}` has {many} iterations, not {wanted}",
-                s.loc,
-                m.loc,
-                f's.split("{s.var}", {wanted}, tail="cut") makes a loop of {wanted}',
-            )
+            way = f's.split("{s.var}", {wanted}, tail="cut") makes a loop of {wanted}'
+            if count is not None and wanted is not None and count < wanted:
+                way = f"bring a loop of {wanted} iterations here: reorder, or split another one"
+            raise Differs(f"the loop `{s.var}` has {many} iterations, not {wanted}", s.loc, m.loc, way)
         self.loops[m.var] = s
         self.body(s.body, m.body, s.loc, m.loc)
 
@@ -300,12 +314,8 @@ class _Match:
             if other in names:
                 continue
             if any(f.coefficient(f"%{other}") != ZERO for f in over):
-                raise Differs(
-                    f"`{text_of(ours)}` moves with `{self.loops[other].var}`, `{text_of(m)}` does not move with"
-                    f" `{other}`",
-                    loc,
-                    meant_loc,
-                )
+                moving = f"`{text_of(ours)}` moves with `{self.loops[other].var}`"
+                raise Differs(f"{moving}, but `{text_of(m)}` not with `{other}`", loc, meant_loc)
         steps = []
         for n in names:
             factors = [f.coefficient(f"%{n}") for f in over]
@@ -427,8 +437,10 @@ def _alike(e: Expr, m: Expr) -> bool:
             return e == m
         case Var(), Var():
             return e.name == m.name
-        case (Unary(), Unary()) | (Binary(), Binary()) | (Compare(), Compare()) | (Logic(), Logic()):
-            return bool(e.op == m.op)
+        case (Unary(op=op), Unary(op=other)) | (Binary(op=op), Binary(op=other)):
+            return bool(op == other)
+        case (Compare(op=op), Compare(op=other)) | (Logic(op=op), Logic(op=other)):
+            return bool(op == other)
         case Cast(), Cast():
             return e.x.dtype == m.x.dtype
         case Call(), Call():

@@ -57,7 +57,7 @@ class Differs(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A parameter of a meaning. `axes`: for each of its dimensions the number of the loop that runs over it."""
+    """A parameter of a meaning. `axes`: for each dimension the number of the loop that runs over it."""
 
     param: ArrayParam | ScalarParam
     axes: tuple[int, ...]
@@ -148,8 +148,8 @@ def _roles(meaning: Func) -> Roles:
             raise Differs(
                 f"`{p.name}` is indexed in two ways", uses[1][0].loc, help="make two parameters of it"
             )
-        written = any(not isinstance(u, Load) for u, _ in uses)
-        operands.append(Role(p, axes.pop(), any(not isinstance(u, Store) for u, _ in uses), written))
+        read = any(not isinstance(u, Store) for u, _ in uses)
+        operands.append(Role(p, axes.pop(), read, any(not isinstance(u, Load) for u, _ in uses)))
     written = [r.param.name for r in operands if r.written]
     if len(written) != 1:
         raise Differs(

@@ -250,8 +250,9 @@ class Instruction:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How a loop will be lowered. `axis` ("grid.x", "block.y") belongs to `bind`, `instruction` to `tensorize`.
+    """How a loop will be lowered.
 
+    `axis` ("grid.x", "block.y") belongs to `bind`, `instruction` to `tensorize`.
     `unsafe` says that the user vouched for it instead of a proof.
     """
 

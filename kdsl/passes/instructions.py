@@ -1,4 +1,4 @@
-"""Instructions that the target does not have become vector code: the loop over lanes in lockstep, the rest written out.
+"""Instructions that the target lacks become vector code: the lanes in lockstep, the other loops written out.
 
 for l in tensorize(range(16), "dot4_u8s8"):          for l in vectorize(range(16)):
     for q in range(4):                          ->       for q in unroll(range(4)):

@@ -2,14 +2,13 @@
 
     @kdsl.instruction(llvm="llvm.x86.avx512.vpdpbusd.512", features=("avx512vnni",))
     def dot4_u8s8(acc: i32[16], a: u8[4], b: i8[16, 4]):
-        for l in range(16):
+        for n in range(16):
             for q in range(4):
-                acc[l] += i32(a[q]) * i32(b[l, q])
+                acc[n] += i32(a[q]) * i32(b[n, q])
 
-The intrinsic is called with the parameters as vectors, in their order: one that is only read has an element for
-each point of the loops (64 here: `a` is repeated for each `l`), the one that is written its own elements; the
-call gives its new ones. What the function does not even read is no argument. The declaration is trusted: tests
-of an instruction compare both (`kdsl.instructions` has some).
+The intrinsic is called with the parameters as vectors, in their order: one that is only read has an element
+for each point of the loops (64 here: `a` is repeated for each `n`), the one that is written its own elements,
+or is left out when the function does not read it; the call gives its new elements. All this is trusted.
 """
 
 from __future__ import annotations
@@ -55,10 +54,10 @@ def instruction(
 ) -> Callable[[Callable[..., Any]], InstructionKernel]:
     """Declares an instruction by its meaning, for `tensorize`.
 
-    The function is a kernel on arrays of constant shape: one loop nest from 0 on, which runs over each array as
-    a whole and writes one. `llvm`: the intrinsic, called with the parameters as vectors. `features`: what the
-    CPU must have, as LLVM spells it. `exact`: it gives the bits of the function (left out: for integers only);
-    others are refused under `strict`.
+    The function is a kernel on arrays of constant shape: one loop nest from 0 on, which runs over each array
+    as a whole and writes one. `llvm`: the intrinsic, called with the parameters as vectors. `features`: what
+    the CPU must have, as LLVM spells it. `exact`: it gives the bits of the function (left out: for integers
+    only); others are refused under `strict`.
     """
 
     def decorate(fn: Callable[..., Any]) -> InstructionKernel:
@@ -131,6 +130,11 @@ def software(kernel: Kernel[Any]) -> Instruction:
     if found is not None:
         raise _refused(kernel, found)
     body = scheduled(kernel._schedule, meaning)
+    if body.conditions:
+        wrong = Difference(
+            f"its schedule assumes that {body.conditions[0].title}", help="leave the `assume` out"
+        )
+        raise _refused(kernel, wrong)
     made = Instruction(_name(kernel), meaning, software=body)
     instructions.register(made.name, lambda: made)
     return made

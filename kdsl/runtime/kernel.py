@@ -173,7 +173,7 @@ class Kernel(_OfFunction, Generic[P]):
 
     @property
     def __kdsl_instruction__(self) -> Instruction:
-        """The kernel as an instruction for `tensorize`: its body takes the place of a loop that does the same."""
+        """For `tensorize`: the kernel's body can take the place of a loop that does the same."""
         from kdsl.runtime.instruction import software
 
         return software(self)

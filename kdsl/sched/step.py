@@ -75,6 +75,11 @@ class Step:
         """The user vouches for this step."""
         return dict(self.args).get("unsafe") is True
 
+    @property
+    def instructions(self) -> tuple[Instruction, ...]:
+        """The instructions that its arguments name."""
+        return tuple([value.instruction for _, value in self.args if isinstance(value, Named)])
+
     def __str__(self) -> str:
         return self.text
 

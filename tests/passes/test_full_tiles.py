@@ -44,11 +44,44 @@ for i_o in range((M + 1) // 2):
     )
 
 
+def test_a_guard_that_depends_on_the_loop_is_tested_once_for_all_copies() -> None:
+    body = (
+        "for k in range(K):\n"
+        "    for i in unroll(range(2)):\n"
+        "        if k * 2 + i < M:\n"
+        "            C[k * 2 + i, 0] = 1"
+    )
+    assert versioned(body) == (
+        "for k in range(K):\n"
+        "    if 2 * k + 2 <= M:\n"
+        "        for i in unroll(range(2)):\n"
+        "            C[k * 2 + i, 0] = 1\n"
+        "    else:\n"
+        "        for i in unroll(range(2)):\n"
+        "            if k * 2 + i < M:\n"
+        "                C[k * 2 + i, 0] = 1"
+    )
+
+
+def test_loops_that_an_instruction_does_are_no_loops_to_look_into() -> None:
+    body = (
+        "for k in range(K):\n"
+        "    for i in unroll(range(2)):\n"
+        "        if i < M:\n"
+        '            for n in tensorize(range(16), "dot4_u8s8"):\n'
+        "                for q in range(4):\n"
+        "                    S[i, n] += i32(U[i, q]) * i32(V[n, q])"
+    )
+    assert versioned(body).startswith(
+        "if 2 <= M:\n    for k in range(K):\n        for i in unroll(range(2)):"
+    )
+
+
 def test_what_stays() -> None:
-    """Guards on the loop itself or on data, two branches, locals in a guard, loops that are not innermost."""
+    """Guards on data, two branches, locals in a guard, loops that are not innermost, guards of no copies."""
     for body in (
-        "for k in range(K):\n    for i in unroll(range(2)):\n"
-        "        if k + i < M:\n            C[k + i, 0] = 1",
+        "for k in range(K):\n    for j in vectorize(range(2)):\n"
+        "        if k + j < M:\n            C[k + j, 0] = 1",
         "for k in range(K):\n    for i in unroll(range(2)):\n"
         "        if A[i, k] < M:\n            C[i, 0] = 1",
         "for k in range(K):\n    for i in unroll(range(2)):\n"

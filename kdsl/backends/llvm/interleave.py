@@ -1,4 +1,4 @@
-"""Stores that follow each other and fill every cell between their lanes: one row of the lanes' values, interleaved.
+"""Stores that follow each other and fill all cells between their lanes: one row of the lanes' values, woven.
 
     for n in vectorize(range(64)):          T[n, 0] = a; T[n, 1] = b       (two stores, each 2 elements apart)
         T[n, 0] = A[0, n]           ->      store <128 x i8> a0 b0 a1 b1 a2 b2 ..., ptr %T

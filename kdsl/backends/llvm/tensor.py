@@ -7,8 +7,8 @@
                                                      %r = call <16 x i32> @llvm.x86...(%acc, %a, %b)
                                                      store <16 x i32> %r, ptr %C
 
-Elements of an operand that do not lie one after the other (an array that came with strides) are collected one by
-one. A loop that is no longer the instruction word by word (a test in place was put in) stays a loop.
+Elements of an operand that do not lie one after the other (an array that came with strides) are collected one
+by one. A loop that is no longer the instruction word by word (a test in place was put in) stays a loop.
 """
 
 from __future__ import annotations
