@@ -50,6 +50,9 @@ from kdsl.ir.printer import print_expr, print_head
 from kdsl.ir.walk import expr_children, stmt_bodies, stmts, subexprs, substitute
 from kdsl.source import Loc
 
+_COUNTED = 4096
+"""Elements of larger parameters are not looked at one by one."""
+
 _COMMUTE = ("+", "*", "&", "|", "^")
 
 
@@ -72,6 +75,11 @@ class Operand:
 
     def distinct(self, shape: Sequence[int]) -> bool:
         """Whether an array of this shape has a cell for each element."""
+        dims = [[d for d, step in enumerate(steps) if step] for steps in self.steps]
+        if all(len(found) == 1 for found in dims) and len({d for found in dims for d in found}) == len(dims):
+            return True
+        if prod(shape) > _COUNTED:
+            return False
         cells = {
             tuple([sum(n * s[d] for n, s in zip(at, self.steps)) for d in range(len(self.start))])
             for at in product(*map(range, shape))

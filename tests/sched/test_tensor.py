@@ -527,7 +527,7 @@ def message(kernel: Any, steps: Steps) -> str:
     with pytest.raises(ScheduleError) as caught:
         steps(schedule_of(kernel))
     text = re.sub(r"\([^ ()]*\.py:\d+\)", "(FILE)", str(caught.value))
-    return re.sub(r"--> \S*/(\w+\.py):(\d+):(\d+)", r"--> \1", re.sub(r"(?m)^ *\d+ \|", "|", text))
+    return re.sub(r" +--> (?:\S*/)?(\w+\.py):\d+:\d+", r"--> \1", re.sub(r"(?m)^ *\d* \|", "|", text))
 
 
 @pytest.mark.parametrize(("name", "kernel", "steps"), REFUSED, ids=[c[0] for c in REFUSED])
