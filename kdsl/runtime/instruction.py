@@ -13,6 +13,7 @@ or is left out when the function does not read it; the call gives its new elemen
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -92,8 +93,10 @@ def _check_options(source: KernelSource, llvm: Any, features: Any, exact: Any) -
     wrong = ""
     if not (isinstance(llvm, str) and llvm.startswith("llvm.")):
         wrong, way = f"`llvm={llvm!r}` names no intrinsic", 'write llvm="llvm.x86.avx512.vpdpbusd.512"'
-    elif isinstance(features, str) or not all(isinstance(f, str) and f.isidentifier() for f in features):
-        wrong, way = f"`features={features!r}` is no list of names", 'write features=("avx512vnni",)'
+    elif isinstance(features, str):
+        wrong, way = f"`features={features!r}` is no list of names", f'write features=("{features}",)'
+    elif not all(isinstance(f, str) and re.fullmatch(r"[a-z0-9.-]+", f) for f in features):
+        wrong, way = f"`features={features!r}` has other things than names", 'write features=("avx512vnni",)'
     elif exact not in (None, True, False):
         wrong, way = f"`exact={exact!r}` is neither True nor False", "write exact=True, or leave it out"
     if wrong:

@@ -207,8 +207,16 @@ def brains(A: bf16[M, K], B: bf16[K, N], C: f32[M, N]):
             C[i, j] = acc
 
 
+def sixteen(s: Schedule) -> Schedule:
+    return s.split("j", 16).tensorize("j_i", dot4_u8s8)
+
+
+def fours(s: Schedule, instruction: Any = four) -> Schedule:
+    return s.split("i", 4, tail="cut").tensorize("i_i", instruction)
+
+
 def dots(s: Schedule, instruction: Any = dot4_u8s8, terms: int = 4, lanes: int = 16) -> Schedule:
-    """Tiles of 2 x 2 vectors in registers; B is packed for one panel; edges of N and K are loops of their own."""
+    """Tiles of 2 x 2 vectors in registers; B is packed panel by panel; edges have loops of their own."""
     s = s.split("k", terms, tail="cut").split("j", 2 * lanes, tail="cut").split("i", 2)
     s = s.reorder("j_o", "i_o", "k_o@0", "i_i", "j_i", "k_i@0")
     s = s.stage("B", at="j_o", layout={"tile": (terms, None), "order": (0, 2, 1)})
@@ -224,21 +232,23 @@ def tiles(s: Schedule) -> Schedule:
 
 
 ACCEPTED: list[tuple[str, Any, Steps]] = [
-    ("packed, factors swapped", packed, lambda s: s.split("j", 16).tensorize("j_i", dot4_u8s8)),
-    ("then moved", packed, lambda s: s.split("j", 16).tensorize("j_i", dot4_u8s8).reorder("j_o", "i")),
-    ("then parallel", packed, lambda s: s.split("j", 16).tensorize("j_i", dot4_u8s8).parallel("i").unroll("k")),
-    ("then staged", packed, lambda s: s.split("j", 16).tensorize("j_i", dot4_u8s8).stage("C", "i").stage("A", "i")),
+    ("packed, factors swapped", packed, sixteen),
+    ("then moved", packed, lambda s: sixteen(s).reorder("j_o", "i")),
+    ("then parallel", packed, lambda s: sixteen(s).parallel("i").unroll("k")),
+    ("then staged", packed, lambda s: sixteen(s).stage("C", "i").stage("A", "i")),
     ("256 bits", packed, lambda s: s.split("j", 8).tensorize("j_i", dot4_u8s8_x8).unroll("j_o")),
     ("not on this CPU", packed, lambda s: s.split("j", 8).tensorize("j_i", dot4_u8s8_avx)),
     ("by name", packed, lambda s: s.split("j", 16).tensorize("j_i", "dot4_u8s8")),
     ("whole product", quantised, dots),
-    ("cut", in_place, lambda s: s.split("i", 4, tail="cut").tensorize("i_i", four)),
-    ("every copy", in_place, lambda s: s.split("i", 4, tail="cut").specialize("N > 4").tensorize("i_i", four)),
-    ("backwards", backwards, lambda s: s.split("i", 4, tail="cut").tensorize("i_i", four)),
+    ("cut", in_place, fours),
+    ("every copy", in_place, lambda s: s.split("i", 4, tail="cut").specialize("N > 4")
+        .tensorize("i_i", four)),
+    ("backwards", backwards, fours),
     ("store", raised, lambda s: s.split("j", 4, tail="cut").tensorize("j_i", larger)),
     ("store, whole tiles behind a guard", raised, lambda s: s.split("i", 2).split("j", 4, tail="cut")
         .reorder("j_o", "i_o", "i_i", "j_i").tensorize("j_i@0", larger).unroll("i_i@0")),
-    ("scalar", product, lambda s: s.reorder("i", "k", "j").split("j", 8, tail="cut").tensorize("j_i", scaled)),
+    ("scalar", product, lambda s: s.reorder("i", "k", "j").split("j", 8, tail="cut")
+        .tensorize("j_i", scaled)),
     ("a kernel", small_product, lambda s: tiles(s).tensorize("i_i", tile)),
     ("a scheduled kernel", small_product, lambda s: tiles(s).tensorize("i_i", fast_tile).parallel("i_o")),
 ]  # fmt: skip
@@ -386,7 +396,7 @@ def test_arrays_with_strides() -> None:
 @pytest.mark.parametrize("kernel", [quantised, packed])
 def test_a_cpu_without_the_instruction(kernel: Any) -> None:
     """The meaning runs, as vector code."""
-    steps = dots if kernel is quantised else lambda s: s.split("j", 16).tensorize("j_i", dot4_u8s8)
+    steps = dots if kernel is quantised else sixteen
     low = lower(steps(schedule_of(kernel)).func, PLAIN, definition)
     text = llvm.asm_text(low, PLAIN)
     assert "vpdpbusd" not in text and "ymm" in text
@@ -485,7 +495,7 @@ def test_the_newest_of_a_name_counts_and_old_schedules_keep_theirs() -> None:
 
 
 def test_a_kernel_is_found_by_its_module_and_name() -> None:
-    s = schedule_of(in_place).split("i", 4, tail="cut").tensorize("i_i", four)
+    s = fours(schedule_of(in_place), four)
     assert s.trace().splitlines()[2] == '    s = s.tensorize("i_i", "tests.sched.test_tensor:four")'
 
 
@@ -499,23 +509,24 @@ REFUSED: list[tuple[str, Any, Steps]] = [
     ("guard inside", in_place, lambda s: s.split("i", 4).tensorize("i_i", four)),
     ("another type", matmul, lambda s: s.split("k", 4, tail="cut").split("j", 16, tail="cut")
         .reorder("j_o", "i", "k_o@0", "j_i", "k_i@0").tensorize("j_i@1", dot4_u8s8)),
-    ("another operation", in_place, lambda s: s.split("i", 4, tail="cut").tensorize("i_i", larger)),
+    ("another operation", in_place, lambda s: fours(s, larger)),
     ("one loop too few", packed, lambda s: s.tensorize("t", dot4_u8s8)),
-    ("another order of loops", packed, lambda s: s.split("j", 16).reorder("t", "j_i").tensorize("t", dot4_u8s8)),
-    ("one statement more", twice, lambda s: s.split("i", 4, tail="cut").tensorize("i_i", four)),
+    ("another order of loops", packed, lambda s: s.split("j", 16).reorder("t", "j_i")
+        .tensorize("t", dot4_u8s8)),
+    ("one statement more", twice, fours),
     ("moves with a lane", packed, lambda s: s.split("j", 16).tensorize("j_i", dot4_vectors_u8s8)),
     ("not packed", quantised, lambda s: s.split("k", 4, tail="cut").split("j", 16, tail="cut")
         .reorder("j_o", "i", "k_o@0", "j_i", "k_i@0").tensorize("j_i@1", dot4_u8s8)),
-    ("scattered result", raised, lambda s: s.reorder("j", "i").split("i", 4, tail="cut").tensorize("i_i", four_down)),
-    ("one cell for all", total, lambda s: s.split("i", 4, tail="cut").tensorize("i_i", four)),
+    ("scattered result", raised, lambda s: fours(s.reorder("j", "i"), four_down)),
+    ("one cell for all", total, fours),
     ("cells that meet", smeared, lambda s: s.tensorize("i", adder)),
-    ("may alias", overlapping, lambda s: s.split("i", 4, tail="cut").tensorize("i_i", four)),
-    ("reads what it writes", neighbours, lambda s: s.split("i", 4, tail="cut").tensorize("i_i", four)),
+    ("may alias", overlapping, fours),
+    ("reads what it writes", neighbours, fours),
     ("marked inside", packed, lambda s: s.split("j", 16).unroll("t").tensorize("j_i", dot4_u8s8)),
     ("marked itself", packed, lambda s: s.split("j", 16).vectorize("j_i").tensorize("j_i", dot4_u8s8)),
-    ("later step inside", packed, lambda s: s.split("j", 16).tensorize("j_i", dot4_u8s8).unroll("t")),
-    ("later staging inside", packed, lambda s: s.split("j", 16).tensorize("j_i", dot4_u8s8).stage("B", "j_i")),
-    ("later layout", packed, lambda s: s.split("j", 16).tensorize("j_i", dot4_u8s8)
+    ("later step inside", packed, lambda s: sixteen(s).unroll("t")),
+    ("later staging inside", packed, lambda s: sixteen(s).stage("B", "j_i")),
+    ("later layout", packed, lambda s: sixteen(s)
         .stage("B", "i", layout={"order": (0, 2, 1)})),
     ("strict", strict_product, lambda s: s.split("j", 8, tail="cut").tensorize("j_i", scaled)),
     ("no such name", packed, lambda s: s.tensorize("t", "dot5_u8s8")),
