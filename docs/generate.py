@@ -135,8 +135,8 @@ schedule and its trace then say so.
 
 ## Instructions
 
-An instruction is declared by a kernel that says what it computes. `tensorize` compares a loop with it, and the
-loop is then one instruction; on a CPU that lacks the features it is vector code with the same meaning.
+An instruction is declared by a kernel that says what it computes. `tensorize` compares a loop with it, and
+the loop is then one instruction; on a CPU that lacks the features it is vector code with the same meaning.
 `kdsl.instructions` has dot products of bytes (AVX-512 VNNI, AVX-VNNI) and of bf16 (AVX512-BF16).
 
 ```python
@@ -164,8 +164,9 @@ assert (C == 8 * 255 * -128).all()
 ```
 
 The intrinsic gets the parameters as vectors in their order. One that is only read has an element for each
-point of the loops (64 here: `a` is repeated for each `n`), the one that is written has its own elements, and is
-left out when the kernel does not read it. That the intrinsic computes what the kernel says is taken on trust.
+point of the loops (64 here: `a` is repeated for each `n`), the one that is written has its own elements, and
+is left out when the kernel does not read it. That the intrinsic computes what the kernel says is taken on
+trust.
 
 A plain kernel on arrays of constant shape is a software instruction: its body, as its own schedule has it,
 takes the place of the loop.

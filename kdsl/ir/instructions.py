@@ -1,10 +1,12 @@
 """Instructions by name, for the text of the IR, of schedules and of traces.
 
-A name is `module:qualified_name`; those that kdsl ships go by the bare name of their function.
+A name is `module:qualified_name`; those that kdsl ships go by the bare name of their function. What its
+module does not have under its name, as `kernel.with_schedule(s)`, has `#` and a digest of its content behind.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import sys
 from collections.abc import Callable
@@ -31,16 +33,24 @@ def name_of(module: str, qualified: str) -> str:
 
 def find(name: str) -> Instruction | None:
     """The instruction of that name; None when the modules that are loaded have none."""
-    module, _, path = name.rpartition(":")
-    if not module:
+    if ":" not in name:
         importlib.import_module(SHIPPED)
     make = _known.get(name)
-    if make is not None:
-        return make()
+    return make() if make is not None else getattr(named(name), "__kdsl_instruction__", None)
+
+
+def named(name: str) -> Any:
+    """The object of that name in its module, if that is loaded; else None."""
+    module, _, path = name.rpartition(":")
     found: Any = sys.modules.get(module)
     for part in path.split("."):
         found = getattr(found, part, None)
-    return getattr(found, "__kdsl_instruction__", None)
+    return found
+
+
+def digest(instruction: Instruction) -> str:
+    """A few letters that stand for the content."""
+    return hashlib.sha256(content(instruction).encode()).hexdigest()[:8]
 
 
 def shipped() -> tuple[str, ...]:

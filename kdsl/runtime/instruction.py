@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kdsl.errors import CompileError
@@ -139,7 +140,9 @@ def software(kernel: Kernel[Any]) -> Instruction:
         )
         raise _refused(kernel, wrong)
     made = Instruction(_name(kernel), meaning, software=body)
-    instructions.register(made.name, lambda: made)
+    if instructions.named(made.name) is not kernel:
+        made = replace(made, name=f"{made.name}#{instructions.digest(made)}")
+        instructions.register(made.name, lambda: made)
     return made
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -113,7 +112,6 @@ def instruction(pick: Callable[[Any], Any], loop: Loop) -> Instruction | None:
         except ScheduleError:
             break
     found = Instruction("", meaning, software=s.func)
-    name = hashlib.sha256(instructions.content(found).encode()).hexdigest()[:8]
-    found = replace(found, name=f"{__name__}:{name}")
+    found = replace(found, name=f"{__name__}:drawn#{instructions.digest(found)}")
     instructions.register(found.name, lambda: found)
     return found

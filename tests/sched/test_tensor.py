@@ -497,6 +497,9 @@ def test_the_newest_of_a_name_counts_and_old_schedules_keep_theirs() -> None:
 def test_a_kernel_is_found_by_its_module_and_name() -> None:
     s = fours(schedule_of(in_place), four)
     assert s.trace().splitlines()[2] == '    s = s.tensorize("i_i", "tests.sched.test_tensor:four")'
+    other = fours(schedule_of(in_place), four.with_schedule(four.schedule().unroll("m")))
+    assert re.search(r'"tests.sched.test_tensor:four#[0-9a-f]{8}"', other.trace()), "it is another kernel"
+    assert Schedule.from_json(other.base, other.to_json()) == other != s
 
 
 # --------------------------------------------------------------------------------------- refusals
