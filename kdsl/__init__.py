@@ -53,7 +53,6 @@ from kdsl.errors import (
     ScheduleError,
     TargetError,
 )
-from kdsl.runtime.instruction import instruction
 from kdsl.runtime.kernel import Function, Kernel, func, kernel
 from kdsl.runtime.targets import Device, devices
 from kdsl.runtime.threads import get_num_threads, set_num_threads
@@ -61,6 +60,7 @@ from kdsl.runtime.threads import get_num_threads, set_num_threads
 if TYPE_CHECKING:
     from kdsl import instructions
     from kdsl.lang import *  # noqa: F403
+    from kdsl.runtime.instruction import instruction
     from kdsl.sched import Schedule
 
 __version__ = "0.1.0"
@@ -114,6 +114,10 @@ def __getattr__(name: str) -> Any:
         from kdsl.sched import Schedule
 
         return Schedule
+    if name == "instruction":
+        from kdsl.runtime.instruction import instruction
+
+        return instruction
     if name == "instructions":
         return importlib.import_module("kdsl.instructions")
     if not name.startswith("_"):

@@ -15,9 +15,9 @@ from tests.sched.check import check_schedule
 M, N, K = kdsl.sizes("M N K")
 
 
-def versioned(body: str) -> str:
+def versioned(body: str, arrays: str = "A: i64[M, K], C: i64[M, N]") -> str:
     lines = "\n".join(f"    {line}" for line in body.strip().splitlines())
-    func: Func = parse_func(f"def f(A: i64[M, K], C: i64[M, N]):\n{lines}\n")
+    func: Func = parse_func(f"def f({arrays}):\n{lines}\n")
     new = full_tiles(func)
     verify(new)
     return "\n".join(line[4:] for line in print_func(new).splitlines()[1:])
@@ -72,7 +72,7 @@ def test_loops_that_an_instruction_does_are_no_loops_to_look_into() -> None:
         "                for q in range(4):\n"
         "                    S[i, n] += i32(U[i, q]) * i32(V[n, q])"
     )
-    assert versioned(body).startswith(
+    assert versioned(body, "S: i32[M, 16], U: u8[M, 4], V: i8[16, 4], K: i64").startswith(
         "if 2 <= M:\n    for k in range(K):\n        for i in unroll(range(2)):"
     )
 
