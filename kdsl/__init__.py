@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from kdsl.lang import *  # noqa: F403
     from kdsl.runtime.instruction import instruction
     from kdsl.sched import Schedule
+    from kdsl.sched import recipes as recipes
 
 __version__ = "0.1.0"
 
@@ -99,6 +100,7 @@ __all__ = [
     "instruction",
     "instructions",
     "kernel",
+    "recipes",
     "set_num_threads",
     "sizes",
     "typevar",
@@ -120,6 +122,11 @@ def __getattr__(name: str) -> Any:
         return instruction
     if name == "instructions":
         return importlib.import_module("kdsl.instructions")
+    if name == "recipes":
+        import kdsl.sched.recipes as recipes
+
+        globals()[name] = recipes
+        return recipes
     if not name.startswith("_"):
         import kdsl.lang as lang
 
@@ -137,4 +144,4 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     import kdsl.lang as lang
 
-    return sorted({*globals(), *lang.__all__})
+    return sorted({*globals(), *__all__, *lang.__all__})

@@ -24,6 +24,7 @@ from kdsl.analysis.affine import (
     all_of,
     any_of,
     at_least,
+    conjuncts,
     constant,
     equal,
     formula_names,
@@ -31,6 +32,7 @@ from kdsl.analysis.affine import (
 )
 from kdsl.analysis.linear import faultless
 from kdsl.analysis.polyhedra import Polyhedra
+from kdsl.analysis.ranges import Facts, prove
 from kdsl.dtypes import i64
 from kdsl.ir.nodes import Accumulate, Binary, Body, Const, Expr, Load, Loop, Store, Var
 from kdsl.ir.walk import expr_children, stmt_bodies, stmt_exprs, subexprs
@@ -145,6 +147,13 @@ def _range(
     return everything if rounded and atoms.names(best.lo) <= sizes else best
 
 
+def upper_bounds(e: Expr, loops: Sequence[Loop], atoms: Atoms, sizes: set[str]) -> list[Form]:
+    """Bounds from above, made of sizes alone, of `e` in the iterations of `loops`, outermost first."""
+    form = atoms.form(e, sizes)
+    found = [] if form is None else _ends([form], loops, atoms, sizes, True)
+    return [f for f in found if atoms.names(f) <= sizes]
+
+
 def _ends(
     forms: list[Form], loops: Sequence[Loop], atoms: Atoms, outside: set[str], last: bool
 ) -> list[Form]:
@@ -172,14 +181,14 @@ def _loop_ends(loop: Loop, atoms: Atoms, known: set[str], upper: bool) -> list[F
         return []
     edge = loop.hi if upper == (step > 0) else loop.lo
     beyond = 0 if edge is loop.lo else -1 if step > 0 else 1
-    forms = [atoms.form(e, known - {loop.var}) for e in _operands(edge, "min" if upper else "max")]
+    forms = [atoms.form(e, known - {loop.var}) for e in operands(edge, "min" if upper else "max")]
     return [f + beyond for f in forms if f is not None]
 
 
-def _operands(e: Expr, op: str) -> list[Expr]:
+def operands(e: Expr, op: str) -> list[Expr]:
     """The operands of nested `min`s or `max`es."""
     if isinstance(e, Binary) and e.op == op:
-        return [x for c in expr_children(e) for x in _operands(c, op)]
+        return [x for c in expr_children(e) for x in operands(c, op)]
     return [e]
 
 
@@ -200,7 +209,7 @@ def _common(ends: list[list[Form]], pick: Any) -> list[Form]:
 
 @dataclass(slots=True)
 class Regions:
-    """Questions about the accesses of one function, answered by isl. False: not proved."""
+    """Questions about the accesses of one function, answered by facts or by isl. False: not proved."""
 
     accesses: Accesses
     polyhedra: Polyhedra = field(init=False)
@@ -220,6 +229,9 @@ class Regions:
     def within(self, access: Access, dim: int, lo: Form, extent: Form) -> bool:
         """True: that index is always one of `extent` from `lo` on."""
         at = access.index[dim]
+        facts = Facts(self.accesses.values).extend([f for c in access.context for f in conjuncts(c)])
+        if prove(at - lo, facts) and prove(lo + extent - 1 - at, facts):
+            return True
         return self.never(access, any_of(at_least(lo - at - 1), at_least(at - lo - extent)))
 
     def exact(self, access: Access) -> bool:
@@ -230,7 +242,8 @@ class Regions:
             used |= formula_names(formula)
         closed = [values.symbols[n] for n in values.closure(used)]
         plain = all(s.kind in ("size", "scalar", "loop", "derived") for s in closed)
-        affine = all(f.is_affine for f in access.index) and all(map(affine_throughout, access.context))
+        formulas = (*access.context, *[s.definition for s in closed])
+        affine = all(f.is_affine for f in access.index) and all(map(affine_throughout, formulas))
         return access.certain and plain and affine
 
     def cells(self, access: Access, depth: int) -> Any:

@@ -131,15 +131,15 @@ class RewriteCheck:
         r = self.relations
         exact = first.exact and second.exact
         if first.use.buffer.key != second.use.buffer.key:
-            return doubt(first.use, second.use)
+            return doubt(r.values, first.use, second.use)
         for a in first.uses:
             for b in second.uses:
                 source, target = (first.match.leaf, a), (second.match.leaf, b)
-                same = r.cells(*source).apply_range(r.cells(*target).reverse()).intersect(swapped)
+                same = r.meetings(*source, *target).intersect(swapped)
                 if same.is_empty():
                     continue
                 if not exact:
-                    return doubt(a, b) if not (a.exact and b.exact) else self.unclear(first, second)
+                    return doubt(r.values, a, b) if not (a.exact and b.exact) else self.unclear(first, second)
                 return violation(r, smallest(r, same), source, target, 0, reordered=True)
         return False
 

@@ -39,6 +39,7 @@ from kdsl.ir.nodes import (
     Func,
     If,
     Loop,
+    Prefetch,
     Print,
     Return,
     Stmt,
@@ -168,6 +169,8 @@ class _Compiler(ExprCompiler):
                 return self.store(s)
             case Accumulate() | Atomic():
                 return self.update(s)
+            case Prefetch():
+                return self.prefetch(s)
             case Assert():
                 return self.assertion(s)
             case Print():
@@ -270,6 +273,14 @@ class _Compiler(ExprCompiler):
                 write_old(f, before)
 
         return update
+
+    def prefetch(self, s: Prefetch) -> Run:
+        at = self.position(self.found(s.buffer), s.index, s.loc)
+
+        def run_prefetch(f: Frame) -> None:
+            at(f)
+
+        return run_prefetch
 
     @staticmethod
     def write_old(b: Buffer) -> Callable[[Frame, Any], None]:

@@ -18,6 +18,7 @@ from kdsl.ir.nodes import (
     Load,
     Loop,
     Mark,
+    Prefetch,
     Stmt,
     Store,
     Var,
@@ -153,7 +154,7 @@ class _Bound:
                 return replace(s, var=self.names[s.var])
             case Alloc():
                 return replace(s, name=self.names[s.name])
-            case Store() | Accumulate():
+            case Store() | Accumulate() | Prefetch():
                 buffer, index = self.cell(s.buffer, s.index)
                 return replace(s, buffer=buffer, index=index)
             case _:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from kdsl.analysis.linear import extent
 from kdsl.backends.base import FaultKind, Site
 from kdsl.backends.llvm import memory
 from kdsl.backends.llvm.builder import LIKELY, identifier
@@ -28,7 +29,7 @@ from kdsl.backends.llvm.memory import Buffer
 from kdsl.backends.llvm.partial_sums import Cell, Sum, partial_sums
 from kdsl.backends.llvm.tensor import instruction
 from kdsl.backends.llvm.types import memory_type, value_type
-from kdsl.backends.llvm.uniformity import has_constant_places
+from kdsl.backends.llvm.uniformity import has_constant_places, is_instruction, is_vector, loops_apart
 from kdsl.dtypes import DType
 from kdsl.ir.nodes import (
     Accumulate,
@@ -42,15 +43,19 @@ from kdsl.ir.nodes import (
     Expr,
     If,
     Loop,
+    Prefetch,
     Print,
     Return,
     Stmt,
     Store,
     While,
 )
-from kdsl.ir.walk import stmt_bodies
+from kdsl.ir.walk import stmts
 from kdsl.source import Loc
 
+_FEW = 16
+"""A loop over vectors of so many iterations counts as straight code where its surroundings poll the stop
+word: a call in reach of a tile of sums costs it registers."""
 _REGISTER_BYTES = 4096
 """More than the vector registers of any CPU hold, by a factor of two."""
 
@@ -129,6 +134,11 @@ class Statements:
                 memory.store(self.x.arith, buffer, pointer, self._combine(s.op, buffer.dtype, old, value))
             case Atomic():
                 self._atomic(s)
+            case Prefetch():
+                buffer = self.x.buffers[s.buffer]
+                if not buffer.registers:
+                    index = [self.x.emit(i) for i in s.index]
+                    memory.prefetch(b, buffer, memory.address(b, buffer, index, inside=False))
             case Assert():
                 number = self.sites.fault("assertion", s.message, 0, s.loc)
                 b.guard(self.x.emit(s.cond), number)
@@ -139,8 +149,7 @@ class Statements:
 
     def _target(self, s: Store | Accumulate | Atomic) -> tuple[Buffer, str]:
         buffer = self.x.buffers[s.buffer]
-        index = [self.x.emit(i) for i in s.index]
-        return buffer, self.x.element(buffer, index, s.checked, s.loc)
+        return buffer, self.x.place(buffer, s.index, s.checked, s.loc)
 
     def _combine(self, op: str, t: DType, old: str, value: str) -> str:
         """`old op value`; min and max keep `old` unless the value is smaller / larger."""
@@ -256,7 +265,7 @@ class Statements:
         b.br(f"{name}.back")
         b.block(f"{name}.back")
         b.named(f"{name}.next", f"add {flags} i64 %{name}, 1")
-        b.cbr(b.value(f"icmp slt i64 %{name}.next, {hi}"), body, end)
+        b.cbr(b.value(f"icmp slt i64 %{name}.next, {hi}"), body, end, self._tag(s))
         b.block(end)
 
     def _counted_loop(self, s: Loop, lo: str, hi: str, step: str) -> None:
@@ -277,8 +286,13 @@ class Statements:
         b.block(f"{name}.back")
         b.named(f"{name}.next", f"add i64 %{name}, {step}")
         b.named(f"{name}.more", f"add i64 {count}, 1")
-        b.cbr(b.value(f"icmp eq i64 {count}, {steps}"), end, body)
+        b.cbr(b.value(f"icmp eq i64 {count}, {steps}"), end, body, self._tag(s))
         b.block(end)
+
+    def _tag(self, s: Loop) -> str:
+        """Names the loop to who watches."""
+        module = self.x.b.module
+        return module.watch.tag(module, s.loc) if module.watch is not None else ""
 
     def trips(self, s: Loop, lo: str, hi: str, step: str) -> tuple[str, str]:
         """Whether the loop has an iteration, and then their number less one."""
@@ -296,7 +310,7 @@ class Statements:
         return any_, b.value(f"udiv i64 {span}, {size}")
 
     def _poll_if_nested(self, s: Loop) -> None:
-        if _iterates(s.body):
+        if any(isinstance(inner, While) or _iterates(inner) for inner in loops_apart(s.body)):
             self._poll()
 
     def _poll(self) -> None:
@@ -397,12 +411,10 @@ class Statements:
         return old
 
 
-def _iterates(body: Body) -> bool:
-    """Whether `body` has a loop that takes its iterations one after the other."""
-    for s in body:
-        kind = s.mark.kind if isinstance(s, Loop) and s.mark is not None else ""
-        if isinstance(s, While) or (isinstance(s, Loop) and kind not in ("vectorize", "tensorize")):
-            return True
-        if kind != "tensorize" and any(map(_iterates, stmt_bodies(s))):
-            return True
-    return False
+def _iterates(s: Stmt) -> bool:
+    """Whether `s` is a loop that takes its iterations one after the other. One of few vectors is none."""
+    if not isinstance(s, Loop) or is_vector(s) or is_instruction(s):
+        return False
+    count = extent(s)
+    vectors = any(is_vector(x) or is_instruction(x) for x in stmts(s.body))
+    return count is None or count > _FEW or not vectors

@@ -8,6 +8,7 @@ for j in vectorize(range(16)):
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from kdsl.errors import ScheduleError
@@ -111,6 +112,16 @@ def is_vector(s: Stmt) -> bool:
 def is_instruction(s: Stmt) -> bool:
     """Whether `s` is a loop that an instruction does."""
     return isinstance(s, Loop) and s.mark is not None and s.mark.kind == "tensorize"
+
+
+def loops_apart(body: Body) -> Iterator[Loop | While]:
+    """The loops of `body`, without those inside of one that an instruction does."""
+    for s in body:
+        if isinstance(s, (Loop, While)):
+            yield s
+        if not is_instruction(s):
+            for inner in stmt_bodies(s):
+                yield from loops_apart(inner)
 
 
 def has_constant_places(buffer: str, scope: Body) -> bool:
