@@ -10,10 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 
 from kdsl.analysis.flow import Flow
+from kdsl.analysis.inlining import InlineCheck
 from kdsl.analysis.instances import instances
 from kdsl.analysis.marks import MarkCheck, MarkQuestion
+from kdsl.analysis.moving import MoveCheck
 from kdsl.analysis.partials import PartialCheck
 from kdsl.analysis.program import Program
+from kdsl.analysis.recompute import Production as Production
+from kdsl.analysis.recompute import RecomputeCheck
 from kdsl.analysis.rewrites import RewriteCheck
 from kdsl.analysis.small import examined
 from kdsl.analysis.strides import delinearised
@@ -125,6 +129,41 @@ def _program(func: Func) -> Program:
 
 def _at(func: Func, wanted: int) -> int:
     return [s.id for s in stmts(func.body)].index(wanted)
+
+
+def check_move(
+    before: Func,
+    after: Func,
+    origins: Mapping[int, Origin],
+    production: Production,
+    copies: Mapping[int, frozenset[int]],
+) -> Verdict:
+    """None when `after` computes the same: in it, copies of what produces a local run at the top of loops.
+
+    `copies` lists them (by id) for each loop, `origins` says of which instances they are copies.
+    """
+
+    def answer() -> Verdict:
+        old = instances(before)
+        new = instances(after, old.values)
+        return MoveCheck(RecomputeCheck(old, production), new, origins, copies).verdict()
+
+    places = {s.id: n for n, s in enumerate(stmts(before.body))}
+    sources = tuple([places.get(origins[s.id].stmt) if s.id in origins else None for s in stmts(after.body)])
+    key = print_func(before), before.loc, print_func(after), sources, places[production.alloc.id]
+    return _once(("move", *key), answer)
+
+
+def check_inline(
+    func: Func, production: Production, exclusive: frozenset[tuple[int, int]]
+) -> tuple[Verdict, dict[int, list[tuple[int, ...]]]]:
+    """None when reads of a local may be replaced by what the group's stores write there.
+
+    Also, for each statement and each of its reads, in the order of evaluation, the stores that may have
+    written what it reads: the last first. Of two that are `exclusive` only one writes an element.
+    """
+    check = InlineCheck(RecomputeCheck(instances(func), production), exclusive)
+    return check.verdict(), check.sources
 
 
 def _once(key: Hashable, answer: Callable[[], Verdict]) -> Verdict:

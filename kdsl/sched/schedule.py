@@ -12,6 +12,7 @@ from kdsl.ir.printer import print_func
 from kdsl.sched import (
     arranging,
     collapse,
+    compute,
     fusion,
     kinds,
     loops,
@@ -83,6 +84,8 @@ class Schedule:
     double_buffer = pipelining.double_buffer
     prefetch = prefetching.prefetch
     tensorize = tensor.tensorize
+    compute_at = compute.compute_at
+    inline = compute.inline
 
     # -- what there is
 

@@ -152,6 +152,8 @@ def step(pick: Pick, s: Schedule) -> Schedule:
             "double_buffer",
             "prefetch",
             "tensorize",
+            "compute_at",
+            "inline",
             "mark",
         )
     ):
@@ -207,6 +209,10 @@ def step(pick: Pick, s: Schedule) -> Schedule:
             return s.prefetch(pick(sorted(buffers(inside)) or ["x"]), loop, pick((1, 2, 9)))
         case "tensorize":
             return _tensorized(pick, s, loop)
+        case "compute_at":
+            return s.compute_at(pick(_locals(s) or ["X"]), loop)
+        case "inline":
+            return s.inline(pick(_locals(s) or ["X"]))
         case _:
             kind = pick(("parallel", "vectorize"))
             return s.parallel(loop) if kind == "parallel" else s.vectorize(loop, pick((2, 4)))

@@ -36,3 +36,19 @@ def test_locals_of_copies_that_are_written_out() -> None:
 def test_a_bound_that_is_a_minimum_of_three(tail: str) -> None:
     # isl gives the ends of the cut triangular loops as one `min` of three arguments.
     check_schedule(wedge, lambda s: s.tile(["k", "i", "m"], [2, 2, 2], tail=tail))
+
+
+@kdsl.kernel
+def made_between(X: i64[N], Y: i64[N]):
+    for i in range(N):
+        X[i] += 1
+    T = kdsl.empty(N, i64)
+    for j in range(N):
+        T[j] = X[j] * 2
+    for k in range(N):
+        Y[k] = T[k]
+
+
+def test_a_local_made_between_fused_loops() -> None:
+    # The fused loop stood before the allocation of what its second half writes.
+    check_schedule(made_between, lambda s: s.fuse("i", "j"))
