@@ -17,6 +17,7 @@ What is imported here is light; compilers load when a kernel is first compiled. 
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from kdsl.dtypes import (
@@ -57,7 +58,9 @@ from kdsl.runtime.targets import Device, devices
 from kdsl.runtime.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
+    from kdsl import instructions
     from kdsl.lang import *  # noqa: F403
+    from kdsl.runtime.instruction import instruction
     from kdsl.sched import Schedule
     from kdsl.sched import recipes as recipes
 
@@ -94,6 +97,8 @@ __all__ = [
     "i16",
     "i32",
     "i64",
+    "instruction",
+    "instructions",
     "kernel",
     "recipes",
     "set_num_threads",
@@ -111,6 +116,12 @@ def __getattr__(name: str) -> Any:
         from kdsl.sched import Schedule
 
         return Schedule
+    if name == "instruction":
+        from kdsl.runtime.instruction import instruction
+
+        return instruction
+    if name == "instructions":
+        return importlib.import_module("kdsl.instructions")
     if name == "recipes":
         import kdsl.sched.recipes as recipes
 

@@ -28,6 +28,15 @@ CODES: dict[str, tuple[str, str]] = {
     "K0119": ("The text of an assertion is a constant string.", 'assert x > 0, f"{x}"'),
     "K0106": ("An option of the decorator is unknown or has a wrong value.", "@kdsl.kernel(bounds=False)"),
     "K0120": ("Expressions or blocks are nested too deeply.", "a + a + ... (hundreds of terms)"),
+    "K0140": ("An option of `@kdsl.instruction` has a wrong value.", '@kdsl.instruction(llvm="vpdpbusd")'),
+    "K0141": (
+        "The function has not the form that the meaning of an instruction has.",
+        "for i in range(N): acc[i] += a[i + 1]",
+    ),
+    "K0142": (
+        "LLVM knows no such intrinsic, or not with these operands.",
+        '@kdsl.instruction(llvm="llvm.dot4")',
+    ),
     "K0190": ("A text that should be printed IR is damaged.", "def f(A: f32[N]: ..."),
     # K02: names and types
     "K0201": ("The name is defined nowhere.", "y = totla"),
@@ -126,6 +135,20 @@ CODES: dict[str, tuple[str, str]] = {
         'kdsl.atomic_add(A, i, 1); s.stage("A", at="i")',
     ),
     "K0328": ("Registers hold arrays of constant shape.", 's.stage("A", at="i", memory="register")'),
+    "K0350": (
+        "A loop is not what the instruction computes.",
+        's.tensorize("i", kdsl.instructions.dot4_u8s8)',
+    ),
+    "K0351": (
+        "The elements of an instruction's operand do not lie one after the other.",
+        "B[k, j] as `b: i8[16, 4]`",
+    ),
+    "K0352": ("There is no such instruction.", 's.tensorize("i", "dot5")'),
+    "K0353": (
+        "A loop would no longer be the instruction that it is done by.",
+        's.tensorize("j", dot).unroll("k")',
+    ),
+    "K0354": ("An instruction that is not exact is no choice under `strict`.", 's.tensorize("j", dot2_bf16)'),
     "K0340": ("Collapsed loops form a rectangle.", 'for j in range(i, N)  ->  s.collapse("i", "j")'),
     "K0341": ("Collapsed loops are directly one inside the other.", 's.collapse("i", "k")'),
     "K0342": (

@@ -7,6 +7,7 @@ stands for it in cache keys and tuning records.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,6 +33,10 @@ class Target:
     def name(self) -> str:
         """As the user types it: `cpu`, `vulkan:1`."""
         return self.kind if self.index == 0 else f"{self.kind}:{self.index}"
+
+    def has(self, features: Iterable[str]) -> bool:
+        """Whether the CPU has all these features (`avx512vnni`), as LLVM spells them."""
+        return {f"+{f}" for f in features} <= set(self.features.split(","))
 
     @property
     def fingerprint(self) -> str:

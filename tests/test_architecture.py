@@ -30,8 +30,9 @@ FLOORS = {
     "mathlib": 5,
     "runtime": 6,
     "cli": 7,
-    "__init__": 7,
-    "__main__": 8,
+    "instructions": 7,
+    "__init__": 8,
+    "__main__": 9,
 }
 HOMES = {"llvmlite": "backends/llvm", "islpy": "analysis", "vulkan": "backends/vulkan"}
 HEAVY = tuple(HOMES)

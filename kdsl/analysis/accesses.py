@@ -225,7 +225,7 @@ class _Walk:
         names, shared = state.names, state.shared
         loops, context, certain, lost = self.loops, self.context, self.certain, self.lost
         state.names = {**names, s.var: symbol(iteration.name)}
-        if s.mark is not None and s.mark.kind != "unroll":
+        if s.mark is not None and s.mark.kind not in ("unroll", "tensorize"):
             state.shared = shared | written(s.body)
         self.loops = (*loops, iteration)
         self.context = (*context, iteration.points)

@@ -228,19 +228,38 @@ class Let(Expr):
 AccumulateOp = Literal["+", "*", "min", "max"]
 AtomicOp = Literal["+", "min", "max"]
 Memory = Literal["auto", "register", "local", "shared"]
-MarkKind = Literal["unroll", "vectorize", "parallel", "bind"]
+MarkKind = Literal["unroll", "vectorize", "parallel", "bind", "tensorize"]
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """What `tensorize` puts in the place of a loop: a machine instruction, or a kernel's body (`software`).
+
+    `meaning` is what it computes, on arrays of constant shape. `llvm` is the intrinsic, called with the
+    parameters as vectors in their order (see `analysis.instruction`), where the target has the `features`.
+    `exact`: it gives the bits of the meaning run in order.
+    """
+
+    name: str
+    meaning: Func
+    llvm: str = ""
+    features: tuple[str, ...] = ()
+    exact: bool = True
+    software: Func | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How a loop will be lowered. `axis` ("grid.x", "block.y") belongs to `bind`.
+    """How a loop will be lowered.
 
+    `axis` ("grid.x", "block.y") belongs to `bind`, `instruction` to `tensorize`.
     `unsafe` says that the user vouched for it instead of a proof.
     """
 
     kind: MarkKind
     axis: str = ""
     unsafe: bool = False
+    instruction: Instruction | None = None
 
 
 @dataclass(frozen=True, slots=True)

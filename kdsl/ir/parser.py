@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 from kdsl.dtypes import DType, Size, bool_, i64
+from kdsl.ir import instructions
 from kdsl.ir.nodes import (
     Accumulate,
     AccumulateOp,
@@ -264,6 +265,11 @@ class _Parser(ExprParser):
         match iterator:
             case ast.Call(func=ast.Name(id=kind), args=[inner, *axes], keywords=keywords) if kind in _MARKS:
                 axis = self.string(axes[0]) if axes else ""
+                instruction = None
+                if kind == "tensorize":
+                    instruction, axis = instructions.find(axis), ""
+                    if instruction is None:
+                        self.fail(iterator, "no instruction of this name is known here")
                 match keywords:
                     case []:
                         unsafe = False
@@ -271,7 +277,7 @@ class _Parser(ExprParser):
                         unsafe = True
                     case _:
                         self.fail(iterator, "this is no mark of a loop")
-                mark = Mark(_MARKS[kind], axis, unsafe)
+                mark = Mark(_MARKS[kind], axis, unsafe, instruction)
             case inner:
                 axes = []
         match inner:

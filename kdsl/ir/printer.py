@@ -289,6 +289,8 @@ def _range(s: Loop) -> str:
     if s.mark is None:
         return text
     axis = f', "{s.mark.axis}"' if s.mark.kind == "bind" else ""
+    if s.mark.instruction is not None:
+        axis = f", {_quoted(s.mark.instruction.name)}"
     unsafe = ", unsafe=True" if s.mark.unsafe else ""
     return f"{s.mark.kind}({text}{axis}{unsafe})"
 

@@ -236,6 +236,8 @@ class _Verifier:
             self.fail(f"a loop is bound to {mark.axis!r}, which is none of {', '.join(AXES)}")
         if mark.kind != "bind" and mark.axis:
             self.fail(f"a {mark.kind} mark has the axis {mark.axis!r}")
+        if (mark.kind == "tensorize") != (mark.instruction is not None):
+            self.fail(f"a {mark.kind} mark has {'no' if mark.instruction is None else 'an'} instruction")
 
     def alloc(self, s: Alloc) -> None:
         for e in s.shape:

@@ -21,7 +21,7 @@ their own. Known as: loop partitioning (Halide), index set splitting.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import reduce
 
@@ -45,7 +45,7 @@ from kdsl.ir.nodes import (
     While,
     fresh_id,
 )
-from kdsl.ir.walk import map_stmt, stmts
+from kdsl.ir.walk import map_stmt, stmt_bodies, stmts
 from kdsl.passes.tail_vectors import at_least_zero, by_vectors
 
 
@@ -73,12 +73,21 @@ def _body(body: Body, outside: frozenset[str]) -> Body:
 
 
 def _written_out(s: Stmt) -> bool:
-    """True for a nest of loops that are written out or vectors."""
+    """True for a nest of loops that are written out, vectors or done by an instruction."""
     return isinstance(s, Loop) and all(
-        isinstance(x, Loop) and x.mark is not None and x.mark.kind in ("unroll", "vectorize")
-        for x in stmts((s,))
-        if isinstance(x, (Loop, While))
+        isinstance(x, Loop) and x.mark is not None and x.mark.kind in ("unroll", "vectorize", "tensorize")
+        for x in _loops((s,))
     )
+
+
+def _loops(body: Body) -> Iterator[Stmt]:
+    """The loops in `body`, without those inside of one that an instruction does."""
+    for s in body:
+        if isinstance(s, (Loop, While)):
+            yield s
+        if not (isinstance(s, Loop) and s.mark is not None and s.mark.kind == "tensorize"):
+            for inner in stmt_bodies(s):
+                yield from _loops(inner)
 
 
 def _chain(s: Stmt) -> list[Loop]:
@@ -87,7 +96,7 @@ def _chain(s: Stmt) -> list[Loop]:
     out or vectors; empty when `s` is no such loop."""
     if not isinstance(s, Loop) or not (s.mark is None or s.mark.kind == "parallel"):
         return []
-    inside = [x for x in stmts(s.body) if isinstance(x, (Loop, While))]
+    inside = list(_loops(s.body))
     if inside and all(map(_written_out, inside)):
         return [s]
     rest = _chain(s.body[0]) if len(s.body) == 1 else []

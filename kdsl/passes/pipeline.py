@@ -13,6 +13,7 @@ from kdsl.ir.verify import verify as verify_ir
 from kdsl.passes.bounds import bounds
 from kdsl.passes.expand_math import expand_math
 from kdsl.passes.full_tiles import full_tiles
+from kdsl.passes.instructions import instructions
 from kdsl.passes.registers import registers
 from kdsl.passes.rows import rows
 from kdsl.passes.simplify import simplify
@@ -34,6 +35,7 @@ class Lowering:
 
 PASSES: tuple[tuple[str, Callable[[Func, Lowering], Func]], ...] = (
     ("unbind", lambda func, _: unbind(func)),
+    ("instructions", lambda func, to: instructions(func, to.target)),
     ("registers", lambda func, _: registers(func)),
     ("trim", lambda func, _: trim(func)),
     ("simplify", lambda func, _: simplify(func)),

@@ -82,15 +82,25 @@ def _short_loops(name: str, scope: Body) -> set[int]:
                     return set()
                 if isinstance(x, Var):
                     used.add(x.name)
+        loops, lanes = _apart_from_instruction(loops)
+        wanted = wanted or bool(lanes)
         for loop in loops:
             if loop.mark is not None:
                 wanted = wanted or loop.mark.kind in ("vectorize", "unroll")
             elif loop.var in used:
                 found.add(loop.id)
-        if not used <= {loop.var for loop in loops if loop.mark is None or _apart(loop.mark)}:
+        if not used <= lanes | {loop.var for loop in loops if loop.mark is None or _apart(loop.mark)}:
             return set()
     copies = {s.id: _copies(s) for s in stmts(scope) if isinstance(s, Loop) and s.id in found}
     return found if wanted and all(n <= MOST_COPIES for n in copies.values()) else set()
+
+
+def _apart_from_instruction(loops: tuple[Loop, ...]) -> tuple[tuple[Loop, ...], set[str]]:
+    """The loops outside of the one that an instruction does, and the variables of the others."""
+    for n, loop in enumerate(loops):
+        if loop.mark is not None and loop.mark.kind == "tensorize":
+            return loops[:n], {inner.var for inner in loops[n:]}
+    return loops, set()
 
 
 def _apart(mark: Mark) -> bool:

@@ -176,7 +176,8 @@ class _Explaining:
         for s in body:
             if isinstance(s, Loop):
                 out.append(self.loop(s, depth, vector))
-            is_vector = isinstance(s, Loop) and s.mark is not None and s.mark.kind == "vectorize"
+            marked = s.mark.kind if isinstance(s, Loop) and s.mark is not None else ""
+            is_vector = marked in ("vectorize", "tensorize")
             inner = s if is_vector and isinstance(s, Loop) else vector
             for nested in stmt_bodies(s):
                 out += self.loops(nested, depth + isinstance(s, (Loop, While)), inner)
@@ -235,12 +236,21 @@ class _Explaining:
         if kind == "bind":
             assert s.mark is not None
             return "in order", f"in order: {s.mark.axis} is an axis of a GPU", ""
+        if kind == "tensorize":
+            assert s.mark is not None and s.mark.instruction is not None
+            done_by = s.mark.instruction
+            if resolve("cpu").has(done_by.features):
+                return "instruction", f"with the loops inside one call of {done_by.llvm}", ""
+            missing = " and ".join(done_by.features)
+            return "vector", f"vector code: the CPU lacks {missing} for {done_by.name}", ""
         if kind:
             return kind, f"marked `{kind}`", ""
         if not self.made.get(s.id):
             return "gone", "gone: it does nothing", ""
         if loc in self.became.vectorised:
             return "vector", f"vectors of {self.became.vectorised[loc]} lanes, made by LLVM", ""
+        if vector is not None and vector.mark is not None and vector.mark.instruction is not None:
+            return "instruction", f"in the instruction of {vector.var}", ""
         if vector is not None:
             return "in order", f"in order, all lanes of {vector.var} together", ""
         if any(isinstance(x, (Loop, While)) for x in stmts(s.body)):

@@ -23,6 +23,7 @@ from kdsl.runtime.targets import check_name, default_name, resolve
 
 if TYPE_CHECKING:
     from kdsl.frontend_ast.source import KernelSource
+    from kdsl.ir.nodes import Instruction
     from kdsl.runtime.arguments import Arguments
     from kdsl.runtime.compile import Request
     from kdsl.runtime.explanation import Explanation
@@ -170,6 +171,13 @@ class Kernel(_OfFunction, Generic[P]):
         from kdsl.runtime.inspection import asm_text
 
         return asm_text(self._request(args, kwargs))
+
+    @property
+    def __kdsl_instruction__(self) -> Instruction:
+        """For `tensorize`: the kernel's body can take the place of a loop that does the same."""
+        from kdsl.runtime.instruction import software
+
+        return software(self)
 
     def explain(self, *args: Any, **kwargs: Any) -> Explanation:
         """How each loop is lowered, why, and what it costs: `Schedule.explain` of the kernel's schedule."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from kdsl.ir.nodes import Expr, Func, Stmt
+from kdsl.ir.instructions import content
+from kdsl.ir.nodes import Expr, Func, Loop, Stmt
 from kdsl.ir.printer import print_func
-from kdsl.ir.walk import expr_children, stmt_bodies, stmt_exprs
+from kdsl.ir.walk import expr_children, stmt_bodies, stmt_exprs, stmts
 from kdsl.runtime.cache import DiskCache
 from kdsl.runtime.fingerprint import environment
 from kdsl.source import Loc
@@ -65,8 +66,11 @@ class Places:
 
 def code_key(func: Func, places: Places, target: Target, variant: str, cache: DiskCache | None) -> str:
     """The cache key of `func`, as the front end built it, on `target`; `variant`: what else is asked for."""
+    marks = [s.mark for s in stmts(func.body) if isinstance(s, Loop) and s.mark is not None]
+    named = dict.fromkeys([content(m.instruction) for m in marks if m.instruction is not None])
     parts = (
         print_func(func),
+        *named,
         repr(func.options),
         places.pattern,
         target.fingerprint,

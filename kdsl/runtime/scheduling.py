@@ -79,11 +79,15 @@ def started(recipe: Recipe | None, func: Func, launcher: Launcher | None = None)
 
 def steps_text(recipe: Recipe | None) -> str | None:
     """A text that stands for `recipe` in cache keys; None for a function, whose steps show when it runs."""
+    from kdsl.ir.instructions import content
     from kdsl.sched import Schedule
 
     if recipe is None:
         return ""
-    return recipe.to_json() if isinstance(recipe, Schedule) else None
+    if not isinstance(recipe, Schedule):
+        return None
+    named = [content(i) for step in recipe.steps for i in step.instructions]
+    return "\0".join((recipe.to_json(), *named))
 
 
 def checked_recipe(recipe: Any) -> Recipe:

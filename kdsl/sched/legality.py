@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from kdsl.analysis.instruction import Binding, layout_difference, match
 from kdsl.analysis.linear import extent
+from kdsl.analysis.roles import Difference
 from kdsl.analysis.verdict import Origin, Unproved, Violation
 from kdsl.errors import ScheduleError
-from kdsl.ir.nodes import Accumulate, Alloc, Func, Loop, Mark
+from kdsl.ir.nodes import Accumulate, Alloc, Func, Instruction, Loop, Mark
 from kdsl.ir.walk import stmts
 from kdsl.sched.arith import names_in, var
 from kdsl.sched.tree import Track, contains, is_leaf, places
@@ -131,6 +133,8 @@ def mark_refusal(edit: Edit, after: Func, loop: Loop, mark: Mark) -> ScheduleErr
 
     kind = mark.kind
     assert kind != "unroll"
+    if kind == "tensorize":
+        return _instruction_refusal(edit, after, loop, mark)
     verdict = check_mark(after, loop.id, kind, extent(loop) if kind == "vectorize" else None)
     if verdict is None:
         return None
@@ -145,6 +149,33 @@ def mark_refusal(edit: Edit, after: Func, loop: Loop, mark: Mark) -> ScheduleErr
         notes=_lines(verdict, loop.loc),
         help=_way_out(after, loop, kind, verdict),
     )
+
+
+def _instruction_refusal(edit: Edit, after: Func, loop: Loop, mark: Mark) -> ScheduleError | None:
+    """None when `loop` is what the instruction of `mark` computes."""
+    assert mark.instruction is not None
+    meaning = mark.instruction.meaning
+    found = match(loop, meaning, after.options.may_alias)
+    if isinstance(found, Binding):
+        place = next(p for p in places(after) if p.loop.id == loop.id)
+        apart = layout_difference(after, place.above, found, meaning)
+        if apart is None:
+            return None
+        found = apart
+    return edit.refused(
+        "K0353",
+        f"the loop `{loop.var}` would no longer be the instruction `{mark.instruction.name}`",
+        loop,
+        loc=found.loc,
+        label=found.text,
+        notes=difference_notes(found, mark.instruction),
+        help=f"put this step before the one that tensorizes `{loop.var}`",
+    )
+
+
+def difference_notes(found: Difference, instruction: Instruction) -> list[tuple[Loc, str]]:
+    """The line of the meaning."""
+    return [] if found.meant is None else [(found.meant, f"`{instruction.name}` has this")]
 
 
 def _unproved(edit: Edit, title: str, verdict: Unproved, loop: Loop) -> ScheduleError:

@@ -22,6 +22,7 @@ from kdsl.sched import (
     privatisation,
     reductions,
     sizes,
+    tensor,
 )
 from kdsl.sched.primitive import PRIMITIVES
 from kdsl.sched.step import Step, from_json, to_json
@@ -82,6 +83,7 @@ class Schedule:
     set_layout = arranging.set_layout
     double_buffer = pipelining.double_buffer
     prefetch = prefetching.prefetch
+    tensorize = tensor.tensorize
     compute_at = compute.compute_at
     inline = compute.inline
 

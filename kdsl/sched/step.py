@@ -14,9 +14,11 @@ import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from kdsl.errors import ScheduleError
+from kdsl.ir import instructions
+from kdsl.ir.nodes import Instruction
 from kdsl.source import Loc
 
 Value: TypeAlias = "bool | int | float | str | tuple[Value, ...] | Record | None"
@@ -27,6 +29,33 @@ class Record(dict[str, Any]):
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(frozenset(self.items()))
+
+
+class Meaningful(Protocol):
+    """A kernel, or what `@kdsl.instruction` makes of one."""
+
+    @property
+    def __kdsl_instruction__(self) -> Instruction: ...
+
+
+InstructionLike: TypeAlias = Meaningful | str
+"""An instruction, or its name."""
+
+
+class Named(str):
+    """The name of an instruction, with the instruction that it meant when the step was made."""
+
+    instruction: Instruction
+
+    @staticmethod
+    def of(instruction: Instruction) -> Named:
+        """The name of `instruction`."""
+        new = Named(instruction.name)
+        new.instruction = instruction
+        return new
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Named.of, (self.instruction,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +74,11 @@ class Step:
     def unsafe(self) -> bool:
         """The user vouches for this step."""
         return dict(self.args).get("unsafe") is True
+
+    @property
+    def instructions(self) -> tuple[Instruction, ...]:
+        """The instructions that its arguments name."""
+        return tuple([value.instruction for _, value in self.args if isinstance(value, Named)])
 
     def __str__(self) -> str:
         return self.text
@@ -160,8 +194,23 @@ def _checked(value: Any, hint: Any) -> Any:
         return operator.index(value)
     if hint is type(None):
         return None if value is None else _WRONG
+    if hint is Meaningful:
+        return _instruction(value)
     assert hint is str, hint
     return value if isinstance(value, str) else _WRONG
+
+
+def _instruction(value: Any) -> Any:
+    """The name of the instruction that `value` is or names, or `_WRONG`."""
+    if isinstance(value, Named):
+        return value
+    found = instructions.find(value) if isinstance(value, str) else _meaning(value)
+    return _WRONG if found is None else Named.of(found)
+
+
+def _meaning(value: Any) -> Instruction | None:
+    found = getattr(value, "__kdsl_instruction__", None)
+    return found if isinstance(found, Instruction) else None
 
 
 def _wanted(hint: Any) -> str:
@@ -176,6 +225,8 @@ def _wanted(hint: Any) -> str:
         return "a pair of " + {str: "names", int: "integers"}[inner[0]]
     if origin in (tuple, Sequence):
         return {str: "names", int: "a list of integers"}.get(inner[0], "a list")
+    if hint is Meaningful:
+        return "an instruction"
     return {str: "a name", int: "an integer", bool: "True or False", type(None): "None"}[hint]
 
 

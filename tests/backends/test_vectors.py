@@ -247,6 +247,45 @@ for j in vectorize(range(L)):
     agree(func, numbers(func, N=n), {"N": n})
 
 
+@pytest.mark.parametrize("lanes", [1, 4, 16])
+@pytest.mark.parametrize("t", [u8, bf16, i64])
+@pytest.mark.parametrize("order", ["01", "10", "012", "201", "0123", "3021"])
+def test_stores_that_fill_a_row_are_woven(order: str, t: DType, lanes: int) -> None:
+    """In any order, from an array that starts anywhere; one store of the whole row."""
+    width = len(order)
+    stores = "".join(f"            B[k, j, {n}] = A[{n}, j]\n" for n in order)
+    func = parse_func(
+        f"def f(A: {t}[4, {lanes}], B: {t}[K, {lanes}, {width}]):\n    for k in range(K):\n"
+        f"        for j in vectorize(range({lanes})):\n{stores}"
+    )
+    A_ = np.arange(4 * lanes).reshape(4, lanes).astype(t.np)
+    agree(func, {"A": A_, "B": np.zeros((3, lanes, width), t.np)}, {"K": 3})
+    if lanes > 1:
+        assert "scatter" not in llvm_text(func, host_target(), False)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "B[j, 0] = A[j]\nB[j, 1] = B[j, 0]",
+        "B[j, 0] = A[j]\nB[j, 0] = A[j] + i64(1)",
+        "B[j, 1] = A[j]\nB[j, 2] = A[j]",
+        "if A[j] > 3:\n    B[j, 0] = A[j]\n    B[j, 1] = A[j]",
+        "B[j, 0] = A[j]\nC[j, 1] = A[j]",
+        "B[j, 0] = A[j]\nC[j, 1] = B[j, 0]\nB[j, 1] = C[j, 1]",
+        "B[j, 0] = 7\nB[j, 1] = A[0]",
+    ],
+)
+def test_stores_that_fill_no_row_or_depend_on_each_other(body: str) -> None:
+    lines = "".join(f"        {line}\n" for line in body.splitlines())
+    for width in (3, 2):
+        func = parse_func(
+            f"def f(A: i64[8], B: i64[8, {width}], C: i64[8, 2]):\n    for j in vectorize(range(8)):\n"
+            + (lines if width == 3 else lines.replace("B[j, 2]", "B[j, 0]"))
+        )
+        agree(func, {"A": np.arange(8), "B": np.full((8, width), -1), "C": np.full((8, 2), -2)}, {})
+
+
 def test_gathers_and_scatters() -> None:
     func = text(
         """

@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from kdsl.dtypes import ALL, DType, Size, bool_, f32, i64, u32, u64
+from kdsl.ir import instructions
 from kdsl.ir.builtins import TABLE
 from kdsl.ir.nodes import (
     Accumulate,
@@ -246,9 +247,10 @@ class _Maker:
         lo, hi, step = self.expr(i64, 1), self.expr(i64, 2), self.expr(i64, 1)
         if self.draw(st.booleans()):
             lo, step = Const(0, i64), Const(1, i64)
-        kind = self.pick([None, None, "unroll", "vectorize", "parallel", "bind"])
+        kind = self.pick([None, None, "unroll", "vectorize", "parallel", "bind", "tensorize"])
         axis = self.pick(AXES) if kind == "bind" else ""
-        mark = Mark(kind, axis, self.draw(st.booleans())) if kind else None
+        done_by = instructions.find("dot4_u8s8") if kind == "tensorize" else None
+        mark = Mark(kind, axis, self.draw(st.booleans()), done_by) if kind else None
         var = self.fresh()
         self.vars[var] = i64
         body = self.body(depth - 1, True)

@@ -15,7 +15,9 @@ from kdsl.ir.nodes import Accumulate, Alloc, Body, Loop, Stmt
 from kdsl.ir.printer import print_head
 from kdsl.ir.walk import stmt_bodies, stmts
 from kdsl.sched import Schedule
+from kdsl.sched.step import Named
 from kdsl.sched.tree import buffers
+from tests.sched.random_meanings import instruction
 
 Pick = Callable[[Any], Any]
 """Draws one of a sequence; earlier ones are simpler."""
@@ -149,6 +151,7 @@ def step(pick: Pick, s: Schedule) -> Schedule:
             "set_layout",
             "double_buffer",
             "prefetch",
+            "tensorize",
             "compute_at",
             "inline",
             "mark",
@@ -204,6 +207,8 @@ def step(pick: Pick, s: Schedule) -> Schedule:
         case "prefetch":
             inside = next(x for x in loops if x.var == loop.partition("@")[0]).body
             return s.prefetch(pick(sorted(buffers(inside)) or ["x"]), loop, pick((1, 2, 9)))
+        case "tensorize":
+            return _tensorized(pick, s, loop)
         case "compute_at":
             return s.compute_at(pick(_locals(s) or ["X"]), loop)
         case "inline":
@@ -211,6 +216,17 @@ def step(pick: Pick, s: Schedule) -> Schedule:
         case _:
             kind = pick(("parallel", "vectorize"))
             return s.parallel(loop) if kind == "parallel" else s.vectorize(loop, pick((2, 4)))
+
+
+def _tensorized(pick: Pick, s: Schedule, name: str) -> Schedule:
+    """A whole block of a loop, or the loop, done by an instruction that is drawn for it."""
+    stem = name.partition("@")[0]
+    if pick((True, False)):
+        s = s.split(name, pick((2, 4)), tail="cut")
+        stem += "_i"
+    loop = next(x for x in stmts(s.func.body) if isinstance(x, Loop) and x.var == stem)
+    found = instruction(pick, loop)
+    return s if found is None else s.tensorize(pick((f"{stem}@0", stem)), Named.of(found))
 
 
 def _locals(s: Schedule) -> list[str]:

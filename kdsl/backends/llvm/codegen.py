@@ -16,9 +16,10 @@ from kdsl.backends.llvm import watch as watch_module
 from kdsl.backends.llvm.emit import emit_module
 from kdsl.backends.llvm.entry import ScalarForm
 from kdsl.backends.llvm.host import NATIVE
-from kdsl.backends.llvm.uniformity import is_vector
+from kdsl.backends.llvm.uniformity import is_instruction, is_vector
 from kdsl.backends.llvm.watch import Lowering, Watch
-from kdsl.ir.nodes import Func
+from kdsl.errors import CompileError
+from kdsl.ir.nodes import Func, Instruction, Loop
 from kdsl.ir.walk import stmts
 from kdsl.target import Target
 
@@ -28,7 +29,7 @@ def compile(
 ) -> Artifact:
     """Object code for a lowered, verified `func`, with an entry if asked for (see `entry.py`)."""
     emitted = emit_module(func, target, entry=entry, forms=forms)
-    module = _optimised(emitted.text, target, scheduled(func))
+    module = _kernel(func, emitted.text, target)
     module.link_in(_parsed(emitted.glue_text, target))
     code = bytes(_machine(target).emit_object(module))
     return Artifact(target, emitted.symbol, code, emitted.sites, emitted.conditions)
@@ -37,25 +38,55 @@ def compile(
 def llvm_text(func: Func, target: Target, optimised: bool = True) -> str:
     """The LLVM assembly of `func`, as emitted or after LLVM's passes."""
     emitted = emit_module(func, target)
-    return str(_optimised(emitted.text, target, scheduled(func))) if optimised else emitted.text
+    return str(_kernel(func, emitted.text, target)) if optimised else emitted.text
 
 
 def asm_text(func: Func, target: Target) -> str:
     """The machine code of `func` as assembly."""
-    module = _optimised(emit_module(func, target).text, target, scheduled(func))
+    module = _kernel(func, emit_module(func, target).text, target)
     return str(_machine(target).emit_assembly(module))
 
 
 def lowering(func: Func, target: Target) -> Lowering:
     """What became of the loops of a lowered `func`, those that LLVM's own vectoriser took included."""
     watch = Watch()
-    text = str(_optimised(emit_module(func, target, watch=watch).text, target, scheduled(func)))
+    text = str(_kernel(func, emit_module(func, target, watch=watch).text, target))
     return watch_module.lowering(watch, text)
+
+
+def _kernel(func: Func, text: str, target: Target) -> Any:
+    """The module of a kernel after LLVM's passes."""
+    used = {s.mark.instruction: s for s in stmts(func.body) if isinstance(s, Loop) and s.mark is not None}
+    for instruction, loop in used.items():
+        if instruction is not None and f"@{instruction.llvm}(" in text:
+            _check_intrinsic(instruction, loop, text)
+    return _optimised(text, target, scheduled(func))
+
+
+def _check_intrinsic(instruction: Instruction, loop: Loop, text: str) -> None:
+    """Refuses what LLVM does not know, or takes other operands."""
+    import llvmlite.binding as llvm
+
+    lines = [line for line in text.split("\n") if line.startswith("declare ")]
+    declared = next(line for line in lines if f"@{instruction.llvm}(" in line)
+    try:
+        # LLVM gives attributes of its own accord to what it knows, and rewrites what it knows otherwise.
+        known = f"{declared} #0" in str(llvm.parse_assembly(declared))
+    except RuntimeError:
+        known = False
+    if not known:
+        raise CompileError(
+            "K0142",
+            f"LLVM does not know the intrinsic of the instruction `{instruction.name}` in this form",
+            loc=instruction.meaning.loc,
+            label=declared.removeprefix("declare "),
+            help="give the parameters in the intrinsic's order, with its numbers of elements",
+        )
 
 
 def scheduled(func: Func) -> bool:
     """Whether the schedule of `func` says what runs in vectors: then LLVM's vectorisers keep out."""
-    return any(is_vector(s) for s in stmts(func.body))
+    return any(is_vector(s) or is_instruction(s) for s in stmts(func.body))
 
 
 def assemble(text: str, target: Target) -> bytes:

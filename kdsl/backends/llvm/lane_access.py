@@ -27,7 +27,7 @@ from kdsl.source import Loc
 if TYPE_CHECKING:
     from kdsl.backends.llvm.lanes import Lanes
 
-_MAX_STRIDE = 4
+MAX_STRIDE = 4
 """Farther apart, gathers are cheaper than loading everything in between."""
 
 
@@ -68,10 +68,10 @@ def place(
             i = x.emit(index[dim])
             inside = x.when_active(lanes.b.value(f"icmp ult i64 {i}, {extent}"))
             lanes.b.guard(inside, number, index=i, extent=extent)
-    step = _distance(lanes, buffer, index)
+    step = distance(lanes, buffer, index)
     if lanes.count == 1 and step:
         step = 1
-    if step is None or not (step in (0, -1) or 1 <= step <= _MAX_STRIDE):
+    if step is None or not (step in (0, -1) or 1 <= step <= MAX_STRIDE):
         return Place(_pointers(lanes, buffer, index), None)
     scalars = [x.emit(i) for i in index]
     if step == 0:
@@ -110,7 +110,7 @@ def _constant(e: Expr, lane: int) -> int | None:
             return None
 
 
-def _distance(lanes: Lanes, buffer: Buffer, index: tuple[Expr, ...]) -> int | None:
+def distance(lanes: Lanes, buffer: Buffer, index: tuple[Expr, ...]) -> int | None:
     """How many elements lie between neighbouring lanes; None when that is not a constant."""
     if buffer.lanes:
         return None if any(lanes.varies(i) for i in index) else 1

@@ -19,7 +19,7 @@ from kdsl.backends.llvm.memory import Buffer
 from kdsl.backends.llvm.statements import SiteTable
 from kdsl.backends.llvm.types import memory_type
 from kdsl.dtypes import i64
-from kdsl.ir.nodes import Alloc, Body, Const, Loop, Print
+from kdsl.ir.nodes import Alloc, Body, Const, Expr, Loop, Print
 from kdsl.ir.walk import stmt_bodies, stmts
 
 STACK_LIMIT_BYTES = 32 * 1024
@@ -157,7 +157,7 @@ def _lay_out(x: Expressions, sites: SiteTable, group: list[Alloc], offset: str) 
     for s in group:
         site = sites.fault("memory", s.name, 0, s.loc)
         x.exact, x.site = True, lambda kind, text, dim, loc, site=site: site  # type: ignore[misc]
-        extents = tuple([b.call("i64", "llvm.smax.i64", ("i64", x.emit(e)), ("i64", "0")) for e in s.shape])
+        extents = tuple([_extent(x, e) for e in s.shape])
         x.exact, x.site = False, sites.fault
         size = str(s.dtype.bytes)
         for extent in extents:
@@ -166,6 +166,13 @@ def _lay_out(x: Expressions, sites: SiteTable, group: list[Alloc], offset: str) 
         end = _exact(x, "+", _exact(x, "+", offset, size, site), str(ARENA_ALIGN_BYTES - 1), site)
         offset = b.value(f"and i64 {end}, {-ARENA_ALIGN_BYTES}")
     return spots, offset
+
+
+def _extent(x: Expressions, e: Expr) -> str:
+    """An extent, at least 0. A constant stays one, so that distances in the array can be seen."""
+    if isinstance(e, Const):
+        return str(max(0, int(e.value)))
+    return x.b.call("i64", "llvm.smax.i64", ("i64", x.emit(e)), ("i64", "0"))
 
 
 def _take(x: Expressions, size: str, site: int) -> str:

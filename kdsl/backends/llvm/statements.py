@@ -27,8 +27,9 @@ from kdsl.backends.llvm.expressions import Expressions
 from kdsl.backends.llvm.gil import print_helper
 from kdsl.backends.llvm.memory import Buffer
 from kdsl.backends.llvm.partial_sums import Cell, Sum, partial_sums
+from kdsl.backends.llvm.tensor import instruction
 from kdsl.backends.llvm.types import memory_type, value_type
-from kdsl.backends.llvm.uniformity import has_constant_places, is_vector
+from kdsl.backends.llvm.uniformity import has_constant_places, is_instruction, is_vector, loops_apart
 from kdsl.dtypes import DType
 from kdsl.ir.nodes import (
     Accumulate,
@@ -222,6 +223,10 @@ class Statements:
 
             vector_loop(self, s)
             return
+        if s.mark is not None and s.mark.kind == "tensorize":
+            if not instruction(self, s):
+                self._loop(replace(s, mark=None))
+            return
         assert s.mark is None or s.mark.kind == "parallel", "other marks are lowered before"
         b = self.x.b
         lo, hi, step = self.x.emit(s.lo), self.x.emit(s.hi), self.x.emit(s.step)
@@ -305,7 +310,7 @@ class Statements:
         return any_, b.value(f"udiv i64 {span}, {size}")
 
     def _poll_if_nested(self, s: Loop) -> None:
-        if any(isinstance(inner, While) or _iterates(inner) for inner in stmts(s.body)):
+        if any(isinstance(inner, While) or _iterates(inner) for inner in loops_apart(s.body)):
             self._poll()
 
     def _poll(self) -> None:
@@ -408,7 +413,8 @@ class Statements:
 
 def _iterates(s: Stmt) -> bool:
     """Whether `s` is a loop that takes its iterations one after the other. One of few vectors is none."""
-    if not isinstance(s, Loop) or is_vector(s):
+    if not isinstance(s, Loop) or is_vector(s) or is_instruction(s):
         return False
     count = extent(s)
-    return count is None or count > _FEW or not any(map(is_vector, stmts(s.body)))
+    vectors = any(is_vector(x) or is_instruction(x) for x in stmts(s.body))
+    return count is None or count > _FEW or not vectors

@@ -8,6 +8,7 @@ for j in vectorize(range(16)):
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from kdsl.errors import ScheduleError
@@ -108,9 +109,29 @@ def is_vector(s: Stmt) -> bool:
     return isinstance(s, Loop) and s.mark is not None and s.mark.kind == "vectorize"
 
 
+def is_instruction(s: Stmt) -> bool:
+    """Whether `s` is a loop that an instruction does."""
+    return isinstance(s, Loop) and s.mark is not None and s.mark.kind == "tensorize"
+
+
+def loops_apart(body: Body) -> Iterator[Loop | While]:
+    """The loops of `body`, without those inside of one that an instruction does."""
+    for s in body:
+        if isinstance(s, (Loop, While)):
+            yield s
+        if not is_instruction(s):
+            for inner in stmt_bodies(s):
+                yield from loops_apart(inner)
+
+
 def has_constant_places(buffer: str, scope: Body) -> bool:
-    """Whether every index of `buffer` in `scope` is made of constants and variables of vector loops alone."""
+    """Whether every index of `buffer` in `scope` is made of constants and variables of vector loops alone.
+
+    Those of a loop that an instruction does count as such.
+    """
     lanes = {s.var for s in stmts(scope) if isinstance(s, Loop) and is_vector(s)}
+    for done in [s for s in stmts(scope) if is_instruction(s)]:
+        lanes |= {s.var for s in stmts((done,)) if isinstance(s, Loop)}
     indices = [e.index for e in exprs(scope) if isinstance(e, Load) and e.buffer == buffer]
     indices += [
         s.index for s in stmts(scope) if isinstance(s, (Store, Accumulate, Atomic)) and s.buffer == buffer

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 
 from kdsl.backends.llvm import lane_access, memory, partial_sums
 from kdsl.backends.llvm.builder import identifier
+from kdsl.backends.llvm.interleave import interleaved
 from kdsl.backends.llvm.lane_access import Place
 from kdsl.backends.llvm.lanes import Lanes, identity, reduce
 from kdsl.backends.llvm.memory import Buffer
@@ -145,9 +146,15 @@ class VectorStatements(Statements):
         b, frame = self.x.b, self._frames[-1]
         buffers, mask, active = dict(self.x.buffers), self.lanes.mask, self.x.active
         end = ""
+        done = 0
         for n, s in enumerate(body):
             if not b.open:
                 break
+            if n < done:
+                continue
+            done = n + interleaved(self.lanes, body, n)
+            if n < done:
+                continue
             self.statement(s)
             if isinstance(s, Alloc) and s.shape:
                 self._settle(s, body)
