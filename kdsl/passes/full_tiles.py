@@ -45,7 +45,7 @@ from kdsl.ir.nodes import (
     While,
     fresh_id,
 )
-from kdsl.ir.walk import map_stmt, stmts
+from kdsl.ir.walk import map_stmt, stmt_bodies, stmts
 from kdsl.passes.tail_vectors import at_least_zero, by_vectors
 
 
@@ -59,7 +59,7 @@ def full_tiles(func: Func) -> Func:
 def _body(body: Body, outside: frozenset[str]) -> Body:
     chains = [_chain(s) for s in body]
     at = next((n for n, chain in enumerate(chains) if chain), -1)
-    if at >= 0 and all(isinstance(s, Alloc) or _written_out(s) or n == at for n, s in enumerate(body)):
+    if at >= 0 and all(not stmt_bodies(s) or _written_out(s) or n == at for n, s in enumerate(body)):
         # A tile that is filled, worked on and emptied: versions have all of it, where they can.
         return _versioned(body[:at], chains[at], body[at + 1 :], outside)
     out: list[Stmt] = []
