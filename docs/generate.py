@@ -167,6 +167,29 @@ table of arrays. Counts that cannot be told exactly are bounds, "at most". The s
 the time with the longer of two: the flops at the machine's peak, and the bytes at the bandwidth of the
 smallest cache that holds them. Calls of math functions are no flops, so kernels full of `exp` stay below it.
 
+## Recipes
+
+What is often composed is in `kdsl.recipes`: plain functions that take a schedule and names of loops and
+arrays, and give a schedule. They hold no proofs of their own: where a kernel does not fit, a step refuses.
+
+| recipe | for |
+| --- | --- |
+| `vector_elementwise(s, loop, lanes)` | element by element |
+| `vector_sum(s, loop, lanes)` | sums into one cell |
+| `parallel_rows(s, row, columns, lanes)` | softmax, normalisations: rows that do not depend on each other |
+| `tile2d(s, rows, columns, size, lanes)` | planes in blocks |
+| `pack(s, buffer, at, panel)` | what is read many times, copied together |
+| `register_tile(s, rows, columns, terms, size, lanes)` | products and convolutions: sums in registers |
+| `gemm(s, rows, columns, terms, b, c)` | a matrix product after GotoBLAS and BLIS |
+| `time_tile(s, time, first, second, columns, rows)` | stencils: all time steps for a block of rows |
+
+Their docstrings show what they make. `benchmarks/kernels.py` uses them, `examples/matmul/scheduled.py` writes
+`gemm` out, step by step.
+
+Tails cost little. Lowering ends loops where their guards end, runs whole vectors and whole tiles without
+tests or masks, and gives what is left over versions of its own: a masked vector, and for a tile that is
+written out one version for each number of vectors of which a lane is on.
+
 ## Names
 
 Loops are named by their variable, numbered in program order (a second loop over `i` is `i_1`). Copies that a

@@ -59,7 +59,7 @@ def full_tiles(func: Func) -> Func:
 def _body(body: Body, outside: frozenset[str]) -> Body:
     chains = [_chain(s) for s in body]
     at = next((n for n, chain in enumerate(chains) if chain), -1)
-    if at >= 0 and all(isinstance(s, Alloc) or _written_out(s) or n == at for n, s in enumerate(body)):
+    if at >= 0 and all(not stmt_bodies(s) or _written_out(s) or n == at for n, s in enumerate(body)):
         # A tile that is filled, worked on and emptied: versions have all of it, where they can.
         return _versioned(body[:at], chains[at], body[at + 1 :], outside)
     out: list[Stmt] = []
@@ -220,18 +220,20 @@ class _Tiles:
 
             if isinstance(s, If) and not s.orelse and (len(body) == 1 or not _allocates(s.then)):
                 forms = self.forms(s.cond, last)
-                if forms is not None and all(self._chosen(f, apart, rows, lanes, own) for f, apart in forms):
+                if forms is not None:
                     for f, apart in forms:
                         self.worst[f] = self.worst.get(f, False) or apart
+                if forms is not None and all(self._chosen(f, rows, lanes, own) for f, _ in forms):
                     out += inner(s.then)
                     continue
             out.append(replace(map_stmt(s, lambda e: e, inner), id=fresh_id()))
         return tuple(out)
 
-    def _chosen(self, form: Form, apart: bool, rows: bool, lanes: bool, own: bool) -> bool:
+    def _chosen(self, form: Form, rows: bool, lanes: bool, own: bool) -> bool:
+        """Whether what a guard needs is tested. Guards that lanes differ in may need the same as others."""
         if self.loop.var in self.floors.names(form):
             return own
-        return lanes if apart else rows
+        return lanes if self.worst[form] else rows
 
     def forms(self, cond: Expr, last: dict[str, int]) -> list[tuple[Form, bool]] | None:
         """Forms of names from outside whose being >= 0 implies `cond` wherever the inner loops are; with

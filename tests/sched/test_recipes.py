@@ -179,12 +179,12 @@ def test_whole_tiles_run_on_full_registers(kernel: Any, steps: Steps, target: Ta
     wide = steps(schedule_of(kernel))
     rows = 6
     vectors = 4 if register == "zmm" else 2
-    loops = inner_loops(wide, target, rows * vectors)
-    whole = [b for b in loops if not any("{%k" in x for x in b)]
-    assert len(whole) >= 2  # the first terms and the others
-    for block in whole[:2]:
+    loops = [b for b in inner_loops(wide, target, rows * vectors) if not any("{%k" in x for x in b)]
+    # The first terms and the others; without mask registers, masked tiles are longer.
+    for block in sorted(loops, key=len)[:2]:
         adds = [x for x in block if x.startswith("vfmadd")]
         assert all(f"%{register}" in x for x in adds)
-        # Without AVX-512 there may be too few registers for the addresses of six rows, never for the sums.
-        assert not any("sp)" in x for x in block if register == "zmm" or "mm" in x.split(None, 1)[1])
+        # AVX2 has too few registers for all addresses and bounds, never for the sums.
+        assert not any("sp)" in x for x in block if register == "zmm" or "mm" in x.split("\t")[1])
         assert sum(x.startswith("vbroadcasts") for x in block) == rows
+    assert len(loops) >= 2
