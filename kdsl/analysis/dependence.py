@@ -1,13 +1,14 @@
 """Questions of legality about schedules, answered exactly for affine programs over symbolic sizes.
 
 `check_mark`: may a loop be parallel or a vector? `check_rewrite`: does a rewritten function run the same
-instances, without reversing a dependence? Answers are kept by content.
+instances, without reversing a dependence? Answers are kept by content: in memory, and where `answers` says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 
+from kdsl.analysis.answers import Question
 from kdsl.analysis.instances import instances
 from kdsl.analysis.marks import MarkCheck, MarkQuestion
 from kdsl.analysis.rewrites import RewriteCheck
@@ -16,14 +17,16 @@ from kdsl.analysis.verdict import Origin as Origin
 from kdsl.analysis.verdict import Unproved as Unproved
 from kdsl.analysis.verdict import Verdict as Verdict
 from kdsl.analysis.verdict import Violation as Violation
+from kdsl.analysis.verdict import from_json, to_json
 from kdsl.ir.nodes import Func
+from kdsl.ir.places import Places
 from kdsl.ir.printer import print_func
 from kdsl.ir.walk import stmts
 
 KEPT = 4096
 """Answers kept; the oldest go first."""
 
-_answers: dict[Hashable, Verdict] = {}
+_answers: dict[tuple[str, ...], Verdict] = {}
 
 
 def check_mark(func: Func, loop_id: int, kind: MarkQuestion, lanes: int | None = None) -> Verdict:
@@ -39,7 +42,7 @@ def check_mark(func: Func, loop_id: int, kind: MarkQuestion, lanes: int | None =
         return None if loop is None else MarkCheck(program, loop, kind, lanes).verdict()
 
     at = [s.id for s in stmts(func.body)].index(loop_id)
-    return _once(("mark", print_func(func), func.loc, at, kind, lanes), answer)
+    return _once("mark", f"{at} {kind} {lanes}", (func,), answer)
 
 
 def check_rewrite(before: Func, after: Func, origins: Mapping[int, Origin]) -> Verdict:
@@ -56,13 +59,32 @@ def check_rewrite(before: Func, after: Func, origins: Mapping[int, Origin]) -> V
 
     places = {s.id: n for n, s in enumerate(stmts(before.body))}
     made = [origins.get(s.id, Origin(s.id, ())) for s in stmts(after.body)]
-    sources = tuple([(places.get(o.stmt), o.iters) for o in made])
-    return _once(("rewrite", print_func(before), before.loc, print_func(after), sources), answer)
+    sources = [(places.get(o.stmt), o.iters) for o in made]
+    return _once("rewrite", repr(sources), (before, after), answer)
 
 
-def _once(key: Hashable, answer: Callable[[], Verdict]) -> Verdict:
-    if key not in _answers:
-        if len(_answers) >= KEPT:
-            del _answers[next(iter(_answers))]
-        _answers[key] = answer()
-    return _answers[key]
+def _once(kind: str, details: str, funcs: tuple[Func, ...], answer: Callable[[], Verdict]) -> Verdict:
+    """The answer to a question about `funcs`."""
+    parts = *[print_func(f) for f in funcs], details
+    key = kind, *parts, *[repr(f.loc) for f in funcs]
+    if key in _answers:
+        return _answers[key]
+    if len(_answers) >= KEPT:
+        del _answers[next(iter(_answers))]
+    proof = Question(kind, *parts)
+    if proof.recall() is not None:
+        _answers[key] = None
+        return None
+    # A refusal speaks of lines: those of this source.
+    locs = [loc for f in funcs for loc in Places.of(f).locs]
+    refusal = Question(kind, *parts, repr([(loc.line, loc.col) for loc in locs]))
+    known = refusal.recall()
+    if known is not None:
+        _answers[key] = from_json(known, locs)
+        return _answers[key]
+    verdict = _answers[key] = answer()
+    if verdict is None:
+        proof.keep(True)
+    elif (data := to_json(verdict, locs)) is not None:
+        refusal.keep(data)
+    return verdict

@@ -15,6 +15,7 @@ import numpy as np
 
 from kdsl.analysis.accesses import Access, collect
 from kdsl.analysis.affine import Form, at_least, constant, symbol
+from kdsl.analysis.answers import Question
 from kdsl.analysis.linear import extent as trip_count
 from kdsl.analysis.regions import Atoms, Range, Regions, box, sites
 from kdsl.dtypes import DType, bool_
@@ -24,6 +25,7 @@ from kdsl.ir.nodes import (
     Compare,
     Const,
     Expr,
+    Func,
     If,
     Load,
     Logic,
@@ -33,7 +35,7 @@ from kdsl.ir.nodes import (
     Stmt,
     Store,
 )
-from kdsl.ir.printer import print_expr
+from kdsl.ir.printer import print_expr, print_func
 from kdsl.ir.walk import stmts, substitute
 from kdsl.sched.arith import binary, const, from_linear, sub, var
 from kdsl.sched.edit import Edit
@@ -338,12 +340,29 @@ class _Proof:
     order: dict[int, int] = field(init=False)
 
     def plan(self) -> Plan:
-        draft, stage = self.draft, self.stage
-        loop, name = stage.place.loop, stage.source.name
+        stage = self.stage
+        loop = stage.place.loop
+        draft = self.draft
         alloc = Alloc(stage.name, stage.source.dtype, draft.shape_exprs(), loc=loop.loc)
         copy_in, copy_out = draft.copy_in(), draft.copy_out()
         probe = replace(loop, body=(alloc, *copy_in, *loop.body, *copy_out))
-        self.regions = Regions(collect(replaced(stage.edit.func, {loop.id: (probe,)})))
+        probed = replaced(stage.edit.func, {loop.id: (probe,)})
+        at = [s.id for s in stmts(probed.body)].index(loop.id)
+        question = Question("stage", print_func(probed), f"{at} {stage.source.name} {stage.name}")
+        known = question.recall()
+        if known is None:
+            known = self.answer(probed, copy_in, copy_out)
+            question.keep(known)
+        read, below, above = known
+        return Plan(stage, draft.box, draft.written, read, tuple(below), tuple(above))
+
+    def answer(
+        self, probed: Func, copy_in: Body, copy_out: Body
+    ) -> tuple[bool, tuple[bool, ...], tuple[bool, ...]]:
+        """Whether the copy has to be read, and the dimensions to be clipped below and above."""
+        stage = self.stage
+        loop, name = stage.place.loop, stage.source.name
+        self.regions = Regions(collect(probed))
         self.depth = 1 + len(stage.place.outer)
         self.order = _order(loop.body)
         ids_in, ids_out = ({s.id for s in stmts(body)} for body in (copy_in, copy_out))
@@ -361,7 +380,7 @@ class _Proof:
         if back is not None and not read:
             writes = [a for a in ours if a.mode == "write"]
             read = not self.regions.covered(back, writes, self.depth)
-        return Plan(stage, draft.box, draft.written, read, below, above)
+        return read, below, above
 
     def check(self, access: Access, fill: Access, place: Access) -> None:
         """Refuses an access that may leave the array or the box."""
