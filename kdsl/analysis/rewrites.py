@@ -44,7 +44,8 @@ class RewriteCheck:
     matched: dict[int, Match] = field(default_factory=dict)
     _before_times: dict[tuple[int, object], Any] = field(default_factory=dict)
     _after_times: dict[tuple[int, object], Any] = field(default_factory=dict)
-    _reversed: dict[tuple[object, ...], Any] = field(default_factory=dict)
+    _cells: dict[int, Any] = field(default_factory=dict)
+    _earlier: dict[tuple[object, ...], Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         leaves = (*self.before.leaves, *self.after.leaves)
@@ -125,37 +126,63 @@ class RewriteCheck:
 
     def order(self, first: Group, second: Group) -> Violation | Unproved | bool:
         """False when no dependence from `first` to `second` is reversed."""
-        swapped = self.swapped(first, second)
-        if swapped.is_empty():
-            return False
         r = self.relations
-        exact = first.exact and second.exact
         if first.use.buffer.key != second.use.buffer.key:
-            return doubt(first.use, second.use)
+            earlier = self.earlier(first, second)
+            return doubt(first.use, second.use) if self.reversed(first, second, earlier) else False
+        # Few pairs are dependent: what becomes of these is asked, not what becomes of all.
+        meeting = self.cells(first).apply_range(self.cells(second).reverse())
+        meeting = meeting.intersect(self.earlier(first, second))
+        if meeting.is_empty() or not self.reversed(first, second, meeting):
+            return False
+        exact = first.exact and second.exact
         for a in first.uses:
             for b in second.uses:
                 source, target = (first.match.leaf, a), (second.match.leaf, b)
-                same = r.cells(*source).apply_range(r.cells(*target).reverse()).intersect(swapped)
-                if same.is_empty():
+                same = r.cells(*source).apply_range(r.cells(*target).reverse())
+                same = same.intersect(self.earlier(first, second))
+                if same.is_empty() or not self.reversed(first, second, same):
                     continue
                 if not exact:
                     return doubt(a, b) if not (a.exact and b.exact) else self.unclear(first, second)
-                return violation(r, smallest(r, same), source, target, 0, reordered=True)
+                later = self.becomes(first).lex_gt_map(self.becomes(second))
+                return violation(r, smallest(r, same.intersect(later)), source, target, 0, reordered=True)
         return False
 
     def unclear(self, first: Group, second: Group) -> Unproved:
         leaf = (first if not first.match.exact else second).match.leaf
         return Unproved("data decide when it runs", leaf.stmt.loc)
 
-    def swapped(self, first: Group, second: Group) -> Any:
-        """{ first -> second : its time is earlier in the original, and later in the rewritten function }."""
-        a, b = self.slot(first), self.slot(second)
-        found = self._reversed.get((*a, *b))
+    def cells(self, group: Group) -> Any:
+        """{ dims -> the cells that the uses of the group touch }."""
+        key = id(group)
+        found = self._cells.get(key)
         if found is None:
-            was = self.was(first).lex_lt_map(self.was(second))
-            becomes = self.becomes(first).lex_gt_map(self.becomes(second))
-            found = self._reversed[(*a, *b)] = was.intersect(becomes)
+            found = self.relations.cells(group.match.leaf, group.uses[0])
+            for use in group.uses[1:]:
+                found = found.union(self.relations.cells(group.match.leaf, use))
+            self._cells[key] = found
         return found
+
+    def earlier(self, first: Group, second: Group) -> Any:
+        """{ first -> second : its time is earlier in the original }."""
+        key = (*self.slot(first), *self.slot(second))
+        found = self._earlier.get(key)
+        if found is None:
+            found = self._earlier[key] = self.was(first).lex_lt_map(self.was(second))
+        return found
+
+    def reversed(self, first: Group, second: Group, pairs: Any) -> bool:
+        """True when some of `pairs` { first -> second } come in the other order in the rewritten function."""
+        moved = pairs.apply_domain(self.becomes(first)).apply_range(self.becomes(second))
+        return not moved.intersect(self.later).is_empty()
+
+    @property
+    def later(self) -> Any:
+        """{ time -> time : the first is later }."""
+        r = self.relations
+        space = r.isl.Space.set_alloc(r.polyhedra.context, 0, r.width)
+        return r.isl.Map.lex_gt(space)
 
     def slot(self, group: Group) -> tuple[int, object]:
         """What identifies the times of a group."""
