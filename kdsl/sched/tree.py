@@ -64,8 +64,8 @@ def places(func: Func) -> Iterator[Place]:
 
 
 def is_leaf(s: Stmt) -> bool:
-    """True for a statement without nested bodies."""
-    return not isinstance(s, (Loop, While, If))
+    """True for what the analysis takes for a statement: those without nested bodies, and the test of `while`."""
+    return not isinstance(s, (Loop, If))
 
 
 def replaced(func: Func, new: Mapping[int, Body]) -> Func:

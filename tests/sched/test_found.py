@@ -23,3 +23,18 @@ def wedge(X: i64[N]):
 def test_a_bound_that_is_a_minimum_of_three(tail: str) -> None:
     # isl gives the ends of the cut triangular loops as one `min` of three arguments.
     check_schedule(wedge, lambda s: s.tile(["k", "i", "m"], [2, 2, 2], tail=tail))
+
+
+@kdsl.kernel
+def counting(X: i64[N], c: i64):
+    for i in range(N):
+        n = 0
+        while n < c:
+            n += 1
+        for j in range(2):
+            X[i] += n + j
+
+
+@pytest.mark.parametrize("tail", ["guard", "cut"])
+def test_a_while_loop_is_split_and_copied_with_its_test(tail: str) -> None:
+    check_schedule(counting, lambda s: s.tile(["i", "j"], [2, 2], tail=tail))

@@ -12,7 +12,7 @@ import pytest
 import kdsl
 from kdsl import f32, i64
 from kdsl.errors import ScheduleError
-from tests.sched import kernels as k
+from tests.sched import kernels
 from tests.sched.check import Steps, check_schedule, schedule_of
 
 M, N, K, B, H = kdsl.sizes("M N K B H")
@@ -298,8 +298,8 @@ def heat(A: i64[K + 1, N]):
 ACCEPTED: dict[str, tuple[Any, Steps]] = {
     "in place": (scale, lambda s: s.vectorize("i", 8).parallel("i")),
     "in place, tiled": (scale, lambda s: s.split("i", 4, tail="cut").parallel("i_o").vectorize("i_i")),
-    "triangular interchange": (k.triangle, lambda s: s.reorder("j", "i").parallel("j").vectorize("i", 4)),
-    "data-dependent if": (k.guarded, lambda s: s.vectorize("j", 8).parallel("i")),
+    "triangular interchange": (kernels.triangle, lambda s: s.reorder("j", "i").parallel("j").vectorize("i", 4)),
+    "data-dependent if": (kernels.guarded, lambda s: s.vectorize("j", 8).parallel("i")),
     "branches that set a scalar": (branches, lambda s: s.vectorize("i", 8).parallel("i")),
     "if, elif, select": (blend, lambda s: s.vectorize("i", 4).parallel("i")),
     "distance 8, 8 lanes": (distance8, lambda s: s.vectorize("i", 8)),
@@ -352,11 +352,11 @@ ACCEPTED: dict[str, tuple[Any, Steps]] = {
         lambda s: s.skew("i", "t", 1).tile(["t", "i"], [2, 4]).skew("i_o", "t_o", 1)
         .reorder("i_o", "t_o").parallel("t_o"),
     ),
-    "skewed and tiled sweep": (k.seidel, lambda s: s.skew("i", "t", 2).tile(["t", "i"], [2, 3])),
-    "jacobi fused with a shift": (k.jacobi, lambda s: s.fuse("i", "j", shift=1)),
-    "peeled beyond its extent": (k.fixed, lambda s: s.peel("i", 9)),
-    "a condition that never holds": (k.axpy, lambda s: s.specialize("N < 0").vectorize("i", 4)),
-    "contradicting facts": (k.axpy, lambda s: s.assume("N == 5").specialize("N == 6").parallel("i")),
+    "skewed and tiled sweep": (kernels.seidel, lambda s: s.skew("i", "t", 2).tile(["t", "i"], [2, 3])),
+    "jacobi fused with a shift": (kernels.jacobi, lambda s: s.fuse("i", "j", shift=1)),
+    "peeled beyond its extent": (kernels.fixed, lambda s: s.peel("i", 9)),
+    "a condition that never holds": (kernels.axpy, lambda s: s.specialize("N < 0").vectorize("i", 4)),
+    "contradicting facts": (kernels.axpy, lambda s: s.assume("N == 5").specialize("N == 6").parallel("i")),
 }  # fmt: skip
 
 
@@ -505,9 +505,9 @@ REFUSED: dict[str, tuple[Any, Steps, str, str]] = {
     "all pairs in parallel": (floyd_warshall, lambda s: s.parallel("i"), "K0312", "D["),
     "all pairs, k inside": (floyd_warshall, lambda s: s.reorder("i", "j", "k"), "K0320", "D["),
     "elimination by columns": (elimination, lambda s: s.parallel("k"), "K0312", "A["),
-    "sweep tiled": (k.seidel, lambda s: s.tile(["t", "i"], [2, 2]), "K0320", "A["),
+    "sweep tiled": (kernels.seidel, lambda s: s.tile(["t", "i"], [2, 2]), "K0320", "A["),
     "sweep skewed the wrong way": (
-        k.seidel, lambda s: s.skew("i", "t", -1).tile(["t", "i"], [2, 2]), "K0320", "A["),
+        kernels.seidel, lambda s: s.skew("i", "t", -1).tile(["t", "i"], [2, 2]), "K0320", "A["),
     "sweep skewed too little": (
         heat, lambda s: s.reorder("i", "t"), "K0320", "A["),
     "dynamic programming without skew": (smith_waterman, lambda s: s.parallel("j"), "K0312", "T["),
@@ -515,13 +515,13 @@ REFUSED: dict[str, tuple[Any, Steps, str, str]] = {
     "bounds from data": (ragged, lambda s: s.reorder("j", "i"), "K0310", "n"),
     "ranges differ": (starts, lambda s: s.fuse("i", "j"), "K0321", "range(1, N)"),
     "peeled, but the order matters": (
-        k.upwind, lambda s: s.fuse("i", "k"), "K0320", "Y["),
+        kernels.upwind, lambda s: s.fuse("i", "k"), "K0320", "Y["),
     "aliases": (aliased, lambda s: s.parallel("i"), "K0310", "may share memory"),
     "aliases in lanes": (aliased, lambda s: s.vectorize("i", 4), "K0310", "may share memory"),
     "aliases staged": (aliased, lambda s: s.stage("A", at="i"), "K0327", "X"),
     "cut before a use of what changed": (
         local_across, lambda s: s.fission("i", after="t = A[i - 1]"), "K0320", "A["),
-    "break": (k.until, lambda s: s.parallel("i"), "K0308", "left from inside"),
+    "break": (kernels.until, lambda s: s.parallel("i"), "K0308", "left from inside"),
     "return": (first_zero, lambda s: s.parallel("i"), "K0310", "data decide when"),
     "return in lanes": (first_zero, lambda s: s.vectorize("i", 4), "K0310", "data decide when"),
     "exclusive or": (xor_pairs, lambda s: s.parallel("i"), "K0310", "A"),

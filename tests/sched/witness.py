@@ -89,8 +89,8 @@ class _Recording(interpreter.Interpreter):
             super().__init__(func, races=False)
 
 
-def events(func: Func, given: dict[str, int]) -> list[Event]:
-    """All accesses of one run at these sizes and scalars; arrays hold zeros. A fault ends the run."""
+def events(func: Func, given: dict[str, int]) -> list[Event] | None:
+    """All accesses of one run at these sizes and scalars; arrays hold zeros. None when a fault ends the run."""
     func = expand_math(func, definition)
     machine = _Recording(func)
     sizes = {name: given.get(name, 0) for name in func.sizes}
@@ -105,6 +105,7 @@ def events(func: Func, given: dict[str, int]) -> list[Event]:
         machine.run(arrays, scalars, sizes, on_print=lambda text: None)
     except KdslError as error:
         assert error.code.startswith("K06"), error
+        return None
     return machine.recorder.events
 
 
@@ -116,7 +117,10 @@ def assert_genuine(func: Func, found: Violation) -> None:
     made = {s.name for s in stmts(func.body) if isinstance(s, Alloc)}
     if found.buffer not in made | {p.name for p in func.params}:
         return  # an instance that is lost or doubled, or the flow of control
-    seen = [e for e in events(func, found.sizes) if e.buffer == found.buffer and e.cell == found.cell]
+    run = events(func, found.sizes)
+    if run is None:
+        return
+    seen = [e for e in run if e.buffer == found.buffer and e.cell == found.cell]
 
     def matching(loc: Loc | None, iteration: dict[str, int], reads: bool) -> list[Event]:
         return [
