@@ -21,7 +21,6 @@ from kdsl.ir.nodes import (
     Return,
     Stmt,
     Store,
-    While,
     fresh_id,
 )
 from kdsl.ir.walk import (
@@ -64,7 +63,7 @@ def places(func: Func) -> Iterator[Place]:
 
 
 def is_leaf(s: Stmt) -> bool:
-    """True for what the analysis takes for a statement: those without nested bodies, and the test of `while`."""
+    """True for what the analysis takes for a statement: no nested body, or a `while`, for its test."""
     return not isinstance(s, (Loop, If))
 
 

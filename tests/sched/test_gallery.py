@@ -1,4 +1,4 @@
-"""A gallery of kernels: schedules that must be accepted, and mistakes that must be refused, with their witness.
+"""A gallery: schedules that must be accepted, and mistakes that must be refused, with their witness.
 
 Accepted ones go through `check_schedule`; every witness is run (see conftest.py).
 """
@@ -298,7 +298,8 @@ def heat(A: i64[K + 1, N]):
 ACCEPTED: dict[str, tuple[Any, Steps]] = {
     "in place": (scale, lambda s: s.vectorize("i", 8).parallel("i")),
     "in place, tiled": (scale, lambda s: s.split("i", 4, tail="cut").parallel("i_o").vectorize("i_i")),
-    "triangular interchange": (kernels.triangle, lambda s: s.reorder("j", "i").parallel("j").vectorize("i", 4)),
+    "triangular interchange": (
+        kernels.triangle, lambda s: s.reorder("j", "i").parallel("j").vectorize("i", 4)),
     "data-dependent if": (kernels.guarded, lambda s: s.vectorize("j", 8).parallel("i")),
     "branches that set a scalar": (branches, lambda s: s.vectorize("i", 8).parallel("i")),
     "if, elif, select": (blend, lambda s: s.vectorize("i", 4).parallel("i")),
@@ -330,7 +331,8 @@ ACCEPTED: dict[str, tuple[Any, Steps]] = {
     "scalar of the enclosing scope": (first_of, lambda s: s.vectorize("i", 4).parallel("i")),
     "local array in a parallel loop": (scratch, lambda s: s.parallel("i").vectorize("m", 4)),
     "convolution that scatters": (scatter_convolution, lambda s: s.vectorize("i", 4)),
-    "convolution that scatters, interchanged": (scatter_convolution, lambda s: s.reorder("m", "i").vectorize("i", 4)),
+    "convolution that scatters, interchanged": (
+        scatter_convolution, lambda s: s.reorder("m", "i").vectorize("i", 4)),
     "convolution": (convolution, lambda s: s.unroll("b").unroll("a").vectorize("j", 4).parallel("i")),
     "convolution, taps outside": (convolution, lambda s: s.reorder("a", "b", "i", "j").vectorize("j", 4)),
     "horner": (horner, lambda s: s.vectorize("i", 4).parallel("i")),

@@ -90,7 +90,7 @@ class _Recording(interpreter.Interpreter):
 
 
 def events(func: Func, given: dict[str, int]) -> list[Event] | None:
-    """All accesses of one run at these sizes and scalars; arrays hold zeros. None when a fault ends the run."""
+    """All accesses of one run at these sizes and scalars, arrays of zeros; None when it ends with a fault."""
     func = expand_math(func, definition)
     machine = _Recording(func)
     sizes = {name: given.get(name, 0) for name in func.sizes}
