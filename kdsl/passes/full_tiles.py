@@ -15,6 +15,7 @@ partitioning (Halide), index set splitting.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from kdsl.analysis.affine import Atom, Form, constant
 from kdsl.analysis.conditions import to_expr
@@ -39,19 +40,20 @@ from kdsl.ir.walk import map_stmt, stmts
 
 def full_tiles(func: Func) -> Func:
     """`func` with loops versioned; itself when no loop has such guards."""
-    outside = frozenset(func.sizes)
-    body = _body(func.body, outside)
+    body = _body(func.body, frozenset(func.sizes), False)
     return func if body is func.body else replace(func, body=body)
 
 
-def _body(body: Body, outside: frozenset[str]) -> Body:
+def _body(body: Body, outside: frozenset[str], lockstep: bool) -> Body:
+    """`lockstep`: in a vector loop. There lanes must not part: the one branch would run before the other."""
     out: list[Stmt] = []
     for s in body:
         if isinstance(s, Loop) and s.mark is None and _innermost(s):
             out.append(_versioned(s, outside))
         else:
-            inner = outside | {s.var} if isinstance(s, Loop) else outside
-            out.append(map_stmt(s, lambda e: e, lambda b, inner=inner: _body(b, inner)))  # type: ignore[misc]
+            lanes = lockstep or (isinstance(s, Loop) and s.mark is not None and s.mark.kind == "vectorize")
+            inner = outside | {s.var} if isinstance(s, Loop) and not lanes else outside
+            out.append(map_stmt(s, lambda e: e, partial(_body, outside=inner, lockstep=lanes)))
     return body if all(a is b for a, b in zip(body, out)) else tuple(out)
 
 

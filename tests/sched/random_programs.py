@@ -68,7 +68,7 @@ class Program:
             ranges += [f"range({outer}, N)", f"range({outer} + 1)", f"range({outer}, min(N, {outer} + 3))"]
         if self.rich:
             ranges += ["range(3)", "range(1, N, 3)", "range(I[1])", "range(c, N)"]
-            ranges += [f"range(N - {x} - 1, N)" for x in around[:1]]
+            ranges += [f"range(max(N - {x} - 1, 0), N)" for x in around[:1]]
         self.put(depth, f"for {name} in {self.pick(ranges)}:")
         self.block([*around, name], depth + 1, scalars, True)
 

@@ -31,7 +31,8 @@ numbers = st.one_of(
 conditions = st.one_of(
     st.sampled_from(
         ["N == 5", "N % 0 == 0", "M // 0 > 1", f"N < {10**400}", "N < 2 ** 200", "N <", "N == N == N",
-         "a.b > 1", "N if N else N", "-N > --3", "not N", "(" * 300 + "N" + ")" * 300 + " > 1", "N\0 > 1", "N > 1e999",
+         "a.b > 1", "N if N else N", "-N > --3", "not N", "(" * 300 + "N" + ")" * 300 + " > 1",
+         "N\0 > 1", "N > 1e999",
          "N > '1'", "f(N) > 1", "[N] > 1", "N > 1; N", "N := 3", "lambda: N", "N " + "and N " * 2000]
     ),
     st.text(max_size=12),

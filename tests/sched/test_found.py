@@ -8,7 +8,7 @@ import kdsl
 from kdsl import i64
 from tests.sched.check import check_schedule
 
-N = kdsl.sizes("N")
+N, M, K = kdsl.sizes("N M K")
 
 
 @kdsl.kernel
@@ -38,3 +38,17 @@ def counting(X: i64[N], c: i64):
 @pytest.mark.parametrize("tail", ["guard", "cut"])
 def test_a_while_loop_is_split_and_copied_with_its_test(tail: str) -> None:
     check_schedule(counting, lambda s: s.tile(["i", "j"], [2, 2], tail=tail))
+
+
+@kdsl.kernel
+def parting(A: i64[K + 1, N + 1], s: i64[M]):
+    for i in range(N):
+        for k in range(K):
+            for u in range(2):
+                if 2 * i + u >= M:
+                    A[k + 1, i + 1] = A[k, i] + u + A[k + 1, i + 1]
+
+
+def test_lanes_do_not_part_for_a_version_without_guards() -> None:
+    # Lanes with all of their guards true ran ahead of the others, whose results they read.
+    check_schedule(parting, lambda s: s.unroll("u").vectorize("i", 4))
