@@ -100,8 +100,8 @@ print(s.trace())                                      # Python that rebuilds it
 ```
 
 A schedule is an immutable value: earlier ones stay usable. `@kdsl.kernel(schedule=…)` takes one, or a
-function `def schedule(s): … return s`. `s.history()` shows the nest after each step, `s.llvm()` and `s.asm()`
-the code, `s.to_json()` and `kdsl.Schedule.from_json(kernel, text)` keep it as data.
+function `def schedule(s): … return s`. `s.to_json()` and `kdsl.Schedule.from_json(kernel, text)` keep it as
+data.
 
 A step that is not legal says why:
 
@@ -119,10 +119,60 @@ else:
     raise AssertionError("iterations depend on each other")
 ```
 
+## Seeing a schedule
+
+`print(s)` is the loop nest as Python, with the role of each loop around its range; comments tell the bytes of
+local arrays and the names of copies (`i_i@1`). `print(s.history())` shows what each step changes;
+`s.history()[n]` is a step and the whole nest after it. `s.llvm()` and `s.asm()` are the code. In a notebook a
+schedule, its history and its explanation show themselves.
+
+`s.explain()` tells for each loop how it was lowered, and why a scalar loop is scalar; for each array how the
+lanes of vector loops meet it; what is checked when the kernel runs; and what it costs, as formulas in the
+sizes. With sizes there are numbers beside the roofline of this machine, which is measured once; with the
+arguments of a call that call is timed too, on copies of what it writes.
+
+```python
+print(s.explain())                                    # formulas
+print(s.explain(M=512, N=512, K=512))                 # numbers, and the least time that this machine allows
+e = s.explain(A, B, C)                                # and the time of this call
+assert e.flops.formula == "2 * M * K * N" and e.flops.value == 2 * 10 * 20 * 70
+assert [loop.role for loop in e.loops[:2]] == ["parallel", "in order"]
+print(f"{e.flops_per_second / 1e9:.1f} Gflop/s, {100 * e.share:.0f} % of the roofline, bound by {e.bound_by}")
+```
+
+From the first of these:
+
+```text
+for i_o in parallel(range((M + 3) // 4))     on 2 threads; on one where there is little work
+  for j_o in range((N + 31) // 32)           in order
+    ...
+    for k in range(K)                        in order
+      for i_i in unroll(range(4))            4 copies, one after the other
+        for j_i in range(2)                  in order; touches <= 260 bytes
+          for j_i_v in vectorize(range(16))  16 lanes of f32: 1 register of 512 bits
+                                               A: one scalar for all lanes
+                                               B: contiguous load, masked
+                                               acc: contiguous load and store, masked
+    ...
+
+flops   2 * M * K * N   (*: M * K * N, +: M * K * N)
+bytes   4 * M * K + 4 * M * N + 4 * K * N   (each one read or written counts once)
+```
+
+All lanes of the inner tile work under masks here. After `s.unroll("j_i")`, it says "in order; whole tiles run
+without tests" of `k`, and "masked in the last tile" of `B`.
+
+A byte counts once in `bytes`, as any schedule must move it; what is loaded and stored in all stands in the
+table of arrays. Counts that cannot be told exactly are bounds, "at most". The share of the roofline compares
+the time with the longer of two: the flops at the machine's peak, and the bytes at the bandwidth of the
+smallest cache that holds them. Calls of math functions are no flops, so kernels full of `exp` stay below it.
+
 ## Names
 
 Loops are named by their variable, numbered in program order (a second loop over `i` is `i_1`). Copies that a
-step makes share the name: a step on a name applies to all of them, `"j@1"` is the second copy alone. A
+step makes share the name: a step on a name applies to all of them, `"j@1"` is the second copy alone. Local
+arrays are named likewise: those of the kernel by their variable, a copy that `stage` makes of `A` is `A_s`,
+`"A_s@1"` is the second of several; where two come to stand in one body, the second one is numbered. A
 statement is named by its text as printed, or by its index in the loop's body.
 
 ## Legality

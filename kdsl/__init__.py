@@ -59,6 +59,7 @@ from kdsl.runtime.threads import get_num_threads, set_num_threads
 if TYPE_CHECKING:
     from kdsl.lang import *  # noqa: F403
     from kdsl.sched import Schedule
+    from kdsl.sched import recipes as recipes
 
 __version__ = "0.1.0"
 
@@ -94,6 +95,7 @@ __all__ = [
     "i32",
     "i64",
     "kernel",
+    "recipes",
     "set_num_threads",
     "sizes",
     "typevar",
@@ -109,6 +111,11 @@ def __getattr__(name: str) -> Any:
         from kdsl.sched import Schedule
 
         return Schedule
+    if name == "recipes":
+        import kdsl.sched.recipes as recipes
+
+        globals()[name] = recipes
+        return recipes
     if not name.startswith("_"):
         import kdsl.lang as lang
 
@@ -126,4 +133,4 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     import kdsl.lang as lang
 
-    return sorted({*globals(), *lang.__all__})
+    return sorted({*globals(), *__all__, *lang.__all__})

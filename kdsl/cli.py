@@ -43,7 +43,10 @@ def _parser() -> argparse.ArgumentParser:
 
     show = commands.add_parser("show", help="show what a kernel becomes")
     show.add_argument("kernel", metavar="FILE.py:kernel", help="a Python file and the name of a kernel in it")
-    show.add_argument("--stage", choices=("ir", "llvm", "asm"), default="ir", help="default: ir")
+    show.add_argument(
+        "--stage", choices=("ir", "explain", "llvm", "asm"), default="ir", help="default: ir, the loop nest"
+    )
+    show.add_argument("--size", metavar="M=1024,...", help="with --stage explain: numbers for these sizes")
     show.set_defaults(run=_show)
 
     cache = commands.add_parser("cache", help="look at the cache of compiled code, or empty it")
@@ -59,7 +62,26 @@ def _devices(_: argparse.Namespace) -> None:
 
 def _show(options: argparse.Namespace) -> None:
     kernel = find_kernel(options.kernel)
+    if options.stage == "explain":
+        print(kernel.explain(**sizes(options.size or "")))
+        return
+    if options.size:
+        raise KdslError(
+            "K0705", "`--size` goes with `--stage explain`", help="leave it out, or add the stage"
+        )
     print(getattr(kernel, options.stage)(), end="")
+
+
+def sizes(text: str) -> dict[str, int]:
+    """The sizes in a text like `M=1024,N=512`."""
+    out = {}
+    for part in text.replace(" ", "").split(","):
+        name, equals, value = part.partition("=")
+        if part and not (equals and name.isidentifier() and value.isdecimal()):
+            raise KdslError("K0705", f"`{part}` gives no size", help="write --size M=1024,N=512")
+        if part:
+            out[name] = int(value)
+    return out
 
 
 def find_kernel(where: str) -> kdsl.Kernel[Any]:

@@ -83,7 +83,7 @@ CODES: dict[str, tuple[str, str]] = {
         's.split("i", 0)',
     ),
     "K0303": ("A text is no schedule, or names an unknown primitive.", 'Schedule.from_json(kernel, "")'),
-    "K0304": ("There is no loop or statement of that name.", 's.split("x", 4)'),
+    "K0304": ("There is no loop, statement or array of that name.", 's.split("x", 4)'),
     "K0305": ("A name stands for several loops or statements where one is needed.", 's.fuse("j", "k")'),
     "K0306": ("The name for a new loop is taken, or is no identifier.", 's.split("i", 4, into=("i", "j"))'),
     "K0307": ("The loop nest would be too deep.", "fifty splits"),
@@ -126,6 +126,45 @@ CODES: dict[str, tuple[str, str]] = {
         'kdsl.atomic_add(A, i, 1); s.stage("A", at="i")',
     ),
     "K0328": ("Registers hold arrays of constant shape.", 's.stage("A", at="i", memory="register")'),
+    "K0340": ("Collapsed loops form a rectangle.", 'for j in range(i, N)  ->  s.collapse("i", "j")'),
+    "K0341": ("Collapsed loops are directly one inside the other.", 's.collapse("i", "k")'),
+    "K0342": (
+        "The iterations of collapsed loops are counted in 64 bits.",
+        'for j in range(b), inside of b  ->  s.collapse("i", "j")',
+    ),
+    "K0330": (
+        "A loop has no reduction whose target stays the same.",
+        'C[i] += A[i]; s.rfactor("i")',
+    ),
+    "K0331": (
+        "A value would be needed while it is still in parts.",
+        'total += X[i]; Y[i] = total; s.rfactor("i")',
+    ),
+    "K0332": ("A strict kernel keeps the order of float terms.", '@kdsl.kernel(strict=True): s.rfactor("i")'),
+    "K0333": (
+        "A copy of a local for each iteration would lose a value.",
+        'Y[i] = t; t = X[i]; s.privatize("t", "i")',
+    ),
+    "K0334": (
+        "What is to have a copy for each iteration is not a local of the loop.",
+        's.privatize("A", "i")',
+    ),
+    "K0358": (
+        "An explanation is for all sizes of a kernel, or for the arguments of a call.",
+        "s.explain(M=1024)  ->  s.explain(M=1024, N=1024, K=1024)",
+    ),
+    "K0345": (
+        "Only local arrays are arranged or doubled: the memory of an argument is the caller's.",
+        's.set_layout("A", pad=8)',
+    ),
+    "K0346": (
+        "A local is not filled apart from the rest of a loop's body.",
+        'T[0] = X[i]; ...; s.double_buffer("T")',
+    ),
+    "K0347": (
+        "The cells that an iteration touches are not known, or are the same ones in each.",
+        'Y[i] = X[index[i]]; s.prefetch("X", "i", 8)',
+    ),
     # K0360 and K0361: what the interpreter finds while a scheduled kernel runs
     "K0360": ("Two iterations of a parallel loop use one element, and one of them writes.", "unsafe=True"),
     "K0361": ("Lanes of a vector use one element in an order that lockstep changes.", "unsafe=True"),
@@ -186,4 +225,5 @@ CODES: dict[str, tuple[str, str]] = {
     "K0702": ("The file does not exist.", "kdsl show nothing.py:matmul"),
     "K0703": ("The file has no kernel of that name.", "kdsl show FILE.py:matmull"),
     "K0704": ("The cache folder does not belong to the user alone.", "KDSL_CACHE_DIR=/tmp kdsl cache info"),
+    "K0705": ("Sizes are given by name.", "kdsl show FILE.py:matmul --stage explain --size 1024"),
 }

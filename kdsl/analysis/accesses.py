@@ -12,7 +12,7 @@ from typing import Literal
 
 from kdsl.analysis.affine import Form, Formula, all_of, any_of, at_least, constant, equal, symbol
 from kdsl.analysis.state import State, Value
-from kdsl.analysis.values import SIZE_MAX, Truth, Values, size_form
+from kdsl.analysis.values import ASSUMED, SIZE_MAX, Truth, Values, size_form
 from kdsl.dtypes import bool_, i64
 from kdsl.ir.faults import part_name
 from kdsl.ir.nodes import (
@@ -20,9 +20,11 @@ from kdsl.ir.nodes import (
     Alloc,
     Assert,
     Atomic,
+    Binary,
     Body,
     Break,
     Call,
+    Const,
     Continue,
     Expr,
     Func,
@@ -31,6 +33,7 @@ from kdsl.ir.nodes import (
     Load,
     Logic,
     Loop,
+    Prefetch,
     Print,
     Return,
     ScalarParam,
@@ -84,13 +87,30 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
+class Divisor:
+    """The divisor of an integer `//` or `%` at the points at which `context` holds.
+
+    `plain`: it, and the sum that is divided, are far from wrapping (within +-2**62).
+    """
+
+    division: Binary
+    form: Form
+    context: tuple[Formula, ...]
+    plain: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Accesses:
-    """All accesses in program order, `tests` apart, their symbols, and what holds at every call."""
+    """All accesses in program order, `tests` apart, their symbols, and what holds at every call.
+
+    `divisors` are those that are no constants.
+    """
 
     values: Values
     accesses: tuple[Access, ...]
     assumptions: tuple[Formula, ...]
     tests: tuple[Access, ...] = ()
+    divisors: tuple[Divisor, ...] = ()
 
 
 def collect(func: Func, assuming: bool = True) -> Accesses:
@@ -101,7 +121,7 @@ def collect(func: Func, assuming: bool = True) -> Accesses:
     walk = _Walk(State(Values(assuming=assuming)))
     assumptions = walk.start(func)
     walk.body(func.body)
-    return Accesses(walk.values, tuple(walk.found), assumptions, tuple(walk.tests))
+    return Accesses(walk.values, tuple(walk.found), assumptions, tuple(walk.tests), tuple(walk.divisors))
 
 
 @dataclass(slots=True)
@@ -109,6 +129,7 @@ class _Walk:
     state: State
     found: list[Access] = field(default_factory=list)
     tests: list[Access] = field(default_factory=list)
+    divisors: list[Divisor] = field(default_factory=list)
     # The context, restored on leaving a construct.
     context: tuple[Formula, ...] = ()
     loops: tuple[Iteration, ...] = ()
@@ -136,7 +157,8 @@ class _Walk:
         for a in func.arrays:
             self.extents[a.name] = tuple([size_form(s) for s in a.shape])
         shapes = [at_least(e) for a in func.arrays if not a.result for e in self.extents[a.name]]
-        assumptions = tuple([self.state.truth(c.expr).yes for c in func.conditions] + shapes)
+        conditions = [c for c in func.conditions if not self.state.learned(c.expr)]
+        assumptions = tuple([self.state.truth(c.expr).yes for c in conditions] + shapes)
         self.context = assumptions
         return assumptions
 
@@ -175,7 +197,7 @@ class _Walk:
                     self.lost = True
             case Break() | Continue() | Return():
                 self.reachable = False
-            case Print():
+            case Print() | Prefetch():
                 self.visit_all(s)
             case _:
                 raise AssertionError(type(s).__name__)
@@ -300,6 +322,15 @@ class _Walk:
             case _:
                 for c in expr_children(e):
                     self.visit(c)
+                if isinstance(e, Binary) and e.op in ("//", "%") and e.dtype == i64:
+                    self.divide(e)
+
+    def divide(self, e: Binary) -> None:
+        if not isinstance(e.b, Const):
+            dividend, form = self.state.value(e.a), self.state.value(e.b)
+            ends = (*self.values.interval(dividend), *self.values.interval(form))
+            plain = dividend == self.state.modular(e.a) and all(-ASSUMED <= n <= ASSUMED for n in ends)
+            self.divisors.append(Divisor(e, form, self.context, plain))
 
     def record(self, site: Site, mode: Mode, index: tuple[Expr, ...]) -> None:
         forms = tuple([self.state.modular(e) for e in index])
@@ -338,8 +369,8 @@ def iteration_of(s: Loop, state: State) -> Iteration:
     else:
         least, most = min(lo_min, hi_min + 1), max(lo_max, hi_max - 1)
     var = v.add(s.var, "loop", least, most)
-    rising = all_of(at_least(var - lo), at_least(hi - 1 - var))
-    falling = all_of(at_least(lo - var), at_least(var - hi - 1))
+    rising = all_of(at_least(var - lo), v.positive_factors(hi - 1 - var))
+    falling = all_of(v.positive_factors(lo - var), at_least(var - hi - 1))
     points = rising if up else falling if down else any_of(rising, falling)
     stride = step.const if step.is_const else 0
     if abs(stride) > 1:

@@ -68,6 +68,10 @@ class Form:
             return self
         return Form({m: c for m, c in self.terms.items() if name not in m}) + factor * value
 
+    def renamed(self, names: Mapping[str, str]) -> Form:
+        """This polynomial over other names."""
+        return Form({tuple(sorted([names.get(n, n) for n in m])): c for m, c in self.terms.items()})
+
     def __add__(self, other: Form | int) -> Form:
         if isinstance(other, int):
             other = constant(other)

@@ -45,10 +45,13 @@ class Verdicts:
     """`checked` maps `id` of an access's node to the dimensions to be tested in place (absent: none).
 
     `conditions` go to the call; they are exact: each fails just when some access would leave its array.
+    `positive` are the ids of divisions (`//` and `%` on i64) whose divisor is proved to be > 0, of sums that
+    are proved not to wrap.
     """
 
     checked: dict[int, tuple[int, ...]]
     conditions: tuple[Condition, ...]
+    positive: frozenset[int] = frozenset()
 
 
 def verdicts(func: Func) -> Verdicts:
@@ -60,6 +63,7 @@ def verdicts(func: Func) -> Verdicts:
     return Verdicts(
         {key: tuple(sorted(dims)) for key, dims in work.checked.items()},
         (*work.assumed.values(), *work.conditions.values()),
+        work.positive(),
     )
 
 
@@ -148,6 +152,17 @@ class _Bounds:
         if not (index.is_affine and extent.is_affine) or not all(may_hold(g, facts) for g in goals):
             return IN_PLACE
         return self.by_isl(access, index, goals, exact and self.all_affine(access, index, extent))
+
+    def positive(self) -> frozenset[int]:
+        """The ids of divisions, at all their places of a sum that does not wrap by a divisor > 0."""
+        positive: set[int] = set()
+        others: set[int] = set()
+        for d in self.all.divisors:
+            used = self.values.closure(d.form.names().union(*map(formula_names, d.context)))
+            assuming = any(self.values.symbols[n].assumes for n in used)
+            proved = d.plain and not assuming and prove(d.form - 1, self.facts(d.context))
+            (positive if proved else others).add(id(d.division))
+        return frozenset(positive - others)
 
     # ------------------------------------------------------------------- contexts
 

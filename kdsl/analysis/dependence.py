@@ -1,24 +1,30 @@
 """Questions of legality about schedules, answered exactly for affine programs over symbolic sizes.
 
 `check_mark`: may a loop be parallel or a vector? `check_rewrite`: does a rewritten function run the same
-instances, without reversing a dependence? Answers are kept by content: in memory, and where `answers` says.
+instances, without reversing a dependence? `check_private`: may each iteration have a copy of a local?
+`check_delayed`: may updates come behind a loop? Answers are kept by content: in memory, and where `answers`
+says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from kdsl.analysis.answers import Question
+from kdsl.analysis.flow import Flow
 from kdsl.analysis.instances import instances
 from kdsl.analysis.marks import MarkCheck, MarkQuestion
+from kdsl.analysis.partials import PartialCheck
+from kdsl.analysis.program import Program
 from kdsl.analysis.rewrites import RewriteCheck
+from kdsl.analysis.small import examined
 from kdsl.analysis.strides import delinearised
 from kdsl.analysis.verdict import Origin as Origin
 from kdsl.analysis.verdict import Unproved as Unproved
 from kdsl.analysis.verdict import Verdict as Verdict
 from kdsl.analysis.verdict import Violation as Violation
 from kdsl.analysis.verdict import from_json, to_json
-from kdsl.ir.nodes import Func
+from kdsl.ir.nodes import Alloc, Func
 from kdsl.ir.places import Places
 from kdsl.ir.printer import print_func
 from kdsl.ir.walk import stmts
@@ -27,6 +33,8 @@ KEPT = 4096
 """Answers kept; the oldest go first."""
 
 _answers: dict[tuple[str, ...], Verdict] = {}
+
+_programs: list[tuple[Func, Program]] = []
 
 
 def check_mark(func: Func, loop_id: int, kind: MarkQuestion, lanes: int | None = None) -> Verdict:
@@ -39,7 +47,10 @@ def check_mark(func: Func, loop_id: int, kind: MarkQuestion, lanes: int | None =
         program = delinearised(instances(func))
         # A loop behind a `return` or `break` never runs.
         loop = program.loops.get(loop_id)
-        return None if loop is None else MarkCheck(program, loop, kind, lanes).verdict()
+        if loop is None:
+            return None
+        found = MarkCheck(program, loop, kind, lanes).verdict()
+        return examined(found, program, lambda fixed: check_mark(fixed(func), loop_id, kind, lanes))
 
     at = [s.id for s in stmts(func.body)].index(loop_id)
     return _once("mark", f"{at} {kind} {lanes}", (func,), answer)
@@ -55,12 +66,76 @@ def check_rewrite(before: Func, after: Func, origins: Mapping[int, Origin]) -> V
     def answer() -> Verdict:
         old = instances(before, assumed=after.conditions)
         new = instances(after, old.values)
-        return RewriteCheck(delinearised(old), new, origins).verdict()
+        found = RewriteCheck(delinearised(old), new, origins).verdict()
+        return examined(found, old, lambda fixed: check_rewrite(fixed(before), fixed(after), origins))
 
     places = {s.id: n for n, s in enumerate(stmts(before.body))}
     made = [origins.get(s.id, Origin(s.id, ())) for s in stmts(after.body)]
     sources = [(places.get(o.stmt), o.iters) for o in made]
     return _once("rewrite", repr(sources), (before, after), answer)
+
+
+def check_private(func: Func, alloc: Alloc, loop_id: int) -> Verdict:
+    """None when each iteration of the loop with this id may have a copy of the local that `alloc` makes:
+    it reads only what it wrote itself, and nothing reads that after the loop."""
+
+    def answer() -> Verdict:
+        program = _program(func)
+        loop = program.loops.get(loop_id)
+        return None if loop is None else Flow(program, f"{alloc.name}@{alloc.id}").private(loop)
+
+    return _once("private", f"{_at(func, alloc.id)} {_at(func, loop_id)}", (func,), answer)
+
+
+def check_initialised(func: Func, alloc: Alloc, stmt_id: int) -> Verdict:
+    """None when the cells of the local that the statement with this id updates have a value by then."""
+
+    def answer() -> Verdict:
+        return Flow(_program(func), f"{alloc.name}@{alloc.id}").initialised(stmt_id)
+
+    return _once("initialised", f"{_at(func, alloc.id)} {_at(func, stmt_id)}", (func,), answer)
+
+
+def check_delayed(func: Func, updates: Iterable[int], loop_id: int) -> Verdict:
+    """None when the updates by these statements (ids), all by one operator and of one buffer, may come behind
+    the loop with this id, in which they stand."""
+    ids = frozenset(updates)
+
+    def answer() -> Verdict:
+        program = _program(func)
+        loop = program.loops.get(loop_id)
+        return None if loop is None else PartialCheck(program, ids).delayed(loop)
+
+    places = sorted([_at(func, i) for i in ids])
+    return _once("delayed", f"{places} {_at(func, loop_id)}", (func,), answer)
+
+
+def share_cells(func: Func, updates: Iterable[int], loop_id: int) -> bool:
+    """False when it is proved that no two iterations of the loop meet in a cell by these updates (ids)."""
+    ids = frozenset(updates)
+    places = sorted([_at(func, i) for i in ids])
+    question = Question("shared", print_func(func), f"{places} {_at(func, loop_id)}")
+    known = question.recall()
+    if known is None:
+        program = _program(func)
+        loop = program.loops.get(loop_id)
+        known = [loop is None or PartialCheck(program, ids).shared(loop)]
+        question.keep(known)
+    return bool(known[0])
+
+
+def _program(func: Func) -> Program:
+    """The instances of `func`; several questions about one function share them."""
+    for known, program in _programs:
+        if known is func:
+            return program
+    program = delinearised(instances(func))
+    _programs[:] = [*_programs[-1:], (func, program)]
+    return program
+
+
+def _at(func: Func, wanted: int) -> int:
+    return [s.id for s in stmts(func.body)].index(wanted)
 
 
 def _once(kind: str, details: str, funcs: tuple[Func, ...], answer: Callable[[], Verdict]) -> Verdict:

@@ -19,7 +19,6 @@ from kdsl.analysis.affine import (
     Form,
     Formula,
     Group,
-    Monomial,
     all_of,
     any_of,
     at_least,
@@ -47,6 +46,7 @@ from kdsl.ir.nodes import (
     Load,
     Logic,
     Loop,
+    Prefetch,
     Print,
     Return,
     ScalarParam,
@@ -112,6 +112,7 @@ class _Walk:
             self.buffers[a.name] = Buffer(a.name, memory, a.name, dtype=a.dtype)
         sizes = [at_least(symbol(s)) for s in func.sizes]
         shapes = [at_least(size_form(e)) for a in func.arrays if not a.result for e in a.shape]
+        assumed = tuple([c for c in assumed if not state.learned(c.expr)])
         conditions = [state.truth(c.expr).yes for c in assumed]
         self.context = (*sizes, *shapes, *map(self.linear, conditions))
         if any(isinstance(s, Return) for s in stmts(func.body)):
@@ -143,7 +144,7 @@ class _Walk:
                 self.state.forget(s.name)
             case Store() | Accumulate() | Atomic():
                 self.write(s)
-            case Assert():
+            case Assert() | Prefetch():
                 self.leaf(s, ())
             case Print():
                 self.leaf(s, (self.virtual(Buffer("print", "print", "print"), "write", s),))
@@ -195,7 +196,9 @@ class _Walk:
         exact = self.certain and self.is_exact(self.context)
         if not exact:
             found = [replace(u, exact=False) for u in found]
-        leaf = Leaf(s, self.dims, self.here(), self.context, exact, tuple(found), self.state.names)
+        leaf = Leaf(
+            s, self.dims, self.here(), self.context, exact, tuple(found), self.state.names, self.certain
+        )
         self.leaves.append(leaf)
         self.counter += 1
 
@@ -345,18 +348,8 @@ class _Walk:
         if isinstance(formula, Group):
             parts = [self.linear(p) for p in formula.parts]
             return all_of(*parts) if formula.kind == "all" else any_of(*parts)
-        if formula.form.is_affine:
-            return formula
-        out = constant(0)
-        for m, c in formula.form.terms.items():
-            product = self.product(m) if len(m) > 1 else Form({m: 1})
-            out = out + product * c
-        return at_least(out)
-
-    def product(self, factors: Monomial) -> Form:
-        """The symbol of a product."""
-        low, high = self.state.values.interval(Form({factors: 1}))
-        return self.state.values.opaque(("product", Form({factors: 1})), "product", low, high)
+        form = formula.form
+        return formula if form.is_affine else at_least(self.state.values.linear(form))
 
 
 def returns(body: Body) -> bool:

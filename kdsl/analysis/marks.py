@@ -16,6 +16,7 @@ from typing import Any, Literal
 from kdsl.analysis.affine import all_of, at_least, formula_names, symbol
 from kdsl.analysis.program import Dim, Leaf, Program, Use
 from kdsl.analysis.relations import Relations, names
+from kdsl.analysis.values import Values
 from kdsl.analysis.verdict import Unproved, Verdict
 from kdsl.analysis.witness import Point, smallest, violation
 
@@ -107,7 +108,7 @@ class MarkCheck:
         """A point at which `first` and a later `second` conflict; False when there is none."""
         r = self.relations
         if first.buffer.key == second.buffer.key:
-            same = r.cells(source, first).apply_range(r.cells(target, second).reverse())
+            same = r.meetings(source, first, target, second)
         else:
             same = r.isl.Map.from_domain_and_range(r.domain(source), r.domain(target))
         apart = self.apart(source, target)
@@ -120,7 +121,7 @@ class MarkCheck:
                 return self.out_of_step(first) or self.out_of_step(second) or False
         if first.exact and second.exact and first.buffer.key == second.buffer.key:
             return smallest(r, meeting)
-        return doubt(first, second)
+        return doubt(r.values, first, second)
 
     def out_of_step(self, use: Use) -> Unproved | None:
         """Inner loops whose lanes start at different values run at no common time."""
@@ -175,7 +176,7 @@ class MarkCheck:
         return times[0].lex_ge_map(times[1])
 
 
-def doubt(first: Use, second: Use) -> Unproved:
+def doubt(values: Values, first: Use, second: Use) -> Unproved:
     """Why two uses may meet."""
     coarse = first if not first.exact else second
     name = coarse.buffer.name
@@ -185,6 +186,9 @@ def doubt(first: Use, second: Use) -> Unproved:
         return Unproved(reason, coarse.loc, "leave one of them out of may_alias")
     if coarse.buffer.dtype is None:
         return Unproved("data decide when the loop is left", coarse.loc)
+    if any(n in values.divisions for n in values.closure(n for f in coarse.index for n in f.names())):
+        reason = f"a subscript of `{name}` is a quotient or remainder by a size"
+        return Unproved(reason, coarse.loc, "take this step on loops that are not collapsed, or unsafe=True")
     products = [f for f in coarse.index if not f.is_affine]
     if products:
         return Unproved(f"the subscript `{products[0]}` of `{name}` is not affine", coarse.loc)

@@ -160,12 +160,19 @@ class Matching:
 
     def same(self, a: str, b: str, context: tuple[Formula, ...], leaf: Leaf, new: Leaf) -> bool:
         """True when the two unknowns are one value, if memory is as it was."""
-        first, second = self.before.unknowns.get(a), self.after.unknowns.get(b)
-        if first is None or second is None:
-            return False
         pairs: Pairs = []
-        if not self.alike(first.expr, first, second.expr, second, pairs):
-            return False
+        divisions = self.relations.values.divisions
+        if a in divisions and b in divisions:
+            one, two = divisions[a], divisions[b]
+            if one.divisor != two.divisor or (a == one.quotient) != (b == two.quotient):
+                return False
+            pairs.append((one.dividend, two.dividend))
+        else:
+            first, second = self.before.unknowns.get(a), self.after.unknowns.get(b)
+            if first is None or second is None:
+                return False
+            if not self.alike(first.expr, first, second.expr, second, pairs):
+                return False
         differ = any_of(*[part for x, y in pairs for part in (at_least(x - y - 1), at_least(y - x - 1))])
         if not all(x.is_affine and y.is_affine for x, y in pairs):
             return False

@@ -88,7 +88,11 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A statement without a body, and all its instances. `names` are the variables in its scope."""
+    """A statement without a body, and all its instances. `names` are the variables in its scope.
+
+    `exact`: it runs at all points of `context`, and isl knows these. `certain`: at all of them, whatever data
+    decide them.
+    """
 
     stmt: Stmt
     dims: tuple[Dim, ...]
@@ -97,6 +101,7 @@ class Leaf:
     exact: bool
     uses: tuple[Use, ...]
     names: dict[str, Value]
+    certain: bool = False
 
 
 @dataclass(frozen=True, slots=True)

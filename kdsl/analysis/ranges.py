@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import gcd
 
-from kdsl.analysis.affine import Form, conjuncts, constant
+from kdsl.analysis.affine import Form, conjuncts, constant, symbol
 from kdsl.analysis.values import Values
 
 DEPTH = 10
@@ -89,6 +89,8 @@ def may_hold(goal: Form, facts: Facts) -> bool:
     """
     seen: set[tuple[str, bool]] = set()
 
+    facts = facts.knowing(goal.names())
+
     def limited(name: str, below: bool) -> bool:
         """True when `name` may have a useful lower (else upper) bound."""
         s = facts.values.symbols[name]
@@ -144,13 +146,15 @@ class _Search:
 
     def _eliminate(self, goal: Form, name: str, factor: Form, facts: Facts, depth: int) -> list[Form]:
         """Forms without `name` whose being >= 0 would prove the goal, one for each usable fact."""
-        out = []
+        out = self._undivided(goal, name, factor)
         if factor.is_const:
             a = factor.const
             for f, b in facts.by_name.get(name, ()):
                 if (a > 0) == (b > 0):
                     g = gcd(a, b)
-                    out.append(goal * (abs(b) // g) - f * (abs(a) // g))
+                    times = abs(b) // g
+                    # The goal is an integer: it is >= 0 when `times` of it are > -times.
+                    out.append(goal * times - f * (abs(a) // g) + (times - 1))
             # The symbol's own range.
             s = self.values.symbols[name]
             end = s.lo if a > 0 else s.hi
@@ -164,3 +168,19 @@ class _Search:
                     out.append(goal - f * factor * sign)
             break
         return out
+
+    def _undivided(self, goal: Form, name: str, factor: Form) -> list[Form]:
+        """As `_eliminate`, for a quotient or remainder, by what it is: `q <= g` where `a < (g + 1) * b`."""
+        division = self.values.divisions.get(name)
+        if division is None:
+            return []
+        a, b = division.dividend, division.divisor
+        if name == division.remainder:
+            return [goal.substitute(name, a - symbol(division.quotient) * b)]
+        if not factor.is_const:
+            return []
+        c = factor.const
+        rest = goal - symbol(name) * c
+        if abs(c) == 1:
+            return [(rest + 1) * b - 1 - a] if c < 0 else [a + rest * b]
+        return [rest * b + (a if c < 0 else a - b + 1) * c]

@@ -24,13 +24,16 @@ from kdsl.analysis.affine import (
     all_of,
     any_of,
     at_least,
+    conjuncts,
     constant,
     equal,
     formula_names,
     symbol,
 )
+from kdsl.analysis.answers import Question
 from kdsl.analysis.linear import faultless
 from kdsl.analysis.polyhedra import Polyhedra
+from kdsl.analysis.ranges import Facts, prove
 from kdsl.dtypes import i64
 from kdsl.ir.nodes import Accumulate, Binary, Body, Const, Expr, Load, Loop, Store, Var
 from kdsl.ir.walk import expr_children, stmt_bodies, stmt_exprs, subexprs
@@ -145,6 +148,13 @@ def _range(
     return everything if rounded and atoms.names(best.lo) <= sizes else best
 
 
+def upper_bounds(e: Expr, loops: Sequence[Loop], atoms: Atoms, sizes: set[str]) -> list[Form]:
+    """Bounds from above, made of sizes alone, of `e` in the iterations of `loops`, outermost first."""
+    form = atoms.form(e, sizes)
+    found = [] if form is None else _ends([form], loops, atoms, sizes, True)
+    return [f for f in found if atoms.names(f) <= sizes]
+
+
 def _ends(
     forms: list[Form], loops: Sequence[Loop], atoms: Atoms, outside: set[str], last: bool
 ) -> list[Form]:
@@ -172,14 +182,14 @@ def _loop_ends(loop: Loop, atoms: Atoms, known: set[str], upper: bool) -> list[F
         return []
     edge = loop.hi if upper == (step > 0) else loop.lo
     beyond = 0 if edge is loop.lo else -1 if step > 0 else 1
-    forms = [atoms.form(e, known - {loop.var}) for e in _operands(edge, "min" if upper else "max")]
+    forms = [atoms.form(e, known - {loop.var}) for e in operands(edge, "min" if upper else "max")]
     return [f + beyond for f in forms if f is not None]
 
 
-def _operands(e: Expr, op: str) -> list[Expr]:
+def operands(e: Expr, op: str) -> list[Expr]:
     """The operands of nested `min`s or `max`es."""
     if isinstance(e, Binary) and e.op == op:
-        return [x for c in expr_children(e) for x in _operands(c, op)]
+        return [x for c in expr_children(e) for x in operands(c, op)]
     return [e]
 
 
@@ -200,26 +210,43 @@ def _common(ends: list[list[Form]], pick: Any) -> list[Form]:
 
 @dataclass(slots=True)
 class Regions:
-    """Questions about the accesses of one function, answered by isl. False: not proved."""
+    """Questions about the accesses of one function, answered by facts or by isl. False: not proved."""
 
     accesses: Accesses
-    polyhedra: Polyhedra = field(init=False)
+    _polyhedra: Polyhedra | None = None
 
-    def __post_init__(self) -> None:
-        self.polyhedra = Polyhedra(self.accesses.values)
+    @property
+    def polyhedra(self) -> Polyhedra:
+        """The bridge to isl, which loads when there is something to prove."""
+        if self._polyhedra is None:
+            self._polyhedra = Polyhedra(self.accesses.values)
+        return self._polyhedra
 
     def never(self, access: Access, formula: Formula) -> bool:
         """True: `formula` does not hold at any point at which `access` runs."""
         dims = tuple([loop.name for loop in access.loops])
+        formulas = [*access.context, formula]
 
         def empty() -> bool:
-            return bool(self.polyhedra.points([*access.context, formula], dims).is_empty())
+            return bool(self.polyhedra.points(formulas, dims).is_empty())
 
-        return self.polyhedra.within_limit(empty) or False
+        # All that is asked of isl, spelled out: symbols have no names that outlive this walk.
+        values = self.accesses.values
+        used = set(dims).union(*map(formula_names, formulas))
+        symbols = sorted([values.symbols[n] for n in values.closure(used)], key=lambda s: s.rank)
+        question = Question("never", repr(symbols), repr(formulas), repr(dims))
+        known = question.recall()
+        if known is None:
+            known = [self.polyhedra.within_limit(empty) or False]
+            question.keep(known)
+        return bool(known[0])
 
     def within(self, access: Access, dim: int, lo: Form, extent: Form) -> bool:
         """True: that index is always one of `extent` from `lo` on."""
         at = access.index[dim]
+        facts = Facts(self.accesses.values).extend([f for c in access.context for f in conjuncts(c)])
+        if prove(at - lo, facts) and prove(lo + extent - 1 - at, facts):
+            return True
         return self.never(access, any_of(at_least(lo - at - 1), at_least(at - lo - extent)))
 
     def exact(self, access: Access) -> bool:
@@ -230,7 +257,8 @@ class Regions:
             used |= formula_names(formula)
         closed = [values.symbols[n] for n in values.closure(used)]
         plain = all(s.kind in ("size", "scalar", "loop", "derived") for s in closed)
-        affine = all(f.is_affine for f in access.index) and all(map(affine_throughout, access.context))
+        formulas = (*access.context, *[s.definition for s in closed])
+        affine = all(f.is_affine for f in access.index) and all(map(affine_throughout, formulas))
         return access.certain and plain and affine
 
     def cells(self, access: Access, depth: int) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 from kdsl.analysis.marks import doubt
@@ -44,7 +44,6 @@ class RewriteCheck:
     matched: dict[int, Match] = field(default_factory=dict)
     _before_times: dict[tuple[int, object], Any] = field(default_factory=dict)
     _after_times: dict[tuple[int, object], Any] = field(default_factory=dict)
-    _cells: dict[int, Any] = field(default_factory=dict)
     _earlier: dict[tuple[object, ...], Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -129,40 +128,30 @@ class RewriteCheck:
         r = self.relations
         if first.use.buffer.key != second.use.buffer.key:
             earlier = self.earlier(first, second)
-            return doubt(first.use, second.use) if self.reversed(first, second, earlier) else False
+            if not self.reversed(first, second, earlier):
+                return False
+            return doubt(r.values, first.use, second.use)
         # Few pairs are dependent: what becomes of these is asked, not what becomes of all.
-        meeting = self.cells(first).apply_range(self.cells(second).reverse())
-        meeting = meeting.intersect(self.earlier(first, second))
+        pairs = [(a, b) for a in first.uses for b in second.uses]
+        source, target = first.match.leaf, second.match.leaf
+        met = [r.meetings(source, a, target, b) for a, b in pairs]
+        meeting = reduce(lambda x, y: x.union(y), met).intersect(self.earlier(first, second))
         if meeting.is_empty() or not self.reversed(first, second, meeting):
             return False
         exact = first.exact and second.exact
-        for a in first.uses:
-            for b in second.uses:
-                source, target = (first.match.leaf, a), (second.match.leaf, b)
-                same = r.cells(*source).apply_range(r.cells(*target).reverse())
-                same = same.intersect(self.earlier(first, second))
-                if same.is_empty() or not self.reversed(first, second, same):
-                    continue
-                if not exact:
-                    return doubt(a, b) if not (a.exact and b.exact) else self.unclear(first, second)
-                later = self.becomes(first).lex_gt_map(self.becomes(second))
-                return violation(r, smallest(r, same.intersect(later)), source, target, 0, reordered=True)
+        for (a, b), same in zip(pairs, met):
+            same = same.intersect(self.earlier(first, second))
+            if same.is_empty() or not self.reversed(first, second, same):
+                continue
+            if not exact:
+                return doubt(r.values, a, b) if not (a.exact and b.exact) else self.unclear(first, second)
+            point = smallest(r, same.intersect(self.becomes(first).lex_gt_map(self.becomes(second))))
+            return violation(r, point, (source, a), (target, b), 0, reordered=True)
         return False
 
     def unclear(self, first: Group, second: Group) -> Unproved:
         leaf = (first if not first.match.exact else second).match.leaf
         return Unproved("data decide when it runs", leaf.stmt.loc)
-
-    def cells(self, group: Group) -> Any:
-        """{ dims -> the cells that the uses of the group touch }."""
-        key = id(group)
-        found = self._cells.get(key)
-        if found is None:
-            found = self.relations.cells(group.match.leaf, group.uses[0])
-            for use in group.uses[1:]:
-                found = found.union(self.relations.cells(group.match.leaf, use))
-            self._cells[key] = found
-        return found
 
     def earlier(self, first: Group, second: Group) -> Any:
         """{ first -> second : its time is earlier in the original }."""

@@ -83,6 +83,27 @@ class State:
 
     # --------------------------------------------------------------- expressions
 
+    def learned(self, e: Expr) -> bool:
+        """Notes the product that a condition of the call keeps small, and is true if it is of that kind.
+
+        `b == 0 or a <= limit // b`
+        """
+        match e:
+            case Logic(
+                op="or",
+                a=Compare(op="==", a=zero, b=Const(value=0)),
+                b=Compare(op="<=", a=a, b=Binary(op="//", a=Const(value=limit, type=t), b=b)),
+            ) if zero == b and t == i64:
+                factors = self.value(a), self.value(b)
+                product = factors[0] * factors[1]
+                if any(self.values.interval(f)[0] < 0 for f in factors):
+                    return False
+                if not product.is_affine:
+                    self.values.limits[product] = int(limit)
+                return True
+            case _:
+                return False
+
     def bind(self, e: Let) -> None:
         if not e.value.dtype.is_float:
             value = self.truth(e.value) if e.value.dtype == bool_ else self.value(e.value)

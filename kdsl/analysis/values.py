@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from math import prod
 from typing import Literal
 
 from kdsl.analysis.affine import (
@@ -17,6 +18,7 @@ from kdsl.analysis.affine import (
     TRUE,
     Form,
     Formula,
+    Monomial,
     all_of,
     any_of,
     at_least,
@@ -66,6 +68,21 @@ class Symbol:
 
 
 @dataclass(frozen=True, slots=True)
+class Division:
+    """`dividend == quotient * divisor + remainder` with `0 <= remainder < divisor`, wherever `divisor > 0`.
+
+    The divisor varies with sizes or loops, so that no affine constraint says this. `width` is equal to it and
+    affine: a symbol for each product.
+    """
+
+    dividend: Form
+    divisor: Form
+    width: Form
+    quotient: str
+    remainder: str
+
+
+@dataclass(frozen=True, slots=True)
 class Truth:
     """A symbolic boolean: `yes` holds wherever it is true, `no` wherever it is false.
 
@@ -106,10 +123,16 @@ class Values:
     """The symbols of one function, and arithmetic on forms over them.
 
     `assuming`: arithmetic on scalar arguments is taken not to wrap, as the symbols' `assumes` say.
+    `divisions` holds quotients and remainders by a divisor that is no constant, under both names; `quotients`
+    those by a constant, as dividend and divisor. `limits` gives the largest value of products of
+    factors >= 0 that a condition at the call keeps small.
     """
 
     symbols: dict[str, Symbol] = field(default_factory=dict)
     assuming: bool = True
+    divisions: dict[str, Division] = field(default_factory=dict)
+    quotients: dict[str, tuple[Form, int]] = field(default_factory=dict)
+    limits: dict[Form, int] = field(default_factory=dict)
     _memo: dict[Hashable, Form] = field(default_factory=dict)
 
     def add(
@@ -123,10 +146,12 @@ class Values:
         cases: tuple[tuple[Formula, Form], ...] = (),
         assumes: tuple[Assumption, ...] = (),
         exact: bool = False,
+        definition: Callable[[Form], Formula] | None = None,
     ) -> Form:
         """A new symbol called `stem`, or `stem#2` and so on when that is taken.
 
         `facts` gives, for the symbol, forms that are >= 0; with `exact` they hold everywhere and define it.
+        `definition` gives, for the symbol, what holds everywhere.
         """
         name, n = stem, 1
         while name in self.symbols:
@@ -134,14 +159,27 @@ class Values:
             name = f"{stem}#{n}"
         me = symbol(name)
         known = facts(me)
-        definition = all_of(*map(at_least, known)) if exact else TRUE
+        holds = all_of(*map(at_least, known)) if exact else TRUE
+        if definition is not None:
+            holds = definition(me)
         if cases:
-            definition = any_of(*[all_of(guard, equal(me - form)) for guard, form in cases])
-        self.symbols[name] = Symbol(name, kind, len(self.symbols), lo, hi, known, definition, cases, assumes)
+            holds = any_of(*[all_of(guard, equal(me - form)) for guard, form in cases])
+        self.symbols[name] = Symbol(name, kind, len(self.symbols), lo, hi, known, holds, cases, assumes)
         return me
 
     def interval(self, form: Form) -> tuple[int, int]:
-        """Constants that enclose `form`, from the ranges of its symbols alone."""
+        """Constants that enclose `form`, from the ranges of its symbols and the known products."""
+        lo, hi = self._ranges(form)
+        for product, top in self.limits.items():
+            (largest, per), *_ = sorted(product.terms.items(), key=lambda t: -len(t[0]))
+            times, rest = divmod(form.terms.get(largest, 0), per)
+            if times and not rest:
+                low, high = self._ranges(form - product * times)
+                lo = max(lo, low + min(0, times * top))
+                hi = min(hi, high + max(0, times * top))
+        return lo, hi
+
+    def _ranges(self, form: Form) -> tuple[int, int]:
         lo = hi = 0
         symbols = self.symbols
         for m, c in form.terms.items():
@@ -156,6 +194,34 @@ class Values:
             lo += a
             hi += b
         return lo, hi
+
+    def linear(self, form: Form) -> Form:
+        """`form` with a symbol for each product."""
+        out = Form({m: c for m, c in form.terms.items() if len(m) < 2})
+        for m, c in form.terms.items():
+            if len(m) > 1:
+                out = out + self._product(m) * c
+        return out
+
+    def _product(self, factors: Monomial) -> Form:
+        """The symbol of a product. Where no factor may be negative, it is at least as large as each."""
+        signs = [1 if self.symbols[n].lo >= 0 else -1 if self.symbols[n].hi <= 0 else 0 for n in factors]
+        sizes = [symbol(n) * sign for n, sign in zip(factors, signs)]
+
+        def is_positive(me: Form) -> Formula:
+            if 0 in signs:
+                return TRUE
+            mine = me * prod(signs)
+            zero = all_of(equal(me), any_of(*[at_least(-n) for n in sizes]))
+            return any_of(
+                zero, all_of(*[part for n in sizes for part in (at_least(n - 1), at_least(mine - n))])
+            )
+
+        form = Form({factors: 1})
+        low, high = self.interval(form)
+        return self._once(
+            ("product", form), lambda: self.add("product", "opaque", low, high, definition=is_positive)
+        )
 
     def opaque(
         self,
@@ -232,18 +298,66 @@ class Values:
         if b.is_const and b.const > 0:
             return self._quotient(a, b.const)
         lo, hi = self.interval(a)
-        if lo >= 0 and self.interval(b)[0] >= 0:
-            return self.opaque(("//", a, b), "quotient", 0, hi, lambda me: (a - me, b - 1))
-        return self.opaque(("//", a, b), "quotient", dtype.min, dtype.max)
+        if self.interval(b)[0] < 0:
+            return self.opaque(("//", a, b), "quotient", dtype.min, dtype.max)
+        if not self.varies(a, b):
+            facts = (lambda me: (a - me, b - 1)) if lo >= 0 else (lambda me: (b - 1,))
+            return self.opaque(("//", a, b), "quotient", min(lo, 0), max(hi, -1), facts)
+        return symbol(self._division(a, b).quotient)
 
     def mod(self, a: Form, b: Form, dtype: DType) -> Form:
         """`a % b` with the sign of `b`; where `b` is 0 nothing is evaluated."""
         if b.is_const and b.const > 0:
             return a - self._quotient(a, b.const) * b.const
         lo, hi = self.interval(b)
-        if lo >= 0:
+        if lo < 0:
+            return self.opaque(("%", a, b), "remainder", dtype.min, dtype.max)
+        if not self.varies(a, b):
             return self.opaque(("%", a, b), "remainder", 0, max(hi - 1, 0), lambda me: (b - 1 - me,))
-        return self.opaque(("%", a, b), "remainder", dtype.min, dtype.max)
+        return symbol(self._division(a, b).remainder)
+
+    def varies(self, *forms: Form) -> bool:
+        """True when the forms may differ from one point of the program to another."""
+        used = [self.symbols[n].kind for f in forms for n in self.closure(f.names())]
+        return any(kind in ("loop", "opaque") for kind in used)
+
+    def _division(self, a: Form, b: Form) -> Division:
+        """`a` by `b >= 0`; where `b` is 0 nothing is evaluated, and nothing is known of the two symbols."""
+        found = self._memo.get(("division", a, b))
+        if found is not None:
+            return self.divisions[next(iter(found.names()))]
+        lo, hi = self.interval(a)
+        width = self.linear(b)
+
+        def quotient_is(me: Form) -> Formula:
+            low = (at_least(me), at_least(a - me)) if lo >= 0 else ()
+            exact = at_least(a - me * b), at_least(me * b + b - 1 - a)
+            return any_of(at_least(-width), all_of(*low, *exact))
+
+        def remainder_is(me: Form) -> Formula:
+            inside = at_least(me), at_least(width - 1 - me)
+            return any_of(at_least(-width), all_of(*inside, equal(a - quotient * b - me)))
+
+        quotient = self.add(
+            "quotient",
+            "derived",
+            min(lo, 0),
+            max(hi, -1),
+            facts=lambda me: (a - me, b - 1) if lo >= 0 else (b - 1,),
+            definition=quotient_is,
+        )
+        remainder = self.add(
+            "remainder",
+            "derived",
+            0,
+            max(self.interval(b)[1] - 1, 0),
+            facts=lambda me: (b - 1 - me,),
+            definition=remainder_is,
+        )
+        (q,), (r,) = quotient.names(), remainder.names()
+        self.divisions[q] = self.divisions[r] = Division(a, b, width, q, r)
+        self._memo["division", a, b] = quotient
+        return self.divisions[q]
 
     def _quotient(self, a: Form, b: int) -> Form:
         if all(c % b == 0 for c in a.terms.values()):
@@ -255,9 +369,12 @@ class Values:
         def facts(me: Form) -> tuple[Form, ...]:
             return a - me * b, me * b + (b - 1) - a
 
-        return self._once(
+        made = self._once(
             ("//", a, b), lambda: self.add("quotient", "derived", lo // b, hi // b, facts=facts, exact=True)
         )
+        for name in made.names():
+            self.quotients[name] = a, b
+        return made
 
     def smaller(self, a: Form, b: Form) -> Form:
         """`min(a, b)`."""
@@ -308,7 +425,34 @@ class Values:
     def _at_least(self, form: Form) -> Formula:
         """`form >= 0`, decided where the ranges of its symbols do."""
         lo, hi = self.interval(form)
-        return TRUE if lo >= 0 else FALSE if hi < 0 else at_least(form)
+        return TRUE if lo >= 0 else FALSE if hi < 0 else self.positive_factors(form)
+
+    def positive_factors(self, form: Form) -> Formula:
+        """`form >= 0`, and what follows for the factors of a product in it that must be positive.
+
+        `i < M * N` with i >= 0 says that M >= 1 and N >= 1.
+        """
+        out = [at_least(form)]
+        for m, c in form.terms.items():
+            signs = [1 if self.symbols[n].lo >= 0 else -1 if self.symbols[n].hi <= 0 else 0 for n in m]
+            if len(m) < 2 or c * prod(signs) <= 0 or self.interval(form - Form({m: c}))[1] >= 0:
+                continue
+            for name, sign in zip(m, signs):
+                out.append(at_least(symbol(name) * sign - 1))
+                cases = self.symbols[name].cases
+                left = [(guard, to) for guard, to in cases if self.interval(to * sign)[1] >= 1]
+                if len(left) == 1:
+                    out += [left[0][0], equal(symbol(name) - left[0][1])]
+        for name in sorted(form.names()):
+            c = form.terms.get((name,), 0)
+            dividend, divisor = self.quotients.get(name, (form, 0))
+            if c > 0 and not dividend.is_affine and self.interval(form - symbol(name) * c)[1] < 0:
+                out.append(self.positive_factors(dividend - divisor))
+            if c > 0 and self.symbols[name].cases:
+                # A minimum: what is below it is below both.
+                above = [f for f in self.symbols[name].facts if f.terms.get((name,)) == -1]
+                out += [self.positive_factors(form + f * c) for f in above if not f.is_affine]
+        return all_of(*out)
 
     # ------------------------------------------------------------------ closures
 

@@ -48,6 +48,7 @@ from kdsl.ir.nodes import (
     Func,
     If,
     Loop,
+    Prefetch,
     Print,
     Return,
     Stmt,
@@ -196,6 +197,8 @@ class _Compiler(ExprCompiler):
                 return self.store(s)
             case Accumulate() | Atomic():
                 return self.update(s)
+            case Prefetch():
+                return self.prefetch(s)
             case Assert():
                 return self.assertion(s)
             case Print():
@@ -424,6 +427,14 @@ class _Compiler(ExprCompiler):
                 f[slot] = v
 
         return write
+
+    def prefetch(self, s: Prefetch) -> Run:
+        at = self.position(self.found(s.buffer), s.index, s.loc)
+
+        def run_prefetch(f: Frame) -> None:
+            at(f)
+
+        return run_prefetch
 
     def assertion(self, s: Assert) -> Run:
         cond, loc, message = self.expr(s.cond), s.loc, s.message

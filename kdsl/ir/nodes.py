@@ -9,7 +9,7 @@ conversion is a `Cast`. Weak Python numbers exist in the front end only.
     Param  ArrayParam | ScalarParam                       (in `ir.params`, which loads fast)
 
     Stmt   Loop | While | If | Break | Continue | Return
-         | Alloc | Store | Accumulate | Atomic | Assert | Print
+         | Alloc | Store | Accumulate | Atomic | Prefetch | Assert | Print
     Expr   Const | Var | Load | Unary | Binary | Compare | Logic | Select | Cast | Call | Let
 
 Names: sizes, parameters, loop variables and buffers share one namespace; on any path from the root no
@@ -352,6 +352,17 @@ class Atomic(Stmt):
     value: Expr
     old: str = ""
     checked: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prefetch(Stmt):
+    """`prefetch(buffer[index])`: a hint that the cell is wanted soon. The index reads no memory.
+
+    The cell exists: whoever writes a Prefetch guards it. It is no access, and orders nothing.
+    """
+
+    buffer: str
+    index: tuple[Expr, ...]
 
 
 @dataclass(frozen=True, slots=True)

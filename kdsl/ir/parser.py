@@ -35,6 +35,7 @@ from kdsl.ir.nodes import (
     Memory,
     Options,
     Param,
+    Prefetch,
     Print,
     Return,
     ScalarParam,
@@ -250,6 +251,9 @@ class _Parser(ExprParser):
                 return Assert(self.expr(test, bool_), self.string(message), loc=loc)
             case ast.Expr(value=ast.Call() as call) if _called(call) in _ATOMIC:
                 return self.atomic(node, call, "")
+            case ast.Expr(value=ast.Call(func=ast.Name(id="prefetch"), args=[place], keywords=[])):
+                at = self.access(place)
+                return Prefetch(at.buffer, at.index, loc=loc)
             case ast.Expr(value=ast.Call() as call) if _called(call) == "print":
                 return self.print(node, call)
             case _:

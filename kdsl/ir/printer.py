@@ -25,6 +25,7 @@ parameter is `written` when the body stores to it, and says so only otherwise.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from kdsl.dtypes import i64
 from kdsl.ir.builtins import TABLE
@@ -51,6 +52,7 @@ from kdsl.ir.nodes import (
     Loop,
     Options,
     Param,
+    Prefetch,
     Print,
     Return,
     ScalarParam,
@@ -75,26 +77,39 @@ _TERNARY, _OR, _AND, _NOT, _COMPARE, _UNARY, _ATOM = 0, 1, 2, 3, 4, 11, 12
 _BINARY = {"|": 5, "^": 6, "&": 7, "<<": 8, ">>": 8, "+": 9, "-": 9, "*": 10, "/": 10, "//": 10, "%": 10}
 
 
+class Line(NamedTuple):
+    """A line of a function's text. `stmt` is the statement that begins there; its `else:` begins none."""
+
+    text: str
+    stmt: Stmt | None = None
+
+
 def print_func(func: Func) -> str:
     """`func` as text that `parser.parse_func` reads back to an equal `Func` (when verified)."""
-    lines = []
+    return "\n".join([line.text for line in func_lines(func)]) + "\n"
+
+
+def func_lines(func: Func) -> list[Line]:
+    """The lines of `print_func`."""
+    lines: list[Line] = []
     options = _options(func.options)
     if options:
-        lines.append(f"@options({options})")
+        lines.append(Line(f"@options({options})"))
     if func.sizes != default_sizes(func.params):
-        lines.append(f"@sizes({', '.join(func.sizes)})")
+        lines.append(Line(f"@sizes({', '.join(func.sizes)})"))
     stored = stored_buffers(func.body)
-    lines.append(f"def {func.name}({', '.join(_param(p, p.name in stored) for p in func.params)}):")
+    params = ", ".join(_param(p, p.name in stored) for p in func.params)
+    lines.append(Line(f"def {func.name}({params}):"))
     for c in func.conditions:
-        lines += _lines(f"require({_text(c.expr, True)}, {_quoted(c.title)})", INDENT)
+        lines += map(Line, _lines(f"require({_text(c.expr, True)}, {_quoted(c.title)})", INDENT))
     if func.body or not func.conditions:
         lines += _body(func.body, INDENT)
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def print_stmt(s: Stmt) -> str:
     """A statement with all that is nested in it, without a line end."""
-    return "\n".join(_stmt(s, ""))
+    return "\n".join([line.text for line in _stmt(s, "")])
 
 
 def print_head(s: Stmt) -> str:
@@ -171,10 +186,10 @@ def _param(p: Param, stored: bool) -> str:
 # ------------------------------------------------------------------ statements
 
 
-def _body(body: Body, indent: str) -> list[str]:
+def _body(body: Body, indent: str) -> list[Line]:
     if not body:
-        return [f"{indent}pass"]
-    lines = []
+        return [Line(f"{indent}pass")]
+    lines: list[Line] = []
     for s in body:
         lines += _stmt(s, indent)
     return lines
@@ -184,20 +199,26 @@ def _lines(text: str, indent: str) -> list[str]:
     return [indent + line for line in text.split("\n")]
 
 
-def _stmt(s: Stmt, indent: str) -> list[str]:
+def _begun(s: Stmt, text: str, indent: str) -> list[Line]:
+    """The lines of `text`, with which `s` begins."""
+    first, *rest = _lines(text, indent)
+    return [Line(first, s), *map(Line, rest)]
+
+
+def _stmt(s: Stmt, indent: str) -> list[Line]:
     match s:
         case Loop() | While():
-            return [*_lines(print_head(s), indent), *_body(s.body, indent + INDENT)]
+            return [*_begun(s, print_head(s), indent), *_body(s.body, indent + INDENT)]
         case If():
             return list(_if(s, indent))
         case _:
-            return _lines(_simple(s), indent)
+            return _begun(s, _simple(s), indent)
 
 
-def _if(s: If, indent: str) -> Iterator[str]:
+def _if(s: If, indent: str) -> Iterator[Line]:
     keyword = "if"
     while True:
-        yield from _lines(f"{keyword} {_text(s.cond, True)}:", indent)
+        yield from _begun(s, f"{keyword} {_text(s.cond, True)}:", indent)
         yield from _body(s.then, indent + INDENT)
         match s.orelse:
             case ():
@@ -205,7 +226,7 @@ def _if(s: If, indent: str) -> Iterator[str]:
             case (If() as nested,):
                 keyword, s = "elif", nested
             case _:
-                yield f"{indent}else:"
+                yield Line(f"{indent}else:")
                 yield from _body(s.orelse, indent + INDENT)
                 return
 
@@ -236,6 +257,8 @@ def _simple(s: Stmt) -> str:
             index = dims[0] if len(dims) == 1 else f"({', '.join(dims)})"
             call = f"{ATOMIC_NAMES[s.op]}({s.buffer}, {index}, {_text(s.value, True)})"
             return f"{s.old} = {call}" if s.old else call
+        case Prefetch():
+            return f"prefetch({_access(s)})"
         case Assert():
             return f"assert {_text(s.cond, True)}, {_quoted(s.message)}"
         case Print():
@@ -270,8 +293,9 @@ def _range(s: Loop) -> str:
     return f"{s.mark.kind}({text}{axis}{unsafe})"
 
 
-def _access(a: Load | Store | Accumulate) -> str:
-    return f"{a.buffer}[{', '.join(_dims(a.index, a.checked))}]" if a.index else a.buffer
+def _access(a: Load | Store | Accumulate | Prefetch) -> str:
+    checked = () if isinstance(a, Prefetch) else a.checked
+    return f"{a.buffer}[{', '.join(_dims(a.index, checked))}]" if a.index else a.buffer
 
 
 def _dims(index: tuple[Expr, ...], checked: tuple[int, ...]) -> list[str]:

@@ -40,6 +40,7 @@ from kdsl.ir.nodes import (
     Mark,
     MarkKind,
     Memory,
+    Prefetch,
     Print,
     Return,
     Select,
@@ -199,6 +200,12 @@ class _Verifier:
                 self.alloc(s)
             case Store() | Accumulate() | Atomic():
                 self.write(s)
+            case Prefetch():
+                self.access(s.buffer, s.index, (), 0, 0)
+                if not s.index:
+                    self.fail(f"a prefetch of `{s.buffer}`, which is a scalar")
+                if any(isinstance(x, Load) for e in s.index for x in subexprs(e)):
+                    self.fail(f"the index of a prefetch of `{s.buffer}` reads memory")
             case Assert():
                 self.want(self.root(s.cond), bool_, "the condition of an assert")
                 if not isinstance(s.message, str):

@@ -27,6 +27,7 @@ from kdsl.ir.nodes import (
     Load,
     Logic,
     Loop,
+    Prefetch,
     Print,
     Return,
     Select,
@@ -103,6 +104,8 @@ def stmt_exprs(s: Stmt) -> tuple[Expr, ...]:
             return s.shape
         case Store() | Accumulate() | Atomic():
             return (s.value, *s.index)
+        case Prefetch():
+            return s.index
         case Assert():
             return (s.cond,)
         case Print():
@@ -142,6 +145,8 @@ def map_stmt(s: Stmt, on_expr: ExprMap, on_body: BodyMap) -> Stmt:
             new = replace(s, shape=tuple([on_expr(e) for e in s.shape]))
         case Store() | Accumulate() | Atomic():
             new = replace(s, value=on_expr(s.value), index=tuple([on_expr(e) for e in s.index]))
+        case Prefetch():
+            new = replace(s, index=tuple([on_expr(e) for e in s.index]))
         case Assert():
             new = replace(s, cond=on_expr(s.cond))
         case Print():

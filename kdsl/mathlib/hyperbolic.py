@@ -8,6 +8,7 @@ from kdsl.mathlib.exponential import (
     ROUND_F64,
     exp_of_reduced_f32,
     exp_of_reduced_f64,
+    expm1_of_reduced_f32,
     less_ln2_f32,
     less_ln2_f64,
     power_of_two_f32,
@@ -69,17 +70,14 @@ def sinh_f64(x):
 
 def tanh_f32(x):
     a = abs(x)
-    # 1 - 2 / (e^2a + 1); beyond 10 the result is 1
-    c = where(a > 10.0, 20.0, a + a)
+    # (1 - e^-2a) / (1 + e^-2a); beyond 10 the result is 1
+    c = where(a > 10.0, -20.0, -2.0 * a)
     shifted = c * 1.44269504 + ROUND_F32
-    e = exp_of_reduced_f32(less_ln2_f32(c, shifted - ROUND_F32)) * power_of_two_f32(shifted)
-    # (tanh(a) / a - 1) / a^2 on a <= 0.625, error 2^-27.7
-    z = a * a
-    p = -0.00569156744 * z + 0.0206275228
-    p = p * z - 0.0537363365
-    p = p * z + 0.133314043
-    p = p * z - 0.333332807
-    return copysign(where(a < 0.625, a * z * p + a, 1.0 - 2.0 / (e + 1.0)), x)
+    r = less_ln2_f32(c, shifted - ROUND_F32)
+    scale = power_of_two_f32(shifted)
+    # e^-2a - 1 with its leading digits kept when a is small: 2^n * (e^r - 1) + (2^n - 1)
+    less = expm1_of_reduced_f32(r) * scale + (scale - 1.0)
+    return copysign(less / (less + 2.0), x)
 
 
 def tanh_f64(x):

@@ -1,28 +1,38 @@
-"""Innermost loops around guarded, written-out tiles get a version for whole tiles, without the guards.
+"""Innermost loops around guarded vectors or written-out tiles get a version for whole ones, without guards.
 
-    for k in range(K):                             if i_o * 6 + 5 < M:
+    for k in range(K):                             if i_o * 6 + 6 <= M:
         for i_i in unroll(range(6)):                   for k in range(K):
             if i_o * 6 + i_i < M:        ->                for i_i in unroll(range(6)):
                 S                                              S
                                                    else:
                                                        (the loop as it was)
 
-A guard is one comparison (or several joined by `and`), affine, and made of names from outside of the loop and
-of inner loops of constant range: at its worst point in these it implies all others. Known as: loop
-partitioning (Halide), index set splitting.
+    for i in range((N + 15) // 16):                for i in range(min((N + 15) // 16, N // 16)):
+        for i_v in vectorize(range(16)):               for i_v in vectorize(range(16)):
+            if i * 16 + i_v < N:         ->                S
+                S                                  for i in range(max(0, N // 16), (N + 15) // 16):
+                                                       (the body as it was)
+
+A guard is one comparison (or several joined by `and`), affine, and made of names from outside of the loop, of
+its variable, and of inner loops of constant range: at its worst point in these it implies all others. Where
+whole tiles need conditions on rows (that lanes share) and on lanes, edge rows and edge lanes have versions of
+their own. Known as: loop partitioning (Halide), index set splitting.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, reduce
 
-from kdsl.analysis.affine import Atom, Form, constant
-from kdsl.analysis.conditions import to_expr
-from kdsl.analysis.linear import extent, linear
+from kdsl.analysis.affine import Form, constant
+from kdsl.analysis.floors import Floors, Limit, conjuncts
+from kdsl.analysis.linear import extent, faultless
 from kdsl.dtypes import i64
 from kdsl.ir.nodes import (
+    Accumulate,
     Alloc,
+    Binary,
     Body,
     Compare,
     Const,
@@ -36,55 +46,157 @@ from kdsl.ir.nodes import (
     fresh_id,
 )
 from kdsl.ir.walk import map_stmt, stmts
+from kdsl.passes.tail_vectors import at_least_zero, by_vectors
 
 
 def full_tiles(func: Func) -> Func:
     """`func` with loops versioned; itself when no loop has such guards."""
-    body = _body(func.body, frozenset(func.sizes), False)
+    body = _body(func.body, frozenset(func.sizes))
     return func if body is func.body else replace(func, body=body)
 
 
-def _body(body: Body, outside: frozenset[str], lockstep: bool) -> Body:
-    """`lockstep`: in a vector loop. There lanes must not part: the one branch would run before the other."""
+def _body(body: Body, outside: frozenset[str]) -> Body:
+    chains = [_chain(s) for s in body]
+    at = next((n for n, chain in enumerate(chains) if chain), -1)
+    if at >= 0 and all(isinstance(s, Alloc) or _written_out(s) or n == at for n, s in enumerate(body)):
+        # A tile that is filled, worked on and emptied: versions have all of it, where they can.
+        return _versioned(body[:at], chains[at], body[at + 1 :], outside)
     out: list[Stmt] = []
-    for s in body:
-        if isinstance(s, Loop) and s.mark is None and _innermost(s):
-            out.append(_versioned(s, outside))
+    for s, chain in zip(body, chains):
+        if chain:
+            out += _versioned((), chain, (), outside)
         else:
-            lanes = lockstep or (isinstance(s, Loop) and s.mark is not None and s.mark.kind == "vectorize")
-            inner = outside | {s.var} if isinstance(s, Loop) and not lanes else outside
-            out.append(map_stmt(s, lambda e: e, partial(_body, outside=inner, lockstep=lanes)))
-    return body if all(a is b for a, b in zip(body, out)) else tuple(out)
+            inner = outside | {s.var} if isinstance(s, Loop) else outside
+            # In a vector, lanes would part for a version: the one branch runs before the other.
+            lanes = isinstance(s, Loop) and s.mark is not None and s.mark.kind == "vectorize"
+            out.append(s if lanes else map_stmt(s, lambda e: e, partial(_body, outside=inner)))
+    return body if len(out) == len(body) and all(a is b for a, b in zip(body, out)) else tuple(out)
 
 
-def _innermost(loop: Loop) -> bool:
-    """True when the loops inside are all written out or vectors, and there are some."""
-    inside = [s for s in stmts(loop.body) if isinstance(s, (Loop, While))]
-    return bool(inside) and all(
-        isinstance(s, Loop) and s.mark is not None and s.mark.kind in ("unroll", "vectorize") for s in inside
+def _written_out(s: Stmt) -> bool:
+    """True for a nest of loops that are written out or vectors."""
+    return isinstance(s, Loop) and all(
+        isinstance(x, Loop) and x.mark is not None and x.mark.kind in ("unroll", "vectorize")
+        for x in stmts((s,))
+        if isinstance(x, (Loop, While))
     )
 
 
-def _versioned(loop: Loop, outside: frozenset[str]) -> Stmt:
-    tiles = _Tiles(outside)
-    body = tiles.without(loop.body, {})
+def _chain(s: Stmt) -> list[Loop]:
+    """The loops from `s` to the innermost one that takes its iterations one after the other (or shares them
+    out), each alone in the one around it, where all loops further in, of which there are some, are written
+    out or vectors; empty when `s` is no such loop."""
+    if not isinstance(s, Loop) or not (s.mark is None or s.mark.kind == "parallel"):
+        return []
+    inside = [x for x in stmts(s.body) if isinstance(x, (Loop, While))]
+    if inside and all(map(_written_out, inside)):
+        return [s]
+    rest = _chain(s.body[0]) if len(s.body) == 1 else []
+    return [s, *rest] if rest else []
+
+
+def _allocates(body: Body) -> bool:
+    """Whether a local of `body` would reach into what follows it."""
+    return any(isinstance(s, Alloc) for s in body)
+
+
+def _versioned(before: Body, chain: list[Loop], after: Body, outside: frozenset[str]) -> Body:
+    """Versions of the nest `chain` with what stands before and after it, or of the nest alone, where their
+    tests name one of its variables."""
+    loop, around = chain[-1], chain[:-1]
+    tiles = _Tiles(loop, outside | {s.var for s in around})
+    tiles.without(loop.body, {}, rows=True, lanes=True, own=True)
+    own = [f for f in tiles.worst if loop.var in tiles.floors.names(f)]
+    used = {name for f in tiles.worst if f not in own for name in tiles.floors.names(f)}
+    # The tests stand outside of the loops whose variables they do not name.
+    depth = 1 + max((n for n, s in enumerate(around) if s.var in used), default=-1)
+    if depth and (before or after):
+        return (*before, *_versioned((), chain, (), outside), *after)
+    if not depth:
+        tiles.outside = outside
+        for part in (before, after):
+            tiles.without(part, {}, rows=True, lanes=True)
     if not tiles.worst:
-        return loop
-    whole, *rest = [to_expr(Atom(form), dict.fromkeys(outside, i64), guarded=False) for form in tiles.worst]
-    for test in rest:
-        whole = Logic("and", whole, test)
-    return If(whole, (replace(loop, id=fresh_id(), body=body),), (loop,), loc=loop.loc)
+        return (*before, chain[0], *after)
+
+    def version(rows: bool, lanes: bool, all_: bool = False) -> Body:
+        new = tiles.without(loop.body, {}, rows=rows, lanes=lanes, own=all_)
+        middle: Body = (replace(loop, id=fresh_id(), body=new),)
+        if all_:
+            middle = _parted(loop, new, [tiles.limit(f) for f in own], tiles.floors)
+        for s in reversed(around[depth:]):
+            middle = (replace(s, id=fresh_id(), body=middle),)
+        start, end = (tiles.without(part, {}, rows=rows, lanes=lanes) for part in (before, after))
+        return (*start, *middle, *end)
+
+    rows = [f for f, lanes in tiles.worst.items() if not lanes and f not in own]
+    lanes = [f for f in tiles.worst if f not in own and f not in rows]
+    whole = version(True, True, True)
+    if rows or lanes:
+        other = version(False, False)
+        if lanes:
+            short = version(True, False)
+            known = outside | {s.var for s in around[:depth]}
+            short = by_vectors(short, tiles.floors, known) or short
+            if rows:
+                other = (If(tiles.test(lanes), version(False, True), other, loc=loop.loc),)
+                other = (If(tiles.test(rows), short, other, loc=loop.loc),)
+            else:
+                other = short
+        whole = (If(tiles.test([*rows, *lanes]), whole, other, loc=loop.loc),)
+    for s in reversed(around[:depth]):
+        whole = (replace(s, body=whole),)
+    return whole
+
+
+def _parted(loop: Loop, body: Body, limits: list[Limit], floors: Floors) -> Body:
+    """The iterations within `limits` with `body`, those before and after them as they are."""
+    main = replace(loop, id=fresh_id(), body=body)
+    before: Body = ()
+    after: Body = ()
+    lows = [m.bound for m in limits if not m.upper]
+    highs = [m.bound + 1 for m in limits if m.upper]
+    if lows:
+        main = replace(main, lo=reduce(lambda e, f: floors.tighter("max", e, f), lows, loop.lo))
+        before = _some(replace(loop, hi=Binary("min", loop.hi, main.lo)))
+    if highs:
+        main = replace(main, hi=reduce(lambda e, f: floors.tighter("min", e, f), highs, loop.hi))
+        rest = loop if not lows else replace(loop, id=fresh_id(), body=fresh(loop.body))
+        end = reduce(lambda e, f: floors.tighter("min", e, f), highs[1:], floors.expr(highs[0]))
+        after = _some(replace(rest, lo=Binary("max", main.lo, end)))
+    return (*before, main, *after)
+
+
+def _some(loop: Loop) -> Body:
+    """The loop behind a test for an iteration, if it has sums: partial results are combined behind it."""
+    if not any(isinstance(s, Accumulate) for s in stmts(loop.body)):
+        return (loop,)
+    return (If(Compare("<", loop.lo, loop.hi), (loop,), loc=loop.loc),)
+
+
+def fresh(body: Body) -> Body:
+    """A copy with statements of its own."""
+    return tuple([replace(map_stmt(s, lambda e: e, fresh), id=fresh_id()) for s in body])
 
 
 @dataclass(slots=True)
 class _Tiles:
-    """Drops guards; `worst` collects, as forms that are >= 0, what makes them all true."""
+    """Drops guards of `loop`. `worst` collects, as forms that are >= 0, what makes them all true, and for
+    each whether lanes of a vector differ in it."""
 
+    loop: Loop
     outside: frozenset[str]
-    worst: list[Form] = field(default_factory=list)
+    floors: Floors = field(default_factory=Floors)
+    worst: dict[Form, bool] = field(default_factory=dict)
+    vectors: set[str] = field(default_factory=set)
 
-    def without(self, body: Body, last: dict[str, int]) -> Body:
-        """`body` with fresh ids; `last` gives the inner loops' variables, from 0 to so much."""
+    def without(
+        self, body: Body, last: dict[str, int], *, rows: bool = False, lanes: bool = False, own: bool = False
+    ) -> Body:
+        """`body` with fresh ids; `last` gives the inner loops' variables, from 0 to so much.
+
+        Drops the guards that name the loop's variable (`own`), that lanes differ in (`lanes`), and others.
+        """
         out: list[Stmt] = []
         for s in body:
             inside = last
@@ -92,31 +204,61 @@ class _Tiles:
                 count = extent(s)
                 if count and s.lo == Const(0, i64) and s.step == Const(1, i64):
                     inside = {**last, s.var: count - 1}
-            elif isinstance(s, If) and not s.orelse and not any(isinstance(x, Alloc) for x in s.then):
+                if s.mark is not None and s.mark.kind == "vectorize":
+                    self.vectors.add(s.var)
+
+            def inner(b: Body, inside: dict[str, int] = inside) -> Body:
+                return self.without(b, inside, rows=rows, lanes=lanes, own=own)
+
+            if isinstance(s, If) and not s.orelse and (len(body) == 1 or not _allocates(s.then)):
                 forms = self.forms(s.cond, last)
-                if forms is not None:
-                    self.worst += [f for f in forms if f not in self.worst]
-                    out += self.without(s.then, last)
+                if forms is not None and all(self._chosen(f, apart, rows, lanes, own) for f, apart in forms):
+                    for f, apart in forms:
+                        self.worst[f] = self.worst.get(f, False) or apart
+                    out += inner(s.then)
                     continue
-            new = map_stmt(s, lambda e: e, lambda b, inside=inside: self.without(b, inside))  # type: ignore[misc]
-            out.append(replace(new, id=fresh_id()))
+            out.append(replace(map_stmt(s, lambda e: e, inner), id=fresh_id()))
         return tuple(out)
 
-    def forms(self, cond: Expr, last: dict[str, int]) -> list[Form] | None:
-        """Forms of outside names whose being >= 0 implies `cond` wherever the inner loops are."""
-        match cond:
-            case Logic(op="and", a=a, b=b):
-                one, two = self.forms(a, last), self.forms(b, last)
-                return None if one is None or two is None else one + two
-            case Compare(op="<" | "<=" as op, a=a, b=b) if a.dtype == i64:
-                small, large = linear(a), linear(b)
-                if small is None or large is None:
-                    return None
-                gap = large - small + (0 if op == "<=" else -1)
+    def _chosen(self, form: Form, apart: bool, rows: bool, lanes: bool, own: bool) -> bool:
+        if self.loop.var in self.floors.names(form):
+            return own
+        return lanes if apart else rows
+
+    def forms(self, cond: Expr, last: dict[str, int]) -> list[tuple[Form, bool]] | None:
+        """Forms of names from outside whose being >= 0 implies `cond` wherever the inner loops are; with
+        each, whether lanes differ in it."""
+        out: list[tuple[Form, bool]] = []
+        for test in conjuncts(cond):
+            found = self.floors.at_least_zero(test)
+            if found is None:
+                return None
+            for gap in found:
+                lanes = bool(self.floors.names(gap) & self.vectors)
                 for name, end in last.items():
                     factor = gap.coefficient(name)
                     if factor is not None and factor.terms:
                         gap = gap.substitute(name, constant(end if factor.const < 0 else 0))
-                return [gap] if gap.names() <= self.outside else None
-            case _:
-                return None
+                names = self.floors.names(gap)
+                if self.loop.var in names and not self._usable(gap):
+                    return None
+                if not self.floors.small(gap) or not names <= self.outside | {self.loop.var}:
+                    return None
+                out.append((gap, lanes))
+        return out
+
+    def _usable(self, gap: Form) -> bool:
+        """Whether the loop's range can be cut where `gap` changes its sign."""
+        limit = self.floors.limit(gap, self.loop.var)
+        plain = self.loop.step == Const(1, i64) and faultless(self.loop.lo) and faultless(self.loop.hi)
+        return plain and limit is not None and self.floors.small(limit.bound)
+
+    def limit(self, form: Form) -> Limit:
+        """What `form >= 0` says of the loop's variable."""
+        limit = self.floors.limit(form, self.loop.var)
+        assert limit is not None, "asked before the guard was dropped"
+        return limit
+
+    def test(self, forms: Iterable[Form]) -> Expr:
+        """That all of `forms` are >= 0."""
+        return reduce(lambda a, b: Logic("and", a, b), [at_least_zero(f, self.floors) for f in forms])

@@ -13,7 +13,10 @@ from kdsl.ir.verify import verify as verify_ir
 from kdsl.passes.bounds import bounds
 from kdsl.passes.expand_math import expand_math
 from kdsl.passes.full_tiles import full_tiles
+from kdsl.passes.registers import registers
+from kdsl.passes.rows import rows
 from kdsl.passes.simplify import simplify
+from kdsl.passes.trim import trim
 from kdsl.passes.unbind import unbind
 from kdsl.passes.unroll import unroll
 from kdsl.target import Target
@@ -32,12 +35,15 @@ class Lowering:
 PASSES: tuple[tuple[str, Callable[[Func, Lowering], Func]], ...] = (
     # The interpreter keeps these marks: it looks for races.
     ("unbind", lambda func, to: func if to.target.kind == "interpreter" else unbind(func)),
-    # Before loops are written out: the same guard in many copies is found once.
+    ("registers", lambda func, _: registers(func)),
+    ("trim", lambda func, _: trim(func)),
+    ("simplify", lambda func, _: simplify(func)),
+    # Before copies are made of loop bodies, and trees grow by math functions: each access is proved once.
+    ("bounds", lambda func, _: bounds(func)),
     ("full_tiles", lambda func, _: full_tiles(func)),
     ("unroll", lambda func, _: unroll(func)),
-    ("simplify", lambda func, _: simplify(func)),
-    # Before the math functions are expanded: smaller trees.
-    ("bounds", lambda func, _: bounds(func)),
+    ("fold", lambda func, _: simplify(func)),
+    ("rows", lambda func, _: rows(func)),
     ("expand_math", lambda func, to: expand_math(func, to.resolve)),
 )
 

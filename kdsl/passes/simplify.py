@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kdsl.dtypes import bool_
+from kdsl.dtypes import bool_, i64
 from kdsl.ir import scalar_ops
 from kdsl.ir.nodes import (
     Alloc,
@@ -148,8 +148,17 @@ def _binary(e: Binary) -> Expr:
             return e.a
         case "+" | "-" if b is not None:
             return _add_constants(e, b)
+        case "+" if isinstance(e.b, Binary) and e.b.op in ("+", "-") and _is_index(e):
+            # x + (y + z) reads better, and its outer part can leave more loops, as (x + y) + z.
+            first = _binary(replace(e, b=e.b.a))
+            return _binary(Binary(e.b.op, first, e.b.b, loc=e.loc))
         case _:
             return e
+
+
+def _is_index(e: Expr) -> bool:
+    """True for arithmetic on loop variables and sizes alone."""
+    return e.dtype == i64 and not any(isinstance(x, (Load, Call, Let)) for x in subexprs(e))
 
 
 def _add_constants(e: Binary, b: int) -> Expr:

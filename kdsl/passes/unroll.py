@@ -12,6 +12,7 @@ Copies follow each other in one body, so that their locals get names of their ow
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from kdsl.analysis.linear import difference
@@ -28,6 +29,7 @@ from kdsl.ir.nodes import (
     Let,
     Load,
     Loop,
+    Prefetch,
     Stmt,
     Store,
     fresh_id,
@@ -42,17 +44,19 @@ def unroll(func: Func) -> Func:
         isinstance(s, Loop) and s.mark is not None and s.mark.kind == "unroll" for s in stmts(func.body)
     ):
         return func
-    return replace(func, body=simplify_body(_Unroller(_names(func)).body(func.body)))
+    names = _names(func)
+    several = {name for name, count in names.items() if count > 1}
+    return replace(func, body=simplify_body(_Unroller(set(names), several).body(func.body)))
 
 
-def _names(func: Func) -> set[str]:
-    """Every name that `func` binds."""
-    names = {p.name for p in func.params} | set(func.sizes)
+def _names(func: Func) -> Counter[str]:
+    """Every name that `func` binds, with the number of times."""
+    names = Counter([p.name for p in func.params] + list(func.sizes))
     for s in stmts(func.body):
         if isinstance(s, Loop):
-            names.add(s.var)
+            names[s.var] += 1
         elif isinstance(s, Alloc):
-            names.add(s.name)
+            names[s.name] += 1
         for root in stmt_exprs(s):
             names.update(e.name for e in subexprs(root) if isinstance(e, Let))
     return names
@@ -60,7 +64,10 @@ def _names(func: Func) -> set[str]:
 
 @dataclass(slots=True)
 class _Unroller:
+    """`several`: names that mean something else in another body, which a written-out one may now reach."""
+
     taken: set[str]
+    several: set[str]
 
     def body(self, body: Body) -> Body:
         out: list[Stmt] = []
@@ -76,9 +83,8 @@ class _Unroller:
         """The copies, one after the other."""
         out: list[Stmt] = []
         for n, value in enumerate(_values(loop)):
-            names: dict[str, str] = {}
-            if n:
-                names = {s.name: self.fresh(s.name) for s in loop.body if isinstance(s, Alloc)}
+            made = [s.name for s in loop.body if isinstance(s, Alloc)]
+            names = {name: self.fresh(name) for name in made if n or name in self.several}
             out.extend(_copy(loop.body, {loop.var: value}, names, renew=n > 0))
         return tuple(out)
 
@@ -113,7 +119,7 @@ def _copy(body: Body, values: dict[str, Expr], names: dict[str, str], renew: boo
         match s:
             case Alloc():
                 s = replace(s, name=names.get(s.name, s.name))
-            case Store() | Accumulate():
+            case Store() | Accumulate() | Prefetch():
                 s = replace(s, buffer=names.get(s.buffer, s.buffer))
             case Atomic():
                 s = replace(s, buffer=names.get(s.buffer, s.buffer), old=names.get(s.old, s.old))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kdsl.frontend_ast.source import KernelSource
     from kdsl.runtime.arguments import Arguments
     from kdsl.runtime.compile import Request
+    from kdsl.runtime.explanation import Explanation
     from kdsl.runtime.program import EntryMaker, Program
     from kdsl.runtime.scheduling import Recipe
     from kdsl.sched.schedule import Schedule
@@ -169,6 +170,13 @@ class Kernel(_OfFunction, Generic[P]):
         from kdsl.runtime.inspection import asm_text
 
         return asm_text(self._request(args, kwargs))
+
+    def explain(self, *args: Any, **kwargs: Any) -> Explanation:
+        """How each loop is lowered, why, and what it costs: `Schedule.explain` of the kernel's schedule."""
+        call = bool(args) or any(p.name in kwargs for p in self.__kdsl_source__.params)
+        schedule = self.schedule(*args, **kwargs) if call else self.schedule()
+        found: Explanation = schedule.explain(*args, **kwargs)
+        return found
 
     def __repr__(self) -> str:
         params = ", ".join(

@@ -16,6 +16,7 @@ from kdsl.runtime.proofs import proof_log
 
 if TYPE_CHECKING:
     from kdsl.ir.nodes import Func
+    from kdsl.runtime.explanation import Explanation
     from kdsl.runtime.kernel import Kernel
     from kdsl.sched.schedule import Schedule
 
@@ -43,6 +44,12 @@ class Launcher:
     def asm(self, schedule: Schedule) -> str:
         """Machine code as assembly, likewise."""
         return self.kernel.with_schedule(schedule).asm()
+
+    def explain(self, schedule: Schedule, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Explanation:
+        """How the schedule is lowered and what it costs, in sizes, for sizes, or for a call's arguments."""
+        from kdsl.runtime.explain import explain
+
+        return explain(self.kernel, schedule, args, kwargs)
 
 
 def scheduled(recipe: Recipe | None, func: Func) -> Func:

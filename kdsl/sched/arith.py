@@ -124,6 +124,13 @@ def buffers_in(es: Iterable[Expr]) -> set[str]:
 
 def nonnegative(e: Expr, sizes: Sequence[str]) -> bool:
     """True: `e >= 0` for all sizes."""
+    match e:
+        case Binary(op="//", a=a, b=Const(value=value)) if value > 0:
+            return nonnegative(a, sizes)
+        case Binary(op="max", a=a, b=b):
+            return nonnegative(a, sizes) or nonnegative(b, sizes)
+        case Binary(op="min", a=a, b=b):
+            return nonnegative(a, sizes) and nonnegative(b, sizes)
     form = linear(e)
     return form is not None and all(c >= 0 and (not m or m[0] in sizes) for m, c in form.terms.items())
 

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from kdsl.analysis.linear import extent
-from kdsl.dtypes import i64
 from kdsl.errors import ScheduleError
 from kdsl.ir.nodes import Body, Const, Expr, Func, Loop, Mark
+from kdsl.ir.printer import print_expr
 from kdsl.ir.verify import MAX_NESTING, verify
 from kdsl.ir.walk import stmt_bodies
 from kdsl.sched import legality
@@ -129,14 +129,22 @@ class Edit:
         shared = set(self.func.options.may_alias)
         return shared & changed if read & shared else set()
 
-    def need_unit_step(self, loop: Loop) -> None:
-        """Refuses a loop whose step is not 1."""
-        if loop.step != Const(1, i64):
+    def need_known_step(self, loop: Loop) -> None:
+        """Refuses a loop whose step is not a number."""
+        if not (isinstance(loop.step, Const) and loop.step.value):
             raise self.refused(
                 "K0308",
-                f"cannot {self.step.name} the loop `{loop.var}`: its step is not 1",
+                f"cannot {self.step.name} the loop `{loop.var}`: its step is not a constant",
                 loop,
-                help=f'count its iterations first: s.split("{loop.var}", 1) makes a loop of step 1',
+                label=f"step `{print_expr(loop.step, True)}`",
+                help="write the step as a number, or pass it as a `kdsl.constexpr`",
+            )
+        if abs(int(loop.step.value)) > FAR:
+            raise self.refused(
+                "K0308",
+                f"cannot {self.step.name} the loop `{loop.var}`: its step is beyond 2**31",
+                loop,
+                help="count the iterations in the kernel, from 0 in steps of 1",
             )
 
     def need_free(self, name: str, place: Place) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from kdsl.analysis.linear import difference
 from kdsl.errors import ScheduleError
-from kdsl.ir.nodes import Alloc, Expr, If
+from kdsl.ir.nodes import Alloc, Body, Const, Expr, If
 from kdsl.sched.arith import add, var, within
 from kdsl.sched.edit import Edit
 from kdsl.sched.names import header, shown, statement_index
@@ -109,17 +109,30 @@ def _fuse(edit: Edit, first: str, second: str, into: str | None, shift: int, hin
         edit.need_free(into, b)
     track = Track()
     one = track.substitute(a.loop.body, {a.loop.var: var(name)}) if name != a.loop.var else a.loop.body
-    two = track.substitute(b.loop.body, {b.loop.var: add(var(name), -shift)})
+    assert isinstance(a.loop.step, Const)
+    step = int(a.loop.step.value)
+    later = shift * step
+    two = track.substitute(b.loop.body, {b.loop.var: add(var(name), -later)})
     clash = bound(one) & {s.name for s in two if isinstance(s, Alloc)}
     clash |= bound(two) & {s.name for s in one if isinstance(s, Alloc)}
     two = renamed_buffers(two, fresh_names(edit.func, sorted(clash)))
     lo, hi = a.loop.lo, a.loop.hi
     if shift:
-        one = (If(within(None, var(name), hi), one, loc=a.loop.loc),)
-        two = (If(within(add(lo, shift), var(name), None), two, loc=b.loop.loc),)
-    fused = replace(a.loop, var=name, hi=add(hi, shift), body=(*one, *two))
+        early = within(None, var(name), hi) if step > 0 else within(add(hi, 1), var(name), None)
+        start = add(lo, later)
+        late = within(start, var(name), None) if step > 0 else within(None, var(name), add(start, 1))
+        one = (If(early, one, loc=a.loop.loc),)
+        two = (If(late, two, loc=b.loop.loc),)
+    # Locals made between the loops are made before them.
+    around = siblings(edit.func, a.loop.id)
+    ids = [s.id for s in around]
+    between = around[ids.index(a.loop.id) : ids.index(b.loop.id)]
+    moved = [s for s in between if isinstance(s, Alloc)]
+    one = renamed_buffers(one, fresh_names(edit.func, sorted(bound(one) & {s.name for s in moved})))
+    fused = replace(a.loop, var=name, hi=add(hi, later), body=(*one, *two))
     help = ""
-    after = replaced(edit.func, {a.loop.id: (fused,), b.loop.id: ()})
+    gone: dict[int, Body] = dict.fromkeys([b.loop.id, *[s.id for s in moved]], ())
+    after = replaced(edit.func, {a.loop.id: (*moved, fused), **gone})
     try:
         return edit.proved(after, track, b.loop)
     except ScheduleError as refusal:
@@ -142,7 +155,7 @@ def _good_shift(edit: Edit, first: str, second: str, into: str | None, shift: in
 
 
 def _check_fusable(edit: Edit, a: Place, b: Place, shift: int) -> None:
-    """Two loops of one body, nothing but locals between them, over equal ranges of step 1."""
+    """Two loops of one body, nothing but locals between them, over equal ranges."""
     edit.need_small("shift", shift, 0)
     around = siblings(edit.func, a.loop.id)
     ids = [s.id for s in around]
@@ -166,7 +179,7 @@ def _check_fusable(edit: Edit, a: Place, b: Place, shift: int) -> None:
             )
     for place in (a, b):
         edit.need_unmarked(place.loop)
-        edit.need_unit_step(place.loop)
+        edit.need_known_step(place.loop)
         edit.need_stable(place.loop, (*a.loop.body, *b.loop.body))
         leave = leaves_loop(place.loop.body) or first_return(place.loop.body)
         if leave is not None:
@@ -178,14 +191,16 @@ def _check_fusable(edit: Edit, a: Place, b: Place, shift: int) -> None:
                 notes=[(leave.loc, "here")] if leave.loc else [],
                 help="write the condition as an `if` around the rest of the body",
             )
-    if not (_equal(a.loop.lo, b.loop.lo) and _equal(a.loop.hi, b.loop.hi)):
+    if a.loop.step != b.loop.step or not (_equal(a.loop.lo, b.loop.lo) and _equal(a.loop.hi, b.loop.hi)):
         raise edit.refused(
             "K0321",
             f"the loops `{a.loop.var}` and `{b.loop.var}` run over different ranges",
             b.loop,
             label=f"`{header(b.loop)}`",
             notes=[(a.loop.loc, f"`{header(a.loop)}`")] if a.loop.loc else [],
-            help=f'peel what one has more: s.peel("{b.loop.var}", 1)',
+            help=f'peel what one has more: s.peel("{b.loop.var}", 1)'
+            if a.loop.step == b.loop.step
+            else "fuse loops that run in the same direction with the same step",
         )
 
 

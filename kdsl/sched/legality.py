@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kdsl.analysis.linear import extent
 from kdsl.analysis.verdict import Origin, Unproved, Violation
 from kdsl.errors import ScheduleError
-from kdsl.ir.nodes import Func, Loop, Mark
+from kdsl.ir.nodes import Accumulate, Alloc, Func, Loop, Mark
 from kdsl.ir.walk import stmts
-from kdsl.sched.arith import var
-from kdsl.sched.tree import Track, is_leaf, places
+from kdsl.sched.arith import names_in, var
+from kdsl.sched.tree import Track, contains, is_leaf, places
 from kdsl.source import Loc
 
 if TYPE_CHECKING:
@@ -58,6 +60,71 @@ def order_refusal(
     )
 
 
+def delayed_refusal(
+    edit: Edit, func: Func, updates: Iterable[int], buffer: str, loop: Loop, help: str
+) -> ScheduleError | None:
+    """None when the updates of `buffer` by these statements (ids) may come behind `loop` of `func`; `help` is
+    the way out of a violation."""
+    from kdsl.analysis.dependence import check_delayed
+
+    verdict = check_delayed(func, updates, loop.id)
+    if verdict is None:
+        return None
+    if isinstance(verdict, Unproved):
+        return _unproved(
+            edit, f"cannot prove that nothing needs `{buffer}` before it is complete", verdict, loop
+        )
+    return edit.refused(
+        "K0331",
+        f"cannot make partial results of `{buffer}`: its value is needed before it is complete",
+        loop,
+        label=verdict.text,
+        notes=_lines(verdict, loop.loc),
+        help=help,
+    )
+
+
+def initialised_refusal(
+    edit: Edit, func: Func, local: Alloc, update: int, loop: Loop
+) -> ScheduleError | None:
+    """None when each cell of the local that the statement `update` of `func` works on has a value by then."""
+    from kdsl.analysis.dependence import check_initialised
+
+    verdict = check_initialised(func, local, update)
+    if verdict is None:
+        return None
+    assert isinstance(verdict, Unproved)
+    reason = f"not proved that all of `{local.name}` that is combined was set before"
+    return _unproved(
+        edit,
+        f"cannot make partial results of `{local.name}`: some of it may have no value",
+        replace(verdict, reason=reason, loc=None, help=f"set all of `{local.name}` in the kernel first"),
+        loop,
+    )
+
+
+def private_refusal(edit: Edit, func: Func, local: Alloc, loop: Loop) -> ScheduleError | None:
+    """None when each iteration of `loop`, a loop of `func`, may have a copy of the local."""
+    from kdsl.analysis.dependence import check_private
+
+    verdict = check_private(func, local, loop.id)
+    if verdict is None:
+        return None
+    title = f"each iteration of `{loop.var}` a copy of `{local.name}`"
+    if isinstance(verdict, Unproved):
+        return _unproved(edit, f"cannot prove that {title} would do", verdict, loop)
+    return edit.refused(
+        "K0333",
+        f"cannot give {title}: a value would get lost",
+        loop,
+        label=verdict.text,
+        notes=_lines(verdict, loop.loc),
+        help="take a loop further in, or write the value in each iteration before it is read"
+        if loop.var in verdict.second_iter
+        else "keep what is read later in another variable in the kernel",
+    )
+
+
 def mark_refusal(edit: Edit, after: Func, loop: Loop, mark: Mark) -> ScheduleError | None:
     """None when `loop`, a loop of `after`, can be lowered as `mark` says."""
     from kdsl.analysis.dependence import check_mark
@@ -76,7 +143,7 @@ def mark_refusal(edit: Edit, after: Func, loop: Loop, mark: Mark) -> ScheduleErr
         loop,
         label=verdict.text,
         notes=_lines(verdict, loop.loc),
-        help=_way_out(after, loop, kind),
+        help=_way_out(after, loop, kind, verdict),
     )
 
 
@@ -100,14 +167,35 @@ def _at(iteration: dict[str, int]) -> str:
     return "at " + ", ".join(f"{k}={v}" for k, v in iteration.items()) if iteration else ""
 
 
-def _way_out(func: Func, loop: Loop, kind: str) -> str:
-    """Another loop of the nest for which the proof succeeds; else what to do to this one."""
-    from kdsl.analysis.dependence import check_mark
+def _way_out(func: Func, loop: Loop, kind: str, verdict: Violation) -> str:
+    """What makes the iterations independent; else another loop of the nest for which the proof succeeds; else
+    what to do to this one."""
+    from kdsl.analysis.dependence import check_mark, check_private
 
+    for s in stmts(func.body):
+        made_outside = isinstance(s, Alloc) and s.name == verdict.buffer and not contains(loop, s.id)
+        if isinstance(s, Alloc) and made_outside and check_private(func, s, loop.id) is None:
+            return f'give each iteration a copy first: s.privatize("{s.name}", "{loop.var}")'
+    ways = []
     around = next(p for p in places(func) if p.loop.id == loop.id)
     inside = [s for s in stmts(loop.body) if isinstance(s, Loop)]
     free = [other for other in (*around.outer, *inside) if other.mark is None and kind != "vectorize"]
     for other in free:
         if check_mark(func, other.id, "parallel", None) is None:
-            return f'take the loop `{other.var}`: s.parallel("{other.var}")'
-    return "reorder or split the loops so that one without a dependence comes here, or pass unsafe=True"
+            ways.append(f'take the loop `{other.var}`: s.parallel("{other.var}")')
+            break
+    if kind != "vectorize" and not func.options.strict and _reduces(loop, verdict):
+        few = extent(loop) is not None
+        name = loop.var if few else f"{loop.var}_o"
+        step = f's.rfactor("{name}")' if few else f's.split("{loop.var}", 1024).rfactor("{name}")'
+        ways.append(f"make partial results first: {step}")
+    otherwise = "reorder or split the loops so that one without a dependence comes here, or pass unsafe=True"
+    return ", or ".join(ways) or otherwise
+
+
+def _reduces(loop: Loop, verdict: Violation) -> bool:
+    """True when updates of a target that stays the same are what depends on each other."""
+    updates = [s for s in stmts(loop.body) if isinstance(s, Accumulate) and s.buffer == verdict.buffer]
+    return any(s.loc == verdict.first for s in updates) and loop.var not in names_in(
+        e for s in updates for e in s.index
+    )

@@ -6,21 +6,20 @@ accepted; `known as` gives the name in Halide, TVM and Exo.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from kdsl.ir.nodes import Body, Func, Loop, fresh_id
+from kdsl.ir.nodes import Body, Const, Func, Loop, fresh_id
 from kdsl.ir.walk import stmts
-from kdsl.sched.arith import add, largest, least, mul, sub, var
+from kdsl.sched.arith import add, largest, least, mul, names_in, sub, var
 from kdsl.sched.edit import Edit
+from kdsl.sched.names import copy_name, header
 from kdsl.sched.nests import Nest
 from kdsl.sched.primitive import primitive
-from kdsl.sched.ranges import Tail, add_conditions, check_splittable, split_loop
-from kdsl.sched.tree import (
-    Track,
-    replaced,
-)
+from kdsl.sched.ranges import Tail, add_conditions, at, check_splittable, counted, split_loop, trips
+from kdsl.sched.tree import Track, places, replaced
 
 STEEP = 1 << 15
 """The largest factor of a skew: its product with a size (below 2**47) stays within 64 bits."""
@@ -113,7 +112,8 @@ def reorder(edit: Edit, *loops: str, unsafe: bool = False) -> Edit:
             s[i] = acc[i]
 
     Bounds of triangular nests are rewritten. Statements between the loops are distributed, locals that live
-    across the pieces get an element for each iteration.
+    across the pieces get an element for each iteration. Of loops with copies, the nests that have all the
+    names are reordered; remainders keep their order.
 
     legal: when no dependence is reversed; terms of one accumulation may change places.
     known as: reorder (Halide, TVM), reorder_loops (Exo), interchange.
@@ -153,7 +153,6 @@ def skew(edit: Edit, loop: str, by: str, factor: int) -> Edit:
     for place in edit.loops(loop):
         old = place.loop
         edit.need_unmarked(old)
-        edit.need_unit_step(old)
         found = next((s for s in place.outer if s.id in around), None)
         if found is None:
             raise edit.refused(
@@ -191,17 +190,20 @@ def peel(edit: Edit, loop: str, n: int, end: Literal["first", "last"] = "first")
     for place in edit.loops(loop):
         old = place.loop
         check_splittable(edit, old)
-        edit.need_unit_step(old)
         name = f"{old.var}_p"
         edit.need_free(name, place)
         apart = track.substitute(track.copy(old.body), {old.var: var(name)})
         part = replace(old, id=fresh_id(), var=name, body=apart)
+        step = int(old.step.value) if isinstance(old.step, Const) else 0
+        nearer, farther = (least, largest) if step > 0 else (largest, least)
         if end == "first":
-            cut = add(old.lo, n)
-            new[old.id] = (replace(part, hi=least(old.hi, cut)), replace(old, lo=cut))
+            cut = add(old.lo, n * step)
+            new[old.id] = (replace(part, hi=nearer(old.hi, cut)), replace(old, lo=cut))
         else:
-            cut = add(old.hi, -n)
-            new[old.id] = (replace(old, hi=cut), replace(part, lo=largest(old.lo, cut)))
+            cut = add(old.hi, -n * step)
+            if abs(step) > 1:
+                cut = at(old, add(trips(old, edit.func, True), -n))
+            new[old.id] = (replace(old, hi=cut), replace(part, lo=farther(old.lo, cut)))
     return edit.keeps_order(replaced(edit.func, new))
 
 
@@ -237,9 +239,9 @@ def _reorder(
     *,
     help: str,
 ) -> Edit:
-    """With `before` and `track` (of the splits of a tile), the order is proved from there, and loops of these
-    names that are not in a full nest are left as they are."""
-    chains = _chains(edit, names, remainders=track is not None)
+    """With `before` and `track` (of the splits of a tile), the order is proved from there."""
+    chains = _chains(edit, names)
+    track = track or Track()
     after = edit.func
     for chain in chains:
         nest = Nest(edit, chain[0], after)
@@ -248,44 +250,65 @@ def _reorder(
         wanted = iter([_stem(n) for n in names])
         named = {s.var for s in chain}
         order = [next(wanted) if s.var in named else s.var for s in band]
-        if order != [s.var for s in band]:
-            after = replaced(after, {chain[0].id: nest.reordered(chain[-1].id, order)})
+        if order == [s.var for s in band]:
+            continue
+        if names_in(e for s in band for e in (s.lo, s.hi)) & {s.var for s in band}:
+            # Bounds are solved for loops of step 1.
+            after = counted(after, {s.id for s in band}, track)
+            root = next(p.loop for p in places(after) if p.loop.id == chain[0].id)
+            nest = Nest(edit, root, after)
+        after = replaced(after, {chain[0].id: nest.reordered(chain[-1].id, order)})
     if after is edit.func:
         return edit
-    return edit.proved(after, track or Track(), chains[0][0], before=before, help=help)
+    return edit.proved(after, track, chains[0][0], before=before, help=help)
 
 
 def _stem(name: str) -> str:
     return name.partition("@")[0]
 
 
-def _chains(edit: Edit, names: Sequence[str], remainders: bool) -> list[list[Loop]]:
-    """The named loops nest by nest, outermost first; each nest must have every name once."""
+def _chains(edit: Edit, names: Sequence[str]) -> list[list[Loop]]:
+    """The nests of loops of all these names, outermost first. Other loops of the names, such as those around
+    remainders, are in none."""
     stems = {_stem(n) for n in names}
     named = {p.loop.id: p for name in names for p in edit.loops(name)}
-    chains: list[list[Loop]] = []
-    used: dict[int, int] = {}
+    nests: list[list[Loop]] = []
     for place in named.values():
         if not any(s.id in named for s in stmts(place.loop.body)):
-            chain = [s for s in place.outer if s.id in named] + [place.loop]
-            if remainders and {s.var for s in chain} != stems:
-                continue
-            chains.append(chain)
-            for s in chain:
-                used[s.id] = used.get(s.id, 0) + 1
-    for chain in chains:
-        missing = [n for n in names if _stem(n) not in {s.var for s in chain}]
-        if missing or any(used[s.id] > 1 for s in chain):
-            copies = [f'"{_stem(n)}"' for n in names if len(edit.loops(n)) > 1]
-            raise edit.refused(
-                "K0318",
-                f"the loops {', '.join(f'`{n}`' for n in names)} do not stand one inside the other",
-                chain[0],
-                label=f"`{missing[0]}` is neither inside nor around it"
-                if missing
-                else "has several of them inside",
-                help=f'choose copies that do, as in {copies[0][:-1]}@1"'
-                if copies
-                else "reorder loops of one nest; use fuse to join two nests",
-            )
-    return chains
+            nests.append([s for s in place.outer if s.id in named] + [place.loop])
+    full = [nest for nest in nests if {s.var for s in nest} == stems]
+    used = Counter(s.id for nest in full for s in nest)
+    if full and max(used.values()) == 1 and all(len(nest) == len(names) for nest in full):
+        return full
+    listed = ", ".join(f"`{n}`" for n in names)
+    if not full:
+        most = max(nests, key=len)
+        missing = next(n for n in names if _stem(n) not in {s.var for s in most})
+        order = sorted(most, key=lambda s: [_stem(n) for n in names].index(s.var))
+        raise edit.refused(
+            "K0318",
+            f"the loops {listed} do not stand one inside the other",
+            most[0],
+            label=f"`{missing}` is neither inside nor around it",
+            help=f"reorder loops of one nest, as in {_call('reorder', edit, order)}"
+            if len(most) > 1 and edit.step.name == "reorder"
+            else f"{edit.step.name} loops of one nest; use fuse to join two nests",
+        )
+    shared = next(s for nest in full for s in nest if used[s.id] > 1)
+    inside = [s for nest in full for s in nest if used[s.id] == 1 and any(x is shared for x in nest)]
+    copies = [f'"{copy_name(edit, s)}" is `{header(s)}`' for s in inside]
+    order = sorted(full[0], key=lambda s: [_stem(n) for n in names].index(s.var))
+    raise edit.refused(
+        "K0318",
+        f"the loops {listed} form several nests that share a loop",
+        shared,
+        label=f"`{shared.var}` is in {used[shared.id]} of them",
+        notes=list(dict.fromkeys(copies)),
+        help=f"name the copies of one nest, as in {_call('reorder', edit, order)}",
+    )
+
+
+def _call(step: str, edit: Edit, loops: Sequence[Loop]) -> str:
+    """A step on these loops, as the user types it."""
+    names = [f'"{copy_name(edit, s)}"' for s in loops]
+    return f"s.{step}({', '.join(names)})"

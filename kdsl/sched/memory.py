@@ -5,15 +5,26 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from kdsl.analysis.regions import Atoms
-from kdsl.analysis.values import size_form
-from kdsl.ir.nodes import Accumulate, Alloc, Atomic, Body, Expr, Func, Load, Loop, Stmt, Store
-from kdsl.ir.walk import map_expr_children, map_stmt, stmt_bodies, stmts
+from kdsl.ir.nodes import Alloc, Atomic, Body, Loop, Prefetch
+from kdsl.ir.walk import stmts
+from kdsl.sched.arrays import Array, array_of, local_arrays, meant, of_copy, resolve_array
+from kdsl.sched.copies import Plan, Stage
 from kdsl.sched.edit import Edit
+from kdsl.sched.layout import Layout, layout_of
 from kdsl.sched.names import header
 from kdsl.sched.primitive import primitive
-from kdsl.sched.staging import Layout, Plan, Source, Stage, layout_of, plan
-from kdsl.sched.tree import Place, bound, buffers, first_return, leaves_loop, replaced
+from kdsl.sched.staging import plan
+from kdsl.sched.tree import (
+    Place,
+    Site,
+    accessed,
+    buffers,
+    first_return,
+    free_stem,
+    leaves_loop,
+    map_accesses,
+    replaced,
+)
 
 
 @primitive
@@ -53,20 +64,23 @@ def stage(
     legal: indices are affine and proved to lie inside the array, and nothing else reaches it under `at`.
     known as: cache_read and cache_write (TVM), stage_mem (Exo), compute_at of a wrapper (Halide), packing.
     """
-    chosen = [p for p in edit.loops(at) if buffer in buffers(p.loop.body)]
+    places = edit.loops(at)
+    stem, copies = resolve_array(edit, buffer)
+    chosen = [p for p in places if stem in accessed(p.loop.body) and of_copy(p, copies)]
     if not chosen:
-        raise _untouched(edit, buffer, at)
-    name = _fresh(edit.func, buffer)
+        raise _untouched(edit, buffer, stem, places[0].loop)
+    name = free_stem(edit.func, f"{stem}_s")
     new: dict[int, Body] = {}
     for place in chosen:
-        source = _source(edit, place, buffer)
+        source = array_of(edit, meant(edit, place, stem, copies))
         _check(edit, place, source)
-        request = Stage(edit, place, source, name, layout_of(edit, layout, source))
+        arrangement = layout_of(edit, layout or {}, stem, len(source.shape), source.dtype)
+        request = Stage(edit, place, source, name, arrangement)
         found = plan(request)
-        if memory == "register" and not all(e.is_const for e in found.shape):
+        if memory == "register" and not all(e.is_const for e in found.memory.shape):
             raise edit.refused(
                 "K0328",
-                f"cannot keep `{buffer}` in registers at `{place.loop.var}`: its shape there is not constant",
+                f"cannot keep `{stem}` in registers at `{place.loop.var}`: its shape there is not constant",
                 place.loop,
                 label=f"the region is {found.region_text()}",
                 help=f'stage at an inner loop, or in memory="local": s.stage("{buffer}", at="{at}")',
@@ -77,7 +91,7 @@ def stage(
 
 def _staged(request: Stage, found: Plan, memory: Literal["register", "local", "shared"]) -> Loop:
     loop = request.place.loop
-    alloc = Alloc(request.name, request.source.dtype, found.shape_exprs(), memory, loc=loop.loc)
+    alloc = Alloc(request.name, request.source.dtype, found.memory.shape_exprs(), memory, loc=loop.loc)
     body = _redirected(loop.body, request.source.name, request.name, found)
     return replace(loop, body=(alloc, *found.copy_in(), *body, *found.copy_out()))
 
@@ -85,76 +99,36 @@ def _staged(request: Stage, found: Plan, memory: Literal["register", "local", "s
 def _redirected(body: Body, buffer: str, name: str, found: Plan) -> Body:
     """`body` with the accesses to `buffer` made to the copy."""
 
-    def index(index: tuple[Expr, ...], loops: tuple[Loop, ...]) -> tuple[Expr, ...]:
-        return found.placed([found.relative(n, e) for n, e in enumerate(index)], loops)
+    def on_access(_: Site, new: Site, loops: tuple[Loop, ...]) -> Site:
+        if new.buffer != buffer or isinstance(new, Prefetch):
+            return new
+        at = [found.relative(n, e) for n, e in enumerate(new.index)]
+        return replace(new, buffer=name, index=found.memory.placed(at, loops))
 
-    def on_body(body: Body, loops: tuple[Loop, ...]) -> Body:
-        def on_expr(e: Expr) -> Expr:
-            e = map_expr_children(e, on_expr)
-            if isinstance(e, Load) and e.buffer == buffer:
-                return replace(e, buffer=name, index=index(e.index, loops))
-            return e
-
-        out: list[Stmt] = []
-        for s in body:
-            inner = (*loops, s) if isinstance(s, Loop) else loops
-            new = map_stmt(s, on_expr, lambda b, inner=inner: on_body(b, inner))  # type: ignore[misc]
-            if isinstance(new, (Store, Accumulate)) and new.buffer == buffer:
-                new = replace(new, buffer=name, index=index(new.index, loops))
-            out.append(new)
-        return tuple(out)
-
-    return on_body(body, ())
+    return map_accesses(body, on_access)
 
 
 # ------------------------------------------------------------------------ refusals
 
 
-def _source(edit: Edit, place: Place, buffer: str) -> Source:
-    """What the name means around the loop."""
-    atoms = Atoms()
-    sizes = set(edit.func.sizes)
-    for a in edit.func.arrays:
-        if a.name == buffer:
-            return Source(buffer, a.dtype, tuple(map(size_form, a.shape)), atoms)
-    for body in (edit.func.body, *[b for s in place.above for b in stmt_bodies(s)]):
-        for s in body:
-            if isinstance(s, Alloc) and s.name == buffer:
-                forms = tuple([atoms.form(e, sizes) for e in s.shape])
-                assert all(f is not None for f in forms), "shapes are made of sizes"
-                return Source(buffer, s.dtype, tuple([f for f in forms if f is not None]), atoms)
-    raise edit.refused(
-        "K0326",
-        f"cannot stage `{buffer}` at the loop `{place.loop.var}`: it is made inside of the loop",
-        place.loop,
-        label="each iteration has one of its own already",
-        help=f"stage `{buffer}` at a loop further in",
-    )
-
-
-def _untouched(edit: Edit, buffer: str, at: str) -> Exception:
-    known = [a.name for a in edit.func.arrays] + [
-        s.name for s in stmts(edit.func.body) if isinstance(s, Alloc)
-    ]
-    loop = edit.loops(at)[0].loop
-    if buffer not in known:
-        return edit.refused(
-            "K0304",
-            f"there is no array `{buffer}`",
-            notes=[f"the arrays are {', '.join(f'`{k}`' for k in dict.fromkeys(known))}"],
-            help="name an argument or a local array",
-        )
-    inside = sorted(buffers(loop.body) & set(known))
+def _untouched(edit: Edit, buffer: str, stem: str, loop: Loop) -> Exception:
+    known = {*[a.name for a in edit.func.arrays], *[c.alloc.name for c in local_arrays(edit.func)]}
+    inside = sorted(accessed(loop.body) & known)
+    if stem in inside:
+        label, help = f"touches another copy of `{stem}`", f'name the copy that it touches, or all: "{stem}"'
+    else:
+        label = f"touches {', '.join(f'`{k}`' for k in inside)}" if inside else "touches no array"
+        help = f"stage it at a loop with `{stem}` inside"
     return edit.refused(
         "K0326",
         f"cannot stage `{buffer}` at the loop `{loop.var}`: the loop does not touch it",
         loop,
-        label=f"touches {', '.join(f'`{k}`' for k in inside)}" if inside else "touches no array",
-        help=f"stage it at a loop with `{buffer}` inside",
+        label=label,
+        help=help,
     )
 
 
-def _check(edit: Edit, place: Place, source: Source) -> None:
+def _check(edit: Edit, place: Place, source: Array) -> None:
     """Refuses bodies in which something else could reach the array, or that may end before the copy back."""
     loop, name = place.loop, source.name
     if not source.shape:
@@ -195,13 +169,3 @@ def _check(edit: Edit, place: Place, source: Source) -> None:
             label=f"`{others[0]}`, used under `{header(loop)}`, may share its memory",
             help="leave both names out of `may_alias` if they never overlap",
         )
-
-
-def _fresh(func: Func, buffer: str) -> str:
-    """A name that nothing begins with so far: loops that copy are named after it."""
-    taken = bound(func.body) | {p.name for p in func.params} | set(func.sizes)
-    name, n = f"{buffer}_s", 1
-    while any(t == name or t.startswith(f"{name}_") for t in taken):
-        n += 1
-        name = f"{buffer}_s{n}"
-    return name

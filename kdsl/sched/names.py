@@ -43,6 +43,12 @@ def resolve(edit: Edit, name: str) -> tuple[Place, ...]:
     return (found[int(number)],)
 
 
+def copy_name(edit: Edit, loop: Loop) -> str:
+    """The name of one loop: `"j"`, or `"j@1"` where there are several."""
+    copies = [p.loop.id for p in places(edit.func) if p.loop.var == loop.var]
+    return loop.var if len(copies) == 1 else f"{loop.var}@{copies.index(loop.id)}"
+
+
 def header(loop: Loop) -> str:
     """`for i in range(N)`, as printed, without the colon."""
     return print_head(loop).rstrip(":")

@@ -18,20 +18,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from kdsl.analysis.linear import difference, faultless
-from kdsl.dtypes import i64
-from kdsl.ir.nodes import Alloc, Atomic, Binary, Body, Const, Expr, Func, If, Loop, Stmt, While, fresh_id
+from kdsl.analysis.linear import faultless
+from kdsl.ir.nodes import Alloc, Body, Func, If, Loop, Stmt, While, fresh_id
 from kdsl.ir.walk import stmts
-from kdsl.sched.arith import names_in, sub, var
+from kdsl.sched.arith import names_in
 from kdsl.sched.edit import Edit
+from kdsl.sched.expansion import expansion, need_no_old_values
 from kdsl.sched.names import header
 from kdsl.sched.tree import (
     buffers,
     contains,
     first_return,
     fresh_names,
-    indexed,
     leaves_loop,
+    places,
     renamed_buffers,
     siblings,
     wrap,
@@ -66,7 +66,7 @@ class Nest:
             exprs = (node.lo, node.hi, node.step) if isinstance(node, Loop) else (node.cond,)
             self.edit.need_stable(self.outer, exprs=exprs)
             if isinstance(node, Loop):
-                self.edit.need_unit_step(node)
+                self.edit.need_known_step(node)
 
     def check_exits(self, loop: Loop) -> None:
         """Refuses a loop that may be left early."""
@@ -227,56 +227,22 @@ class Nest:
                     shared.append(s)
         if not shared:
             return (), list(pieces)
-        prefix: list[Expr] = []
-        shape: list[Expr] = []
-        for loop in loops:
-            start, count = self.span(loop, shared[0])
-            prefix.append(sub(var(loop.var), start))
-            shape.append(count)
+        expanded = expansion(self.edit, loops, self.around(), shared[0].name)
         names = {s.name for s in shared}
-        for s in stmts(tuple(x for p in pieces for x in p)):
-            if isinstance(s, Atomic) and s.old in names:
-                raise self.edit.refused(
-                    "K0308",
-                    f"cannot {self.edit.step.name}: `{s.old}` receives the old value of an atomic update",
-                    self.outer,
-                    loc=s.loc,
-                    help=f"copy `{s.old}` into another variable in the kernel",
-                )
+        need_no_old_values(self.edit, self.outer, tuple(x for p in pieces for x in p), names)
         ids = {s.id for s in shared}
-        kept = [
-            indexed(tuple(s for s in p if s.id not in ids), dict.fromkeys(names, tuple(prefix)))
-            for p in pieces
-        ]
+        kept = [expanded.apply(tuple(s for s in p if s.id not in ids), names) for p in pieces]
         # A copy elsewhere may have a local of this name: here it would meet the one that moves out.
         others = {s.name for s in stmts(around) if isinstance(s, Alloc) and s.id not in ids}
         renamed = fresh_names(self.func, sorted(names & others))
         return (
-            tuple(replace(s, name=renamed.get(s.name, s.name), shape=(*shape, *s.shape)) for s in shared),
+            tuple(expanded.alloc(s, renamed.get(s.name, s.name)) for s in shared),
             [renamed_buffers(p, renamed) for p in kept] if renamed else kept,
         )
 
-    def span(self, loop: Loop, local: Alloc) -> tuple[Expr, Expr]:
-        """A start and a number of elements, known from sizes alone, that cover the loop's range."""
-        sizes = set(self.edit.func.sizes)
-        found: list[tuple[Expr, Expr]] = []
-        for hi in _operands(loop.hi, "min"):
-            for lo in _operands(loop.lo, "max"):
-                gap = difference(hi, lo)
-                if gap is not None:
-                    return lo, Const(max(gap, 0), i64)
-                count = sub(hi, lo)
-                if faultless(count) and names_in((count,)) <= sizes:
-                    found.append((lo, count))
-        if not found:
-            raise self.edit.refused(
-                "K0314",
-                f"cannot {self.edit.step.name}: `{local.name}` needs an element for each `{loop.var}`",
-                loop,
-                label="their number is not known from the sizes",
-                help=f'split `{loop.var}` first and move its inner loop: s.split("{loop.var}", 64)',
-            )
-        return found[0]
+    def around(self) -> tuple[Loop, ...]:
+        """The loops around the nest."""
+        return next((p.outer for p in places(self.func) if p.loop.id == self.outer.id), ())
 
     def distributed(self, nodes: Sequence[Node], pieces: Sequence[Body]) -> Body:
         """A copy of `nodes` around each of `pieces`; the first keeps the ids."""
@@ -294,10 +260,3 @@ def _body(node: Node) -> Body:
 
 def _fresh(nodes: Sequence[Node]) -> list[Node]:
     return [replace(s, id=fresh_id()) for s in nodes]
-
-
-def _operands(e: Expr, op: str) -> list[Expr]:
-    """The operands of nested `min`s or `max`es."""
-    if isinstance(e, Binary) and e.op == op:
-        return [*_operands(e.a, op), *_operands(e.b, op)]
-    return [e]

@@ -24,11 +24,12 @@ from kdsl.ir.nodes import (
     If,
     Loop,
     ScalarParam,
+    Stmt,
     Var,
     fresh_id,
 )
 from kdsl.ir.printer import print_expr
-from kdsl.ir.walk import subexprs
+from kdsl.ir.walk import map_stmt, subexprs
 from kdsl.sched.arith import (
     add,
     binary,
@@ -40,12 +41,12 @@ from kdsl.sched.arith import (
     least,
     mul,
     names_in,
-    nonnegative,
     sub,
     var,
     within,
 )
 from kdsl.sched.edit import Edit
+from kdsl.sched.products import never_negative
 from kdsl.sched.tree import Place, Track, first_break
 
 Tail = Literal["guard", "cut", "perfect"]
@@ -110,14 +111,7 @@ def check_splittable(edit: Edit, loop: Loop) -> None:
             notes=[(leave.loc, "here")] if leave.loc else [],
             help="replace the `break` by a condition around the rest of the body",
         )
-    if not (isinstance(loop.step, Const) and loop.step.value):
-        raise edit.refused(
-            "K0308",
-            f"cannot {edit.step.name} the loop `{loop.var}`: its step is not a constant",
-            loop,
-            label=f"step `{print_expr(loop.step, True)}`",
-            help="write the step as a number, or pass it as a `kdsl.constexpr`",
-        )
+    edit.need_known_step(loop)
     edit.need_stable(loop)
 
 
@@ -144,7 +138,27 @@ def trips(loop: Loop, func: Func, any_sign: bool) -> Expr:
         count = ceil_div(count, abs(step))
     if isinstance(count, Const):
         return const(max(0, int(count.value)))
-    return count if any_sign or nonnegative(count, func.sizes) else largest(count, const(0))
+    return count if any_sign or never_negative(count, func) else largest(count, const(0))
+
+
+def length(loop: Loop, func: Func) -> Expr:
+    """The number of iterations, never negative."""
+    return trips(loop, func, any_sign=False)
+
+
+def counted(func: Func, loops: set[int], track: Track) -> Func:
+    """`func` with the variables of these loops (by id) counting iterations, from 0 in steps of 1."""
+
+    def on_body(body: Body) -> Body:
+        return tuple([on_stmt(map_stmt(s, lambda e: e, on_body)) for s in body])
+
+    def on_stmt(s: Stmt) -> Stmt:
+        if not (isinstance(s, Loop) and s.id in loops and s.step != const(1)):
+            return s
+        inside = track.substitute(s.body, {s.var: at(s, var(s.var))})
+        return replace(s, lo=const(0), hi=trips(s, func, True), step=const(1), body=inside)
+
+    return replace(func, body=on_body(func.body))
 
 
 def _two(loop: Loop, names: tuple[str, str, str], lo: Expr, hi: Expr, factor: int, body: Body) -> Loop:

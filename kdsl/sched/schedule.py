@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -10,9 +9,22 @@ from typing import Any, Protocol
 from kdsl.errors import ScheduleError
 from kdsl.ir.nodes import Func
 from kdsl.ir.printer import print_func
-from kdsl.sched import fusion, kinds, loops, memory, sizes
+from kdsl.sched import (
+    arranging,
+    collapse,
+    fusion,
+    kinds,
+    loops,
+    memory,
+    pipelining,
+    prefetching,
+    privatisation,
+    reductions,
+    sizes,
+)
 from kdsl.sched.primitive import PRIMITIVES
 from kdsl.sched.step import Step, from_json, to_json
+from kdsl.sched.text import changes, nest_text, shortened
 from kdsl.sched.tree import with_fresh_ids
 
 
@@ -27,6 +39,9 @@ class Launcher(Protocol):
 
     def asm(self, schedule: Schedule, /) -> str:
         """Machine code as assembly."""
+
+    def explain(self, schedule: Schedule, args: tuple[Any, ...], kwargs: Mapping[str, Any], /) -> Any:
+        """How it is lowered and what it costs."""
 
 
 class Schedule:
@@ -48,6 +63,7 @@ class Schedule:
     split = loops.split
     tile = loops.tile
     reorder = loops.reorder
+    collapse = collapse.collapse
     fuse = fusion.fuse
     fission = fusion.fission
     skew = loops.skew
@@ -59,6 +75,12 @@ class Schedule:
     parallel = kinds.parallel
     bind = kinds.bind
     stage = memory.stage
+    rfactor = reductions.rfactor
+    privatize = privatisation.privatize
+    expand = privatisation.expand
+    set_layout = arranging.set_layout
+    double_buffer = pipelining.double_buffer
+    prefetch = prefetching.prefetch
 
     # -- what there is
 
@@ -83,16 +105,16 @@ class Schedule:
 
     def __str__(self) -> str:
         unsafe = [f"# unsafe: {s}\n" for s in self._steps if s.unsafe]
-        return "".join(unsafe) + self.ir().rstrip("\n")
+        return "".join(unsafe) + nest_text(self.func)
 
     def __repr__(self) -> str:
         steps = len(self._steps)
         return f"<kdsl schedule of {self.func.name}: {steps} {'step' if steps == 1 else 'steps'}>"
 
     def history(self) -> History:
-        """Each step with the loop nest after it; printing it shows all."""
+        """Each step with the loop nest after it; printing it shows what each step changes."""
         texts = ["start", *map(str, self._steps)]
-        return History(zip(texts, [print_func(f).rstrip("\n") for f in self._funcs]))
+        return History(zip(texts, map(nest_text, self._funcs)))
 
     # -- as text, and back
 
@@ -164,6 +186,15 @@ class Schedule:
         """Machine code as assembly."""
         return self._lent().asm(self)
 
+    def explain(self, *args: Any, **kwargs: Any) -> Any:
+        """How each loop is lowered, why, and what it costs: lanes, bytes, operations. Print it, or look at
+        it in a notebook; its attributes are the data (`runtime.explanation.Explanation`).
+
+        `explain()` counts in the sizes, `explain(M=…, N=…)` in numbers beside the roofline of this machine,
+        `explain(A, B, C)` also measures a call; arrays that the kernel writes are copied for that.
+        """
+        return self._lent().explain(self, args, kwargs)
+
     def _lent(self) -> Launcher:
         if self._launcher is None:
             raise ScheduleError(
@@ -174,11 +205,9 @@ class Schedule:
         return self._launcher
 
     def _repr_html_(self) -> str:
-        steps = "".join(f"<li><code>{html.escape(str(s))}</code></li>" for s in self._steps)
-        listed = (
-            f"<details><summary>{len(self._steps)} steps</summary><ol>{steps}</ol></details>" if steps else ""
-        )
-        return f"<pre>{html.escape(str(self))}</pre>{listed}"
+        from kdsl.sched.html import schedule_page
+
+        return schedule_page(self)
 
 
 class History(tuple[tuple[str, str], ...]):
@@ -187,15 +216,21 @@ class History(tuple[tuple[str, str], ...]):
     __slots__ = ()
 
     def __str__(self) -> str:
-        return "\n\n".join(f"# {n}: {step}\n{nest}" for n, (step, nest) in enumerate(self))
+        """The nest before the first step, what each step changes, and the nest after the last one."""
+        (title, nest), *rest = self
+        parts = [f"# 0: {title}\n{nest}"]
+        for n, (step, after) in enumerate(rest, 1):
+            lines = shortened(list(changes(nest.split("\n"), after.split("\n"))))
+            parts.append("\n".join([f"# {n}: {step}", *[f"{sign} {line}".rstrip() for sign, line in lines]]))
+            nest = after
+        if len(rest) > 1:
+            parts.append(f"# the nest after {len(rest)} steps\n{nest}")
+        return "\n\n".join(parts)
 
     def _repr_html_(self) -> str:
-        parts = [
-            f"<details><summary><code>{n}: {html.escape(step)}</code></summary>"
-            f"<pre>{html.escape(nest)}</pre></details>"
-            for n, (step, nest) in enumerate(self)
-        ]
-        return "".join(parts)
+        from kdsl.sched.html import history_page
+
+        return history_page(self)
 
 
 def _rebuild(

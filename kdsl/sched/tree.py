@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from kdsl.ir.nodes import (
     Accumulate,
     Alloc,
+    ArrayParam,
     Atomic,
     Body,
     Break,
@@ -18,6 +19,7 @@ from kdsl.ir.nodes import (
     Let,
     Load,
     Loop,
+    Prefetch,
     Return,
     Stmt,
     Store,
@@ -119,9 +121,19 @@ def written(body: Body) -> set[str]:
     return out
 
 
-def buffers(body: Body) -> set[str]:
+def reads(body: Body) -> set[str]:
+    """The buffers that statements of `body` load from."""
+    return {e.buffer for e in exprs(body) if isinstance(e, Load)}
+
+
+def accessed(body: Body) -> set[str]:
     """The buffers that statements of `body` read or write."""
-    return written(body) | {e.buffer for e in exprs(body) if isinstance(e, Load)}
+    return written(body) | reads(body)
+
+
+def buffers(body: Body) -> set[str]:
+    """The buffers that `body` mentions: read, written or prefetched."""
+    return accessed(body) | {s.buffer for s in stmts(body) if isinstance(s, Prefetch)}
 
 
 def bound(body: Body) -> set[str]:
@@ -151,6 +163,16 @@ def fresh_names(func: Func, names: Iterable[str]) -> dict[str, str]:
         taken.add(f"{stem}_{n}")
         out[stem] = f"{stem}_{n}"
     return out
+
+
+def free_stem(func: Func, stem: str) -> str:
+    """`stem`, numbered from 2 if need be, so that no name of `func` is it or begins with it and `_`."""
+    taken = bound(func.body) | {p.name for p in func.params} | set(func.sizes)
+    name, n = stem, 1
+    while any(t == name or t.startswith(f"{name}_") for t in taken):
+        n += 1
+        name = f"{stem}{n}"
+    return name
 
 
 def leaves_loop(body: Body) -> Stmt | None:
@@ -187,27 +209,46 @@ def map_exprs(body: Body, f: Callable[[Expr], Expr]) -> Body:
     return tuple([map_stmt(s, f, lambda inner: map_exprs(inner, f)) for s in body])
 
 
+Site = Load | Store | Accumulate | Atomic | Prefetch
+
+
+def map_accesses(
+    body: Body, f: Callable[[Site, Site, tuple[Loop, ...]], Site], loops: tuple[Loop, ...] = ()
+) -> Body:
+    """`body` with each access and each prefetch replaced. Ids are kept.
+
+    `f(old, new, loops)` gets it as it stands, the same with what is inside replaced, and the loops around
+    it: `loops` and those of `body`.
+    """
+
+    def on_body(body: Body, loops: tuple[Loop, ...]) -> Body:
+        def on_expr(e: Expr) -> Expr:
+            new = map_expr_children(e, on_expr)
+            return f(e, new, loops) if isinstance(e, Load) and isinstance(new, Load) else new  # type: ignore[return-value]
+
+        out: list[Stmt] = []
+        for s in body:
+            inner = (*loops, s) if isinstance(s, Loop) else loops
+            new = map_stmt(s, on_expr, lambda b, inner=inner: on_body(b, inner))  # type: ignore[misc]
+            if isinstance(s, (Store, Accumulate, Atomic, Prefetch)):
+                assert isinstance(new, (Store, Accumulate, Atomic, Prefetch))
+                new = f(s, new, loops)  # type: ignore[assignment]
+            out.append(new)
+        return tuple(out)
+
+    return on_body(body, loops)
+
+
 def indexed(body: Body, prefix: Mapping[str, tuple[Expr, ...]]) -> Body:
     """`body` with `prefix[b]` put before the index of each access to a buffer `b` named there."""
 
-    def on_expr(e: Expr) -> Expr:
-        e = map_expr_children(e, on_expr)
-        if isinstance(e, Load) and e.buffer in prefix:
-            assert not e.checked
-            return replace(e, index=(*prefix[e.buffer], *e.index))
-        return e
+    def on_access(_: Site, new: Site, loops: tuple[Loop, ...]) -> Site:
+        if new.buffer not in prefix:
+            return new
+        assert isinstance(new, Prefetch) or not new.checked
+        return replace(new, index=(*prefix[new.buffer], *new.index))
 
-    def on_body(body: Body) -> Body:
-        out: list[Stmt] = []
-        for s in body:
-            s = map_stmt(s, on_expr, on_body)
-            if isinstance(s, (Store, Accumulate, Atomic)) and s.buffer in prefix:
-                assert not s.checked
-                s = replace(s, index=(*prefix[s.buffer], *s.index))
-            out.append(s)
-        return tuple(out)
-
-    return on_body(body)
+    return map_accesses(body, on_access)
 
 
 def renamed_buffers(body: Body, names: Mapping[str, str]) -> Body:
@@ -224,7 +265,7 @@ def renamed_buffers(body: Body, names: Mapping[str, str]) -> Body:
             match s:
                 case Alloc() if s.name in names:
                     s = replace(s, name=names[s.name])
-                case Store() | Accumulate() if s.buffer in names:
+                case Store() | Accumulate() | Prefetch() if s.buffer in names:
                     s = replace(s, buffer=names[s.buffer])
                 case Atomic():
                     s = replace(s, buffer=names.get(s.buffer, s.buffer), old=names.get(s.old, s.old))
@@ -291,3 +332,15 @@ def wrap(nodes: Iterable[Loop | If], body: Body) -> Body:
     for node in reversed(list(nodes)):
         body = (replace(node, body=body) if isinstance(node, Loop) else replace(node, then=body),)
     return body
+
+
+def declared(func: Func, place: Place, name: str) -> Alloc | ArrayParam | None:
+    """What makes the buffer that `name` means around the loop at `place`; None when nothing does."""
+    body: Body | None = func.body
+    for node in (*place.above, place.loop):
+        assert body is not None
+        for s in body:
+            if isinstance(s, Alloc) and s.name == name:
+                return s
+        body = next((b for b in stmt_bodies(node) if any(contains(s, place.loop.id) for s in b)), None)
+    return next((a for a in func.arrays if a.name == name), None)

@@ -35,6 +35,7 @@ from kdsl.ir.nodes import (
     Mark,
     Options,
     Param,
+    Prefetch,
     Print,
     Return,
     ScalarParam,
@@ -192,6 +193,9 @@ class _Maker:
             self.print,
             lambda: Return(),
         ]
+        arrays = [n for n, (_, rank, _) in self.buffers.items() if rank]
+        if arrays:
+            kinds.append(lambda: self.prefetch(self.pick(arrays)))
         if writable:
             kinds += [lambda: self.write(self.pick(writable))] * 5
         if in_loop:
@@ -209,6 +213,12 @@ class _Maker:
         shape = tuple(self.expr(i64, 2, shape=True) for _ in range(self.draw(st.integers(0, 2))))
         self.buffers[name] = dtype, len(shape), True
         return Alloc(name, dtype, shape, self.pick(["auto", "auto", "register", "local", "shared"]))
+
+    def prefetch(self, name: str) -> Prefetch:
+        readable, self.readable = self.readable, False
+        index = self.index(self.buffers[name][1])
+        self.readable = readable
+        return Prefetch(name, index)
 
     def print(self) -> Print:
         items = [

@@ -45,16 +45,15 @@ for i_o in range((M + 1) // 2):
 
 
 def test_what_stays() -> None:
-    """Guards on the loop itself or on data, two branches, locals in a guard, loops that are not innermost."""
+    """Guards on data, two branches, a local that would reach further, loops that are not innermost."""
     for body in (
-        "for k in range(K):\n    for i in unroll(range(2)):\n"
-        "        if k + i < M:\n            C[k + i, 0] = 1",
         "for k in range(K):\n    for i in unroll(range(2)):\n"
         "        if A[i, k] < M:\n            C[i, 0] = 1",
         "for k in range(K):\n    for i in unroll(range(2)):\n"
         "        if i < M:\n            C[i, 0] = 1\n        else:\n            C[0, i] = 1",
         "for k in range(K):\n    for i in unroll(range(2)):\n"
-        "        if i < M:\n            t: i64\n            t = 1\n            C[i, 0] = t",
+        "        if i < M:\n            t: i64\n            t = 1\n            C[i, 0] = t\n"
+        "        A[0, 0] = 1",
         "for k in range(K):\n    for j in range(N):\n        if 1 < M:\n            C[1, j] = 1",
     ):
         assert versioned(body) == body
@@ -74,3 +73,102 @@ def test_meaning() -> None:
         return s.stage("C", "j_o", memory="register").vectorize("j_i").unroll("i_i")
 
     check_schedule(product, steps)
+
+
+def test_whole_vectors_and_a_masked_tail() -> None:
+    assert versioned("""
+for i in range((N + 3) // 4):
+    for v in vectorize(range(4)):
+        if i * 4 + v < N:
+            C[0, i * 4 + v] = 1
+""") == (
+        "for i in range(N // 4):\n"
+        "    for v in vectorize(range(4)):\n"
+        "        C[0, i * 4 + v] = 1\n"
+        "for i in range(max(0, N // 4), (N + 3) // 4):\n"
+        "    for v in vectorize(range(4)):\n"
+        "        if i * 4 + v < N:\n"
+        "            C[0, i * 4 + v] = 1"
+    )
+
+
+def test_a_sum_has_a_tail_only_where_there_is_one() -> None:
+    """Partial results of the tail are combined only then."""
+    assert "if max(0, N // 4) < (N + 3) // 4:" in versioned("""
+for i in range((N + 3) // 4):
+    for v in vectorize(range(4)):
+        if i * 4 + v < N:
+            C[0, 0] += i
+""")
+
+
+def test_a_version_for_each_number_of_vectors() -> None:
+    """Lanes that are off in all of a vector cost nothing; the first lane of the last one is on."""
+    assert versioned("""
+for j_o in range((N + 7) // 8):
+    for k in range(K):
+        for j in unroll(range(2)):
+            for v in vectorize(range(4)):
+                if j_o * 8 + j * 4 + v < N:
+                    C[0, j_o * 8 + j * 4 + v] += A[0, k]
+""") == (
+        "for j_o in range((N + 7) // 8):\n"
+        "    if 8 * j_o + 8 <= N:\n"
+        "        for k in range(K):\n"
+        "            for j in unroll(range(2)):\n"
+        "                for v in vectorize(range(4)):\n"
+        "                    C[0, j_o * 8 + j * 4 + v] += A[0, k]\n"
+        "    elif 8 * j_o + 5 <= N:\n"
+        "        for k in range(K):\n"
+        "            for j in unroll(range(1)):\n"
+        "                for v in vectorize(range(4)):\n"
+        "                    C[0, j_o * 8 + j * 4 + v] += A[0, k]\n"
+        "            for j in unroll(range(1, 2)):\n"
+        "                for v in vectorize(range(4)):\n"
+        "                    if v == 0 or j_o * 8 + j * 4 + v < N:\n"
+        "                        C[0, j_o * 8 + j * 4 + v] += A[0, k]\n"
+        "    elif 8 * j_o < N:\n"
+        "        for k in range(K):\n"
+        "            for j in unroll(range(1)):\n"
+        "                for v in vectorize(range(4)):\n"
+        "                    if v == 0 or j_o * 8 + j * 4 + v < N:\n"
+        "                        C[0, j_o * 8 + j * 4 + v] += A[0, k]\n"
+        "    else:\n"
+        "        for k in range(K):\n"
+        "            pass"
+    )
+
+
+def test_masks_of_two_kinds_stay() -> None:
+    """Lanes by columns, and lanes by data of another loop: no count of vectors says which are on."""
+    body = """
+for j_o in range((N + 3) // 4):
+    for k in range(K):
+        for v in vectorize(range(4)):
+            if j_o * 4 + v < N:
+                C[0, j_o * 4 + v] += A[0, k]
+            if v < M:
+                C[v, 0] += 1
+"""
+    assert "v == 0" not in versioned(body)
+
+
+def test_a_tile_is_versioned_as_a_whole() -> None:
+    """Its local lives in one version; each fills, works and empties without guards."""
+    text = versioned("""
+for i_o in range((M + 1) // 2):
+    t: i64[2]
+    for i in unroll(range(2)):
+        if i_o * 2 + i < M:
+            t[i] = 0
+    for k in range(K):
+        for i in unroll(range(2)):
+            if i_o * 2 + i < M:
+                t[i] += A[i_o * 2 + i, k]
+    for i in unroll(range(2)):
+        if i_o * 2 + i < M:
+            C[i_o * 2 + i, 0] = t[i]
+""")
+    whole, _, edge = text.partition("    else:\n")
+    assert whole.count("if ") == 1 and whole.count("t: i64[2]") == 1
+    assert edge.count("if i_o * 2 + i < M:") == 3 and edge.count("t: i64[2]") == 1

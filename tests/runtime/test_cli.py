@@ -40,7 +40,8 @@ def test_devices(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "text"), [("ir", "for i in range(N):"), ("llvm", "define"), ("asm", "ret")]
+    ("stage", "text"),
+    [("ir", "for i in range(N):"), ("explain", "made by LLVM"), ("llvm", "define"), ("asm", "ret")],
 )
 def test_show(file: str, stage: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["show", f"{file}:double", "--stage", stage]) == 0
@@ -55,6 +56,9 @@ def test_show(file: str, stage: str, text: str, capsys: pytest.CaptureFixture[st
             "error[K0703]: there is no kernel `doubel` in some kernels.py\n = help: did you mean `double`?\n",
         ),
         ("{file}", "error[K0701]:"),
+        ("{file}:double --size N=3", "error[K0705]: `--size` goes with `--stage explain`"),
+        ("{file}:double --stage explain --size 3", "error[K0705]: `3` gives no size"),
+        ("{file}:double --stage explain --size M=3", "error[K0358]: `M` is no size of double"),
         ("nowhere.py:f", "error[K0702]: there is no file `nowhere.py`"),
         ("{file}:broken", "error[K02"),
     ],
@@ -62,7 +66,9 @@ def test_show(file: str, stage: str, text: str, capsys: pytest.CaptureFixture[st
 def test_errors_have_no_traceback(
     file: str, where: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["show", where.format(file=file)]) == 2
+    where, *options = where.split(" --")
+    words = [word for option in options for word in ("--" + option).split(" ")]
+    assert cli.main(["show", where.format(file=file), *words]) == 2
     said = capsys.readouterr()
     assert said.out == "" and said.err.startswith(message) and "Traceback" not in said.err
 

@@ -12,13 +12,16 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from kdsl.backends import llvm
-from kdsl.errors import ArgumentError
+from kdsl.errors import ArgumentError, ScheduleError
 from kdsl.frontend_ast import KernelSource, build
 from kdsl.ir import interpreter
 from kdsl.ir.nodes import ArrayParam, Func
@@ -171,3 +174,26 @@ def check_schedule(kernel: Any, steps: Steps, *, machine_code: bool = True) -> S
     check_forms(s)
     check_meaning(s, machine_code=machine_code)
     return s
+
+
+def refusal(kernel: Any, steps: Steps) -> str:
+    """The whole message of the refused last step, without paths and line numbers. Nothing has changed."""
+    start = schedule_of(kernel)
+    before = str(start)
+    with pytest.raises(ScheduleError) as caught:
+        steps(start)
+    assert str(start) == before
+    text = re.sub(r"\([^ ()]*\.py:\d+\)", "(FILE)", str(caught.value))
+    text = re.sub(r"--> \S*/(\w+\.py):(\d+):(\d+)", r"--> \1", text)
+    return re.sub(r"-->( \w+\.py):\d+:\d+", r"-->\1", re.sub(r"(?m)^ *\d+ \|", "|", text))
+
+
+def golden_texts(path: Path) -> dict[str, str]:
+    """The messages of a golden file, by name."""
+    found = re.findall(r"^## (.*)\n((?:(?!## ).*\n)*)", path.read_text(), re.M)
+    return {name: text.rstrip("\n") for name, text in found}
+
+
+def write_golden(path: Path, cases: Sequence[tuple[str, Any, Steps]]) -> None:
+    """Writes the golden file anew."""
+    path.write_text("\n\n".join(f"## {name}\n{refusal(k, s)}" for name, k, s in cases) + "\n")

@@ -187,3 +187,49 @@ def carried(X: i64[N], Y: i64[N]):
     for i in range(1, N):
         Y[i] = X[i - 1]
         X[i] = Y[i] + 1
+
+
+@kdsl.kernel
+def stepped(n: i64, X: i64[N]):
+    for i in range(0, N, n):
+        X[i] += 1
+
+
+@kdsl.kernel
+def ways(X: i64[N], Y: i64[N]):
+    for i in range(N):
+        X[i] += 1
+    for k in range(N - 1, -1, -1):
+        Y[k] += 1
+
+
+@kdsl.kernel
+def deep(A: i64[M, M, N]):
+    for i in range(M):
+        for j in range(i):
+            for k in range(N):
+                A[i, j, k] += 1
+
+
+@kdsl.kernel
+def by_data(n: i64[M], A: i64[M, N]):
+    for i in range(M):
+        for j in range(n[0]):
+            if j < N:
+                A[i, j] += 1
+
+
+@kdsl.kernel
+def searched(A: i64[M, N], B: i64[M, N]):
+    for i in range(M):
+        for j in range(N):
+            if A[i, j] == 2:
+                break
+            B[i, j] += 1
+
+
+@kdsl.kernel
+def adding(A: i64[M, N], s: i64[M]):
+    for i in range(M):
+        for j in range(N):
+            s[i] += A[i, j]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from kdsl.ir.nodes import Body, Loop, Stmt
+from kdsl.ir.nodes import Accumulate, Alloc, Body, Loop, Stmt
 from kdsl.ir.printer import print_head
 from kdsl.ir.walk import stmt_bodies, stmts
 from kdsl.sched import Schedule
@@ -76,10 +76,10 @@ class Program:
         scalars, arrays = list(scalars), len(self.arrays)
         kinds = ["store", "update", "scalar", "if"]
         if self.rich:
-            kinds += ["else", "gather", "extreme", "other", "while", "array", "branch", "call", "time"]
+            kinds += ["else", "gather", "extreme", "other", "while", "zeros", "branch", "call", "time"]
             kinds += ["leave"] if in_loop else []
         for _ in range(self.pick((1, 2, 3))):
-            nest = ["loop", "loop"] if len(around) < 3 and self.count < 8 else []
+            nest = ["loop", "loop", "array"] if len(around) < 3 and self.count < 8 else []
             self.piece(self.pick([*kinds[:4], *nest, *kinds[4:]]), around, depth, scalars)
         del self.arrays[arrays:]
 
@@ -140,6 +140,8 @@ class Program:
                     self.put(depth + 1, f"if {self.condition(around)}:")
                     self.put(depth + 2, self.pick(("break", "continue")))
             case "array":
+                self.array(around, depth, scalars)
+            case "zeros":
                 self.local_array(depth)
                 self.put(depth, f"{self.arrays[-1]}[{self.pick(around)}] = {self.value(around, scalars)}")
             case "call":
@@ -168,6 +170,18 @@ class Program:
         self.locals += 1
         self.put(depth, f"{name} = kdsl.zeros(N + 8, i64)")
         self.arrays.append(name)
+
+    def array(self, around: list[str], depth: int, scalars: list[str]) -> None:
+        """A small local array that is filled and used."""
+        name, loop = f"T{self.locals}", "ijklmnopqr"[self.count]
+        self.locals += 1
+        self.count += 1
+        self.put(depth, f"{name} = kdsl.empty(3, i64)")
+        self.put(depth, f"for {loop} in range(3):")
+        self.put(depth + 1, f"{name}[{loop}] = {self.value([*around, loop], scalars)}")
+        if self.pick((False, True)):
+            self.put(depth, f"{name}[1] += {self.value(around, scalars)}")
+        self.put(depth, f"{self.cell(around)} {self.pick(('=', '+='))} {name}[0] + {name}[2] * {name}[1]")
 
     def statement(self, kind: str, around: list[str], depth: int, scalars: list[str]) -> None:
         op = "=" if kind == "store" else "+="
@@ -224,6 +238,13 @@ def step(pick: Pick, s: Schedule) -> Schedule:
             "specialize",
             "assume",
             "stage",
+            "collapse",
+            "rfactor",
+            "privatize",
+            "expand",
+            "set_layout",
+            "double_buffer",
+            "prefetch",
             "mark",
         )
     ):
@@ -255,11 +276,51 @@ def step(pick: Pick, s: Schedule) -> Schedule:
             inside = next(x for x in loops if x.var == loop.partition("@")[0]).body
             layout: Any = pick((None, {"pad": 1}, {"fill": 1}))
             return s.stage(pick(sorted(buffers(inside)) or ["x"]), loop, layout=layout)
+        case "collapse":
+            outer, inner = pick(_nested(s) or [(loop, loop)])
+            return s.collapse(outer, inner)
+        case "rfactor":
+            inside = [x for x in stmts(s.func.body) if isinstance(x, Accumulate)]
+            buffer = pick([None, *dict.fromkeys(x.buffer for x in inside)])
+            return s.rfactor(pick([*_around(s, Accumulate), loop]), buffer)
+        case "privatize":
+            return s.privatize(pick(_locals(s) or ["x"]), loop)
+        case "expand":
+            return s.expand(pick(_locals(s) or ["x"]), pick([*_around(s, Alloc), loop]))
+        case "set_layout":
+            local = pick(_local_arrays(s) or [("x", 1)])
+            tile = [pick((None, 2, 3)) for _ in range(local[1])]
+            count = local[1] + sum(t is not None for t in tile)
+            order = [*range(1, count), 0] if pick((False, True)) else None
+            return s.set_layout(local[0], tile=tile, order=order, pad=pick((0, 1)))
+        case "double_buffer":
+            return s.double_buffer(pick(_local_arrays(s) or [("x", 1)])[0])
+        case "prefetch":
+            inside = next(x for x in loops if x.var == loop.partition("@")[0]).body
+            return s.prefetch(pick(sorted(buffers(inside)) or ["x"]), loop, pick((1, 2, 9)))
         case _:
             kind = pick(("parallel", "vectorize", "bind"))
             if kind == "bind":
                 return s.bind(loop, pick(("grid.x", "block.x")))
             return s.parallel(loop) if kind == "parallel" else s.vectorize(loop, pick((2, 4)))
+
+
+def _locals(s: Schedule) -> list[str]:
+    return list(dict.fromkeys(x.name for x in stmts(s.func.body) if isinstance(x, Alloc)))
+
+
+def _local_arrays(s: Schedule) -> list[tuple[str, int]]:
+    """Local arrays with their ranks; copies apart, too."""
+    arrays = [x for x in stmts(s.func.body) if isinstance(x, Alloc) and x.shape]
+    names = {x.name: len(x.shape) for x in arrays}
+    several = {f"{n}@1": r for n, r in names.items() if sum(x.name == n for x in arrays) > 1}
+    return list((names | several).items())
+
+
+def _around(s: Schedule, kind: type[Stmt]) -> list[str]:
+    """Loops around statements of a kind."""
+    loops = [x for x in stmts(s.func.body) if isinstance(x, Loop)]
+    return list(dict.fromkeys(x.var for x in loops if any(isinstance(y, kind) for y in stmts(x.body))))
 
 
 def _neighbours(s: Schedule) -> list[tuple[str, str]]:
@@ -280,6 +341,14 @@ def _neighbours(s: Schedule) -> list[tuple[str, str]]:
 
     visit(s.func.body)
     return found
+
+
+def _nested(s: Schedule) -> list[tuple[str, str]]:
+    """A loop and one that stands in it, next to little else."""
+    loops = [x for x in stmts(s.func.body) if isinstance(x, Loop)]
+    pairs = [(x, y) for x in loops for y in x.body if isinstance(y, Loop)]
+    pairs.sort(key=lambda p: len(p[0].body))
+    return [(x.var, y.var) for x, y in pairs]
 
 
 def _named(s: Stmt) -> str:

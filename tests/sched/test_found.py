@@ -19,6 +19,19 @@ def wedge(X: i64[N]):
                 X[m] += k * i
 
 
+@kdsl.kernel
+def five(X: i64[5], Y: i64[5]):
+    for i in range(5):
+        t = X[i]
+        Y[i] = t + t
+
+
+def test_locals_of_copies_that_are_written_out() -> None:
+    # The two loops may share the name of the local; their bodies, written out, are one.
+    check_schedule(five, lambda s: s.peel("i", 2).unroll("i_p"))
+    check_schedule(five, lambda s: s.split("i", 3, tail="cut").unroll("i_i").unroll("i_t"))
+
+
 @pytest.mark.parametrize("tail", ["guard", "cut"])
 def test_a_bound_that_is_a_minimum_of_three(tail: str) -> None:
     # isl gives the ends of the cut triangular loops as one `min` of three arguments.

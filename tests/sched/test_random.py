@@ -8,17 +8,27 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from kdsl.errors import CompileError, ScheduleError
+from kdsl.errors import CompileError, KdslError, ScheduleError
 from kdsl.sched import Schedule
 from tests.differential.harness import load
-from tests.sched.check import check_forms, check_meaning, check_quickly, func_of
+from tests.sched.check import (
+    arguments,
+    check_forms,
+    check_meaning,
+    check_quickly,
+    func_of,
+    interpreted,
+    sizes_to_try,
+)
 from tests.sched.random_programs import Pick, Program, step
+from tests.sched.random_reductions import Reductions
 from tests.sched.shrink import smaller
 
 QUIET = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
@@ -47,13 +57,15 @@ def walk(pick: Pick, s: Schedule, longest: int) -> Schedule:
     return s
 
 
-def draw_schedule(data: Any, longest: int) -> Schedule | None:
+def draw_schedule(
+    data: Any, longest: int, program: Callable[[Pick], Program | Reductions] = Program
+) -> Schedule | None:
     """A random kernel after random steps; None when Python refuses it."""
 
     def pick(options: Any) -> Any:
         return data.draw(st.sampled_from(options))
 
-    text = Program(pick).text()
+    text = program(pick).text()
     note(text)
     s = start_of(text)
     if s is None:
@@ -94,3 +106,23 @@ def test_many(batch: int) -> None:
         except Exception as error:
             small = smaller(text, s.steps, error)
             raise AssertionError(f"seed {seed}:\n{small}") from error
+
+
+@settings(QUIET, max_examples=60)
+@given(st.data())
+def test_results_of_reductions_stay(data: Any) -> None:
+    s = draw_schedule(data, 4, Reductions)
+    if s is not None and not reads_unset_locals(s):
+        check_forms(s)
+        check_meaning(s, rounds=4, machine_code=False)
+
+
+def reads_unset_locals(s: Schedule) -> bool:
+    """Of the kernel itself."""
+    try:
+        for seed, sizes in enumerate(sizes_to_try(s.base, 4)):
+            interpreted(s.base, arguments(s.base, sizes, seed), sizes)
+    except KdslError as fault:
+        assert fault.code == "K0610"
+        return True
+    return False

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from textwrap import dedent
 from typing import Any
 
+from kdsl.ir.parser import parse_func
 from kdsl.sched import Schedule
 from kdsl.sched.primitive import PRIMITIVES
 from tests.sched import kernels as k
 from tests.sched.check import check_forms, check_schedule, func_of, schedule_of
+from tests.sched.page import plain
 
 
 def test_steps_give_new_values() -> None:
@@ -53,11 +56,69 @@ def test_history() -> None:
 
 
 def test_html() -> None:
-    s = schedule_of(k.axpy).split("i", 4)
+    s = schedule_of(k.axpy).split("i", 4).vectorize("i_i").parallel("i_o", unsafe=True)
     text = s._repr_html_()
-    assert "i_o * 4 + i_i &lt; N" in text and text.count("<pre") == text.count("</pre>")
-    assert "s.split(" in text
-    assert s.history()._repr_html_().count("<details>") == 2
+    assert plain(text).startswith('axpy3 steps# unsafe: s.parallel("i_o", unsafe=True)')
+    assert "if i_o * 4 + i_i < N:" in plain(text) and "&lt; " in text
+    assert (
+        '<span class="role vec">vectorize</span>' in text and '<span class="role par">parallel</span>' in text
+    )
+    assert text.count("<li>") == 3 and "<script" not in text
+    history = s.history()._repr_html_()
+    assert history.count("<details") == 5 and plain(history).startswith("axpyhistory of 3 steps")
+    assert '<div class="del"><span class="sign">- </span>' in history
+    assert plain(schedule_of(k.axpy)._repr_html_()).startswith("axpyno steps yet")
+
+
+def test_comments_tell_copies_and_large_arrays() -> None:
+    s = schedule_of(k.matmul).tile(["i", "j"], [4, 128]).reorder("i_o", "j_o", "k", "i_i", "j_i")
+    text = str(s)
+    assert parse_func(text) == s.func
+    assert [line.split("# ")[1] for line in text.splitlines() if "#" in line] == [
+        "2 KiB", "i_i@1", "j_i@1", "i_i@2", "j_i@2"
+    ]  # fmt: skip
+    assert "#" not in s.ir()
+
+
+def test_history_shows_what_changes() -> None:
+    s = schedule_of(k.pair).split("i", 4, tail="cut").unroll("i_i")
+    assert str(s.history()) == dedent("""\
+        # 0: start
+        def pair(X: i64[N], Y: i64[N], Z: i64[N]):
+            for i in range(N):
+                Y[i] = X[i] + 1
+            for k in range(N):
+                Z[k] = Y[k] * 2
+
+        # 1: s.split("i", 4, tail="cut")
+          def pair(X: i64[N], Y: i64[N], Z: i64[N]):
+        -     for i in range(N):
+        -         Y[i] = X[i] + 1
+        +     for i_o in range(N // 4):
+        +         for i_i in range(4):
+        +             Y[i_o * 4 + i_i] = X[i_o * 4 + i_i] + 1
+        +     for i_t in range(N // 4 * 4, N):
+        +         Y[i_t] = X[i_t] + 1
+              for k in range(N):
+                  ...
+
+        # 2: s.unroll("i_i")
+          ...
+              for i_o in range(N // 4):
+        -         for i_i in range(4):
+        +         for i_i in unroll(range(4)):
+                      Y[i_o * 4 + i_i] = X[i_o * 4 + i_i] + 1
+              ...
+
+        # the nest after 2 steps
+        def pair(X: i64[N], Y: i64[N], Z: i64[N]):
+            for i_o in range(N // 4):
+                for i_i in unroll(range(4)):
+                    Y[i_o * 4 + i_i] = X[i_o * 4 + i_i] + 1
+            for i_t in range(N // 4 * 4, N):
+                Y[i_t] = X[i_t] + 1
+            for k in range(N):
+                Z[k] = Y[k] * 2""")
 
 
 def test_every_primitive_is_a_documented_method() -> None:

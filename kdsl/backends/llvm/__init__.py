@@ -15,6 +15,7 @@ from kdsl.target import Target
 
 if TYPE_CHECKING:
     from kdsl.backends.llvm.entry import ScalarForm
+    from kdsl.backends.llvm.watch import Lowering
     from kdsl.ir.nodes import Func
 
 
@@ -37,6 +38,13 @@ def llvm_text(func: Func, target: Target, optimised: bool = True) -> str:
     from kdsl.backends.llvm import codegen
 
     return codegen.llvm_text(func, target, optimised)
+
+
+def lowering(func: Func, target: Target) -> Lowering:
+    """What became of the loops of a lowered `func`: vectors, worker pool."""
+    from kdsl.backends.llvm import codegen
+
+    return codegen.lowering(func, target)
 
 
 def asm_text(func: Func, target: Target) -> str:
@@ -63,4 +71,5 @@ __all__ = [
     "llvm_text",
     "load",
     "load_code",
+    "lowering",
 ]

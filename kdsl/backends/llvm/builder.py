@@ -21,7 +21,10 @@ What a finished function looks like:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from kdsl.backends.llvm.watch import Watch
 
 LIKELY = ", !prof !0"
 """Suffix of a conditional branch whose first target is the usual one."""
@@ -53,7 +56,14 @@ class Emitter(Protocol):
 class ModuleText:
     """The top level of a module: functions, declarations and numbered metadata, in order of first use."""
 
-    def __init__(self, header: Sequence[str], attributes: str = 'nounwind "no-trapping-math"="true"') -> None:
+    def __init__(
+        self,
+        header: Sequence[str],
+        attributes: str = 'nounwind "no-trapping-math"="true"',
+        watch: Watch | None = None,
+    ) -> None:
+        """`watch` takes notes on what is emitted."""
+        self.watch = watch
         self.header = list(header)
         self.attributes = attributes
         self.globals: list[str] = []

@@ -12,10 +12,12 @@ from functools import cache
 from typing import Any
 
 from kdsl.backends.base import Artifact
+from kdsl.backends.llvm import watch as watch_module
 from kdsl.backends.llvm.emit import emit_module
 from kdsl.backends.llvm.entry import ScalarForm
 from kdsl.backends.llvm.host import NATIVE
 from kdsl.backends.llvm.uniformity import is_vector
+from kdsl.backends.llvm.watch import Lowering, Watch
 from kdsl.ir.nodes import Func
 from kdsl.ir.walk import stmts
 from kdsl.target import Target
@@ -42,6 +44,13 @@ def asm_text(func: Func, target: Target) -> str:
     """The machine code of `func` as assembly."""
     module = _optimised(emit_module(func, target).text, target, scheduled(func))
     return str(_machine(target).emit_assembly(module))
+
+
+def lowering(func: Func, target: Target) -> Lowering:
+    """What became of the loops of a lowered `func`, those that LLVM's own vectoriser took included."""
+    watch = Watch()
+    text = str(_optimised(emit_module(func, target, watch=watch).text, target, scheduled(func)))
+    return watch_module.lowering(watch, text)
 
 
 def scheduled(func: Func) -> bool:

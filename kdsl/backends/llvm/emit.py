@@ -30,6 +30,7 @@ from kdsl.backends.llvm.locals import allocs, place_locals
 from kdsl.backends.llvm.parallel import Parallel, emit_threads
 from kdsl.backends.llvm.parameters import arithmetic, features, load_arrays, load_scalars
 from kdsl.backends.llvm.statements import SiteTable, Statements
+from kdsl.backends.llvm.watch import Watch
 from kdsl.ir.nodes import Func, Loop
 from kdsl.ir.walk import stmts
 from kdsl.source import Loc
@@ -51,16 +52,22 @@ class Module:
 
 
 def emit_module(
-    func: Func, target: Target, *, entry: bool = False, forms: Mapping[str, ScalarForm] | None = None
+    func: Func,
+    target: Target,
+    *,
+    entry: bool = False,
+    forms: Mapping[str, ScalarForm] | None = None,
+    watch: Watch | None = None,
 ) -> Module:
     """The module for `func`: the kernel `@name` and its companion `@name.check`.
 
     The glue is a module of its own, linked in behind LLVM's passes, which would do nothing for it:
     `@name.run`, `@name.poll` and, with `entry`, where one is possible, `@name.entry`, whose scalar parameters
-    take the objects that `forms` says.
+    take the objects that `forms` says. `watch` takes notes.
     """
     symbol = SYMBOL_PREFIX + identifier(func.name)
-    text = ModuleText([f"; kernel {func.name}", f'source_filename = "{identifier(func.name)}"'])
+    header = [f"; kernel {func.name}", f'source_filename = "{identifier(func.name)}"']
+    text = ModuleText(header, watch=watch)
     sites = emit_kernel(text, func, symbol, target)
     emit_check(text, func, symbol, target)
     glue = ModuleText([], 'nounwind "no-trapping-math"="true" noinline optnone')

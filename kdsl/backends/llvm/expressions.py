@@ -16,6 +16,7 @@ from kdsl.backends.base import FaultKind
 from kdsl.backends.llvm import memory
 from kdsl.backends.llvm.arith import Arith
 from kdsl.backends.llvm.builder import Builder
+from kdsl.backends.llvm.joined import joined
 from kdsl.backends.llvm.memory import Buffer
 from kdsl.backends.llvm.types import literal, value_type
 from kdsl.dtypes import i64
@@ -53,9 +54,8 @@ class Expressions:
             case Var():
                 return self.vars[e.name]
             case Load():
-                index = [self.emit(i) for i in e.index]
-                buffer = self.buffers[e.buffer]
-                return memory.load(self.arith, buffer, self.element(buffer, index, e.checked, e.loc))
+                pointer = self.place(self.buffers[e.buffer], e.index, e.checked, e.loc)
+                return memory.load(self.arith, self.buffers[e.buffer], pointer)
             case Unary():
                 if self.exact and e.op == "-" and e.dtype == i64:
                     return self._exact("-", "0", self.emit(e.x), e.loc)
@@ -75,6 +75,14 @@ class Expressions:
             case Let():
                 return self._let(e)
         raise AssertionError(f"unknown expression {type(e).__name__}")
+
+    def place(
+        self, buffer: Buffer, index: tuple[Expr, ...], checked: tuple[int, ...], loc: Loc | None
+    ) -> str:
+        """The address of `buffer[index]`, after the tests of the dimensions `checked`."""
+        if not checked:
+            buffer, index = joined(self, buffer, index)
+        return self.element(buffer, [self.emit(i) for i in index], checked, loc)
 
     def element(self, buffer: Buffer, index: list[str], checked: tuple[int, ...], loc: Loc | None) -> str:
         """The address of `buffer[index]`, after the tests of the dimensions `checked`."""
@@ -208,7 +216,14 @@ class Expressions:
 
 
 def nonzero(e: Expr) -> bool:
-    return isinstance(e, Const) and e.value != 0
+    """True for a constant that is not 0, and for `max(n, 1)`."""
+    match e:
+        case Const(value=value):
+            return value != 0
+        case Binary(op="max", b=Const(value=value)) | Binary(op="max", a=Const(value=value)):
+            return e.dtype.is_int and value > 0
+        case _:
+            return False
 
 
 def unconditional_loads(e: Expr) -> frozenset[Load]:

@@ -12,14 +12,16 @@ A buffer that is private to the lanes keeps the lanes of an element side by side
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from kdsl.backends.llvm import memory
+from kdsl.backends.llvm.joined import joined
 from kdsl.backends.llvm.memory import Buffer
 from kdsl.backends.llvm.types import memory_type, value_type
+from kdsl.backends.llvm.watch import LaneNote, Way
 from kdsl.backends.llvm.wide import is_literal
 from kdsl.dtypes import i64
-from kdsl.ir.nodes import Binary, Const, Expr, Load, Unary, Var
+from kdsl.ir.nodes import Accumulate, Atomic, Binary, Const, Expr, Load, Store, Unary, Var
 from kdsl.source import Loc
 
 if TYPE_CHECKING:
@@ -43,7 +45,9 @@ class Place:
 def load(lanes: Lanes, e: Load) -> str:
     """The values that the lanes load."""
     buffer = lanes.x.buffers[e.buffer]
-    return read(lanes, buffer, place(lanes, buffer, e.index, e.checked, e.loc))
+    at = place(lanes, buffer, e.index, e.checked, e.loc)
+    note(lanes, e, at)
+    return read(lanes, buffer, at)
 
 
 def place(
@@ -51,6 +55,8 @@ def place(
 ) -> Place:
     """Where `buffer[index]` lies in each lane, after the tests of the dimensions `checked`."""
     x = lanes.x
+    if not checked:
+        buffer, index = joined(x, buffer, index)
     for dim in checked:
         number, extent = x.site("index", buffer.name, dim, loc), buffer.extents[dim]
         if lanes.varies(index[dim]):
@@ -140,6 +146,13 @@ def _coefficient(lanes: Lanes, e: Expr) -> int | None:
             return None
 
 
+def in_rows(lanes: Lanes, e: Binary) -> bool:
+    """True for a `//` or `%` of numbers that grow by 1 from lane to lane by a length > 0 that all share."""
+    by = e.b
+    positive = isinstance(by, Binary) and by.op == "max" and by.b == Const(1, i64)
+    return positive and not lanes.varies(by) and _coefficient(lanes, e.a) == 1
+
+
 def _pointers(lanes: Lanes, buffer: Buffer, index: tuple[Expr, ...]) -> str:
     """The vector of addresses: a scalar base, and offsets by what varies (elements, or bytes of a view)."""
     b, width = lanes.b, buffer.lanes or 1
@@ -173,23 +186,61 @@ def _strides(lanes: Lanes, buffer: Buffer, width: int) -> tuple[str, ...]:
     return tuple(reversed(strides))
 
 
+def way(lanes: Lanes, at: Place, mode: Literal["load", "store"]) -> Way:
+    """How the lanes' elements at a place are read or written."""
+    match at.step:
+        case 0:
+            return "broadcast" if mode == "load" else "last lane"
+        case 1:
+            return "contiguous"
+        case -1:
+            return "reversed"
+        case None:
+            return "gather" if mode == "load" else "scatter"
+        case _ if mode == "store":
+            return "scatter"
+        case _:
+            return "gather" if lanes.mask else "strided"
+
+
+def note(
+    lanes: Lanes, s: Load | Store | Accumulate | Atomic, at: Place | None, how: Way | None = None
+) -> None:
+    """Tells who watches how an array, or a sum, is met. `at` is None where `how` says it all."""
+    watch = lanes.b.module.watch
+    if watch is None or not (s.index or how in ("partial sums", "sum of lanes")):
+        return
+    masked = bool(lanes.mask) and not (at is not None and at.whole)
+    modes: tuple[Literal["load", "store"], ...] = ("load", "store")
+    modes = ("load",) if isinstance(s, Load) else ("store",) if isinstance(s, Store) else modes
+    for mode in modes:
+        if how is not None:
+            found, step = how, None
+        else:
+            assert at is not None
+            found, step = way(lanes, at, mode), at.step
+        watch.lanes.append(LaneNote(lanes.loc, s.loc, s.buffer, mode, found, step, masked))
+
+
 # -- loads
 
 
 def read(lanes: Lanes, buffer: Buffer, at: Place) -> str:
     """The values at a place."""
-    if at.step == 0:
-        value = memory.load(lanes.x.arith, buffer, at.pointer)
-        return lanes.splat(value_type(buffer.dtype), value)
-    if at.step == 1:
-        raw = _load_row(lanes, buffer, at.pointer, "" if at.whole else lanes.mask)
-    elif at.step == -1:
-        pointer, mask = _backwards(lanes, buffer, at)
-        raw = _reversed(lanes, memory_type(buffer.dtype), _load_row(lanes, buffer, pointer, mask))
-    elif at.step is not None and not lanes.mask:
-        raw = _load_strided(lanes, buffer, at.pointer, at.step)
-    else:
-        raw = _gather(lanes, buffer, at)
+    match way(lanes, at, "load"):
+        case "broadcast":
+            value = memory.load(lanes.x.arith, buffer, at.pointer)
+            return lanes.splat(value_type(buffer.dtype), value)
+        case "contiguous":
+            raw = _load_row(lanes, buffer, at.pointer, "" if at.whole else lanes.mask)
+        case "reversed":
+            pointer, mask = _backwards(lanes, buffer, at)
+            raw = _reversed(lanes, memory_type(buffer.dtype), _load_row(lanes, buffer, pointer, mask))
+        case "strided":
+            assert at.step is not None
+            raw = _load_strided(lanes, buffer, at.pointer, at.step)
+        case _:
+            raw = _gather(lanes, buffer, at)
     if buffer.loose:
         raw = lanes.b.value(f"freeze {lanes.vector(memory_type(buffer.dtype))} {raw}")
     return lanes.wide.from_memory(buffer.dtype, raw)
@@ -277,7 +328,8 @@ def _suffix(lanes: Lanes, buffer: Buffer) -> str:
 def write(lanes: Lanes, buffer: Buffer, at: Place, value: str) -> None:
     """Stores the lanes' values. The last lane that is on wins where lanes meet."""
     t, b = buffer.dtype, lanes.b
-    if at.step == 0:
+    how = way(lanes, at, "store")
+    if how == "last lane":
         last = lanes.count - 1 if not lanes.mask else lanes.lane_of(_or_first(lanes), last=True)
         write_scalar(lanes, buffer, at.pointer, lanes.extract(value_type(t), value, last))
         return
@@ -288,10 +340,10 @@ def write(lanes: Lanes, buffer: Buffer, at: Place, value: str) -> None:
         old = lanes.wide.from_memory(t, _load_row(lanes, buffer, pointer, ""))
         value, mask = lanes.where(mask, value_type(t), value, old), ""
     raw = lanes.operand(ty, lanes.wide.to_memory(t, value))
-    if at.step == -1:
+    if how == "reversed":
         pointer, mask = _backwards(lanes, buffer, at)
         raw = lanes.operand(ty, _reversed(lanes, ty, raw.split("> ", 1)[1]))
-    elif at.step not in (1, -1):
+    elif how == "scatter":
         name = f"llvm.masked.scatter.{_suffix(lanes, buffer)}.v{lanes.count}p0"
         b.module.declare(f"void @{name}({row}, {lanes.vector('ptr')}, {lanes.vector('i1')})")
         where = f"{lanes.vector('ptr')} align {t.bytes} {pointers(lanes, buffer, at)}"

@@ -24,6 +24,8 @@ from kdsl.backends.llvm.uniformity import Uniformity
 from kdsl.backends.llvm.wide import WideBuilder, is_literal, operand
 from kdsl.dtypes import DType, i64
 from kdsl.ir.nodes import Binary, Call, Cast, Compare, Const, Expr, Let, Load, Logic, Select, Unary, Var
+from kdsl.ir.walk import subexprs
+from kdsl.source import Loc
 
 
 @dataclass(slots=True)
@@ -31,7 +33,8 @@ class Lanes:
     """Emits expressions as vectors of `count` values. `x` emits what is uniform.
 
     `var` is the vector loop's variable, which grows by `step` from lane to lane; in `x.vars` it has the
-    value of the first lane. `values` are the vectors of what varies. `mask`: the lanes that are on ("": all).
+    value of the first lane. `loc` is the loop's place. `values` are the vectors of what varies. `mask`: the
+    lanes that are on ("": all).
     """
 
     x: Expressions
@@ -39,6 +42,7 @@ class Lanes:
     var: str
     step: int
     facts: Uniformity
+    loc: Loc | None = None
     values: dict[str, str] = field(default_factory=dict)
     mask: str = ""
     wide: Arith = field(init=False)
@@ -180,6 +184,9 @@ class Lanes:
     def emit(self, e: Expr) -> str:
         """The vector of the values of `e`; a literal stands for itself in each lane."""
         if not self.varies(e):
+            for x in subexprs(e):
+                if isinstance(x, Load):
+                    lane_access.note(self, x, None, "broadcast")
             return self.splat(value_type(e.dtype), self.x.emit(e))
         match e:
             case Var():
@@ -205,6 +212,8 @@ class Lanes:
         raise AssertionError(f"unknown expression {type(e).__name__}")
 
     def _binary(self, e: Binary) -> str:
+        if e.op in ("//", "%") and lane_access.in_rows(self, e):
+            return self._in_rows(e)
         x, y = self.emit(e.a), self.emit(e.b)
         if e.op in ("//", "%") and e.dtype.is_int and not nonzero(e.b):
             ty = value_type(e.dtype)
@@ -212,6 +221,36 @@ class Lanes:
             self.guard(ok, self.x.site("zero_division", "", 0, e.loc))
             y = self.where(self.mask, ty, y, "1")
         return self.wide.binary(e.op, e.dtype, x, y)
+
+    def _in_rows(self, e: Binary) -> str:
+        """The row, or the place in it, of elements one after the other, from the first lane's.
+
+        Where a row is as long as the vector, the lanes lie in two rows; else the small numbers are divided as
+        floats, which is exact.
+        """
+        b, x, count = self.b, self.x, self.count
+        wide, narrow, real = (self.vector(ty) for ty in ("i64", "i32", "float"))
+        base, n = x.emit(e.a), x.emit(e.b)
+        quotient = self.splat("i64", x.arith.binary("//", i64, base, n))
+        first, length = self.splat("i64", x.arith.binary("%", i64, base, n)), self.splat("i64", n)
+        at = b.value(f"add {self.operand('i64', first)}, {self.numbers(1).split('> ', 1)[1]}")
+        over = b.value(f"icmp sge {wide} {at}, {self._text(length)}")
+        ints = [b.value(f"trunc {self.operand('i64', v)} to {narrow}") for v in (at, length)]
+        floats = [b.value(f"sitofp {narrow} {v} to {real}") for v in ints]
+        rows = b.value(f"fptosi {real} {b.value(f'fdiv {real} {floats[0]}, {floats[1]}')} to {narrow}")
+        long = b.value(f"icmp sge i64 {n}, {count}")
+        if e.op == "//":
+            one = b.value(f"zext {self.vector('i1')} {over} to {wide}")
+            many = b.value(f"zext {narrow} {rows} to {wide}")
+            steps = b.value(f"select i1 {long}, {wide} {one}, {wide} {many}")
+            return b.value(f"add {self.operand('i64', quotient)}, {steps}")
+        one = self.where(over, "i64", length, "0")
+        many = b.value(f"zext {narrow} {b.value(f'mul {narrow} {rows}, {ints[1]}')} to {wide}")
+        back = b.value(f"select i1 {long}, {wide} {one}, {wide} {many}")
+        return b.value(f"sub {wide} {at}, {back}")
+
+    def _text(self, value: str) -> str:
+        return self.operand("i64", value).split("> ", 1)[1]
 
     def _call(self, e: Call) -> str:
         args = [self.emit(a) for a in e.args]

@@ -32,7 +32,20 @@ from kdsl.backends.llvm.pool import FIELDS
 from kdsl.backends.llvm.statements import Statements
 from kdsl.backends.llvm.types import memory_type
 from kdsl.backends.llvm.work import emit_work
-from kdsl.ir.nodes import Accumulate, Atomic, Body, Break, Func, Load, Loop, Return, Store, Var, While
+from kdsl.ir.nodes import (
+    Accumulate,
+    Atomic,
+    Body,
+    Break,
+    Func,
+    Load,
+    Loop,
+    Prefetch,
+    Return,
+    Store,
+    Var,
+    While,
+)
 from kdsl.ir.walk import exprs, stmt_bodies, stmts
 from kdsl.target import Target
 
@@ -68,6 +81,8 @@ class Parallel:
         if s.id not in self.scratch:
             statements.iterate(s, lo, hi, step)
             return
+        if self.module.watch is not None:
+            self.module.watch.parallel.add(s.loc)
         _assert_independent(s)
         b = statements.x.b
         some, more = statements.trips(s, lo, hi, step)
@@ -213,7 +228,7 @@ def _free(s: Loop, outer: Expressions, inner: Expressions) -> tuple[list[str], l
     names = {e.name for e in used if isinstance(e, Var)}
     buffers = {e.buffer for e in used if isinstance(e, Load)}
     for t in stmts(s.body):
-        if isinstance(t, (Store, Accumulate, Atomic)):
+        if isinstance(t, (Store, Accumulate, Atomic, Prefetch)):
             buffers.add(t.buffer)
         if isinstance(t, Atomic) and t.old:
             buffers.add(t.old)

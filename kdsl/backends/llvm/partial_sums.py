@@ -86,7 +86,7 @@ def _combine(statements: Statements, cell: Cell, found: Sum) -> None:
     row = b.value(f"load <{count} x {value_type(t)}>, ptr {found.slot}, align 64")
     total = reduce(x, count, found.op, t, row)
     buffer = x.buffers[name]
-    pointer = x.element(buffer, [x.emit(i) for i in index], (), None)
+    pointer = x.place(buffer, index, (), None)
     old = memory.load(x.arith, buffer, pointer)
     memory.store(x.arith, buffer, pointer, x.arith.binary(found.op, t, old, total))
     if end:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from kdsl.analysis.linear import extent
 from kdsl.backends.base import FaultKind, Site
 from kdsl.backends.llvm import memory
 from kdsl.backends.llvm.builder import LIKELY, identifier
@@ -27,7 +28,7 @@ from kdsl.backends.llvm.gil import print_helper
 from kdsl.backends.llvm.memory import Buffer
 from kdsl.backends.llvm.partial_sums import Cell, Sum, partial_sums
 from kdsl.backends.llvm.types import memory_type, value_type
-from kdsl.backends.llvm.uniformity import has_constant_places
+from kdsl.backends.llvm.uniformity import has_constant_places, is_vector
 from kdsl.dtypes import DType
 from kdsl.ir.nodes import (
     Accumulate,
@@ -41,6 +42,7 @@ from kdsl.ir.nodes import (
     Expr,
     If,
     Loop,
+    Prefetch,
     Print,
     Return,
     Stmt,
@@ -50,6 +52,9 @@ from kdsl.ir.nodes import (
 from kdsl.ir.walk import stmts
 from kdsl.source import Loc
 
+_FEW = 16
+"""A loop over vectors of so many iterations counts as straight code where its surroundings poll the stop
+word: a call in reach of a tile of sums costs it registers."""
 _REGISTER_BYTES = 4096
 """More than the vector registers of any CPU hold, by a factor of two."""
 
@@ -128,6 +133,11 @@ class Statements:
                 memory.store(self.x.arith, buffer, pointer, self._combine(s.op, buffer.dtype, old, value))
             case Atomic():
                 self._atomic(s)
+            case Prefetch():
+                buffer = self.x.buffers[s.buffer]
+                if not buffer.registers:
+                    index = [self.x.emit(i) for i in s.index]
+                    memory.prefetch(b, buffer, memory.address(b, buffer, index, inside=False))
             case Assert():
                 number = self.sites.fault("assertion", s.message, 0, s.loc)
                 b.guard(self.x.emit(s.cond), number)
@@ -138,8 +148,7 @@ class Statements:
 
     def _target(self, s: Store | Accumulate | Atomic) -> tuple[Buffer, str]:
         buffer = self.x.buffers[s.buffer]
-        index = [self.x.emit(i) for i in s.index]
-        return buffer, self.x.element(buffer, index, s.checked, s.loc)
+        return buffer, self.x.place(buffer, s.index, s.checked, s.loc)
 
     def _combine(self, op: str, t: DType, old: str, value: str) -> str:
         """`old op value`; min and max keep `old` unless the value is smaller / larger."""
@@ -251,7 +260,7 @@ class Statements:
         b.br(f"{name}.back")
         b.block(f"{name}.back")
         b.named(f"{name}.next", f"add {flags} i64 %{name}, 1")
-        b.cbr(b.value(f"icmp slt i64 %{name}.next, {hi}"), body, end)
+        b.cbr(b.value(f"icmp slt i64 %{name}.next, {hi}"), body, end, self._tag(s))
         b.block(end)
 
     def _counted_loop(self, s: Loop, lo: str, hi: str, step: str) -> None:
@@ -272,8 +281,13 @@ class Statements:
         b.block(f"{name}.back")
         b.named(f"{name}.next", f"add i64 %{name}, {step}")
         b.named(f"{name}.more", f"add i64 {count}, 1")
-        b.cbr(b.value(f"icmp eq i64 {count}, {steps}"), end, body)
+        b.cbr(b.value(f"icmp eq i64 {count}, {steps}"), end, body, self._tag(s))
         b.block(end)
+
+    def _tag(self, s: Loop) -> str:
+        """Names the loop to who watches."""
+        module = self.x.b.module
+        return module.watch.tag(module, s.loc) if module.watch is not None else ""
 
     def trips(self, s: Loop, lo: str, hi: str, step: str) -> tuple[str, str]:
         """Whether the loop has an iteration, and then their number less one."""
@@ -393,5 +407,8 @@ class Statements:
 
 
 def _iterates(s: Stmt) -> bool:
-    """Whether `s` is a loop that takes its iterations one after the other."""
-    return isinstance(s, Loop) and (s.mark is None or s.mark.kind != "vectorize")
+    """Whether `s` is a loop that takes its iterations one after the other. One of few vectors is none."""
+    if not isinstance(s, Loop) or is_vector(s):
+        return False
+    count = extent(s)
+    return count is None or count > _FEW or not any(map(is_vector, stmts(s.body)))

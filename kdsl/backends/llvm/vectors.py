@@ -32,15 +32,19 @@ from kdsl.ir.nodes import (
     Atomic,
     Body,
     Break,
+    Compare,
     Const,
     Continue,
     Expr,
     If,
+    Logic,
     Loop,
+    Prefetch,
     Print,
     Return,
     Stmt,
     Store,
+    Var,
     While,
 )
 from kdsl.ir.walk import stmts
@@ -56,7 +60,7 @@ def vector_loop(outer: Statements, s: Loop) -> None:
     assert isinstance(s.step, Const)
     step = int(s.step.value)
     lo = x.emit(s.lo)
-    lanes = Lanes(x, count, s.var, step, facts)
+    lanes = Lanes(x, count, s.var, step, facts, s.loc)
     x.vars[s.var] = lo
     first = lanes.operand("i64", lanes.splat("i64", lo)).split("> ", 1)[1]
     lanes.values[s.var] = x.b.value(f"add {lanes.numbers(step)}, {first}")
@@ -172,6 +176,8 @@ class VectorStatements(Statements):
                 self._store(s)
             case Accumulate():
                 self._accumulate(s)
+            case Prefetch():
+                self._prefetch(s)
             case Assert():
                 self._assert(s)
             case _:
@@ -244,6 +250,7 @@ class VectorStatements(Statements):
         alone = alone and not any(self.lanes.varies(i) for i in s.index)
         value = self.x.emit(s.value) if alone else self.lanes.emit(s.value)
         at = lane_access.place(self.lanes, buffer, s.index, s.checked, s.loc)
+        lane_access.note(self.lanes, s, at)
         return value, buffer, at
 
     def _accumulate(self, s: Accumulate) -> None:
@@ -258,9 +265,11 @@ class VectorStatements(Statements):
         value = lanes.emit(s.value)
         found = self.sums.get((s.buffer, s.index, lanes.count))
         if found is not None:
+            lane_access.note(lanes, s, None, "partial sums")
             partial_sums.add(lanes, s, value, found)
             return
         at = lane_access.place(lanes, buffer, s.index, s.checked, s.loc)
+        lane_access.note(lanes, s, at, "sum of lanes" if at.step == 0 else None)
         if at.step == 0:
             terms = lanes.where(lanes.mask, ty, value, identity(s.op, t))
             total = reduce(self.x, lanes.count, s.op, t, terms)
@@ -276,6 +285,23 @@ class VectorStatements(Statements):
             self.lanes.guard(self.lanes.emit(s.cond), number)
         else:
             self.x.b.guard(self.x.when_active(self.x.emit(s.cond)), number)
+
+    def _prefetch(self, s: Prefetch) -> None:
+        """Each line that the lanes want, once if it is known how far they are apart. Masks do not matter."""
+        b, lanes, buffer = self.x.b, self.lanes, self.x.buffers[s.buffer]
+        if buffer.registers:
+            return
+        at = lane_access.place(lanes, buffer, s.index, (), s.loc)
+        if at.step is None:
+            for lane in range(lanes.count):
+                memory.prefetch(b, buffer, lanes.extract("ptr", at.pointer, lane))
+            return
+        size = buffer.dtype.bytes * (buffer.lanes or 1)
+        span = (lanes.count - 1) * abs(at.step) * size
+        for offset in range(0, span + 1, memory.LINE_BYTES):
+            ahead = offset if at.step > 0 else -offset
+            pointer = b.value(f"getelementptr i8, ptr {at.pointer}, i64 {ahead}") if ahead else at.pointer
+            memory.prefetch(b, buffer, pointer)
 
     # -- one lane after the other
 
@@ -306,6 +332,7 @@ class VectorStatements(Statements):
         ty = value_type(buffer.dtype)
         value = lanes.emit(s.value)
         at = lane_access.place(lanes, buffer, s.index, s.checked, s.loc)
+        lane_access.note(lanes, s, at, "lane by lane")
         pointers = "" if at.step == 0 else lane_access.pointers(lanes, buffer, at)
         slot = b.alloca(lanes.vector(ty), 64)
         b.do(f"store {lanes.vector(ty)} zeroinitializer, ptr {slot}, align 64")
@@ -329,22 +356,32 @@ class VectorStatements(Statements):
             return
         test = self.lanes.emit(s.cond)
         other = self.lanes.inverse(test) if s.orelse else ""
-        for body, where in ((s.then, test), (s.orelse, other)):
-            if body:
-                self._under(where, body)
+        if s.then:
+            self._under(test, s.then, some=not self.lanes.mask and self._has_first(s.cond))
+        if s.orelse:
+            self._under(other, s.orelse)
 
-    def _under(self, test: str, body: Body) -> None:
-        """Runs a body in the lanes where `test` is; one with loops only when there is such a lane."""
-        b = self.x.b
+    def _has_first(self, cond: Expr) -> bool:
+        """Whether a condition says `v == 0 or ...`: the first lane meets it (see `passes.tail_vectors`)."""
+        match cond:
+            case Logic(op="or", a=Compare(op="==", a=Var(name=name), b=Const(value=first))):
+                return name == self.lanes.var and self.x.vars[name] == str(first)
+            case _:
+                return False
+
+    def _under(self, test: str, body: Body, *, some: bool = False) -> None:
+        """Runs a body in the lanes where `test` is (`some`: there is one); one with loops only when there is
+        such a lane."""
+        b, end = self.x.b, ""
         apart = any(isinstance(s, (Loop, While)) for s in stmts(body))
-        with self.lanes.under(test):
-            if apart:
-                some, end = b.fresh("some"), b.fresh("none")
-                b.cbr(self.x.active, some, end)
-                b.block(some)
+        with self.lanes.under(test, some=some):
+            if apart and self.x.active:
+                on, end = b.fresh("some"), b.fresh("none")
+                b.cbr(self.x.active, on, end)
+                b.block(on)
                 self.x.active = ""
             self.body(body)
-            if apart:
+            if end:
                 b.br(end)
                 b.block(end)
 

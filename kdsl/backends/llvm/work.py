@@ -6,9 +6,11 @@ widest, all branches count. A `while`, or a bound that depends on data, makes th
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kdsl.backends.llvm.expressions import Expressions
 from kdsl.ir.nodes import Binary, Body, Const, Expr, Loop, Var, While
-from kdsl.ir.walk import stmt_bodies, stmt_exprs, stmts, subexprs, substitute
+from kdsl.ir.walk import map_expr_children, stmt_bodies, stmt_exprs, stmts, subexprs
 
 _SAFE_OPS = frozenset(("+", "-", "*", "min", "max", "//", "%"))
 
@@ -47,8 +49,23 @@ def _work(x: Expressions, body: Body, least: dict[str, Expr], most: dict[str, Ex
 def _widest(s: Loop, least: dict[str, Expr], most: dict[str, Expr]) -> tuple[Expr, Expr]:
     """The loop's bounds, outer variables put where they give about the longest range."""
     if isinstance(s.step, Const) and s.step.value < 0:
-        return substitute(s.hi, least), substitute(s.lo, most)
-    return substitute(s.lo, least), substitute(s.hi, most)
+        return _extreme(s.hi, least, most), _extreme(s.lo, most, least)
+    return _extreme(s.lo, least, most), _extreme(s.hi, most, least)
+
+
+def _extreme(e: Expr, toward: dict[str, Expr], away: dict[str, Expr]) -> Expr:
+    """`e` with each variable at that end of its range which moves `e` toward the end asked for."""
+    match e:
+        case Var():
+            return toward.get(e.name, e)
+        case Binary(op="-"):
+            return replace(e, a=_extreme(e.a, toward, away), b=_extreme(e.b, away, toward))
+        case Binary(op="*", b=Const(value=by)) if by < 0:
+            return replace(e, a=_extreme(e.a, away, toward))
+        case Binary(op="*", a=Const(value=by)) if by < 0:
+            return replace(e, b=_extreme(e.b, away, toward))
+        case _:
+            return map_expr_children(e, lambda part: _extreme(part, toward, away))
 
 
 def _trips(x: Expressions, s: Loop, low: Expr, high: Expr) -> str | None:

@@ -1,0 +1,276 @@
+"""Recipes: composed schedules, plain functions on `Schedule` that work on every kernel of fitting form.
+
+    fast = matmul.with_schedule(kdsl.recipes.gemm(matmul.schedule(), "i", "j", "k", "B", "C"))
+
+A recipe names loops and arrays as primitives do. Each of its steps is proved or refused like one written by
+hand, so a kernel that does not fit is refused, never run wrongly; `print(s.trace())` shows the steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kdsl.ir.nodes import Loop
+from kdsl.ir.walk import stmts
+
+if TYPE_CHECKING:
+    from kdsl.sched.layout import Layout
+    from kdsl.sched.schedule import Schedule
+
+
+def vector_elementwise(s: Schedule, loop: str, lanes: int = 32, *, parallel: bool = True) -> Schedule:
+    """A loop over elements in vectors, shared out to threads.
+
+    before:
+        for i in range(N):
+            Y[i] = f(X[i])
+    after: vector_elementwise(s, "i", 32)
+        for i in parallel(range((N + 31) // 32)):
+            for i_v in vectorize(range(32)):
+                if i * 32 + i_v < N:
+                    Y[i * 32 + i_v] = f(X[i * 32 + i_v])
+
+    fits: loops whose iterations do not depend on each other. Several registers at a time (`lanes` twice or
+    four times their length) hide the latency of long formulas.
+    """
+    s = s.vectorize(loop, lanes)
+    return s.parallel(loop) if parallel else s
+
+
+def vector_sum(s: Schedule, loop: str, lanes: int = 64) -> Schedule:
+    """A loop that reduces into one cell, in vectors of partial results.
+
+    before:
+        for i in range(N):
+            total += X[i]
+    after: vector_sum(s, "i", 64)
+        for i in range((N + 63) // 64):
+            for i_v in vectorize(range(64)):
+                if i * 64 + i_v < N:
+                    total += X[i * 64 + i_v]
+
+    fits: `+= *= min max`; four registers keep four independent sums.
+    """
+    return s.vectorize(loop, lanes)
+
+
+def parallel_rows(s: Schedule, row: str, columns: Sequence[str], lanes: int = 64) -> Schedule:
+    """Rows shared out to threads, each loop over a row in vectors.
+
+    before:
+        for i in range(M):
+            for j in range(N):
+                total += X[i, j]
+            for j_1 in range(N):
+                Y[i, j_1] = X[i, j_1] / total
+    after: parallel_rows(s, "i", ["j", "j_1"])
+        for i in parallel(range(M)):
+            for j in range((N + 63) // 64):
+                for j_v in vectorize(range(64)): ...
+
+    fits: softmax, normalisations, row sums: rows that do not depend on each other.
+    """
+    for column in columns:
+        s = s.vectorize(column, lanes)
+    return s.parallel(row)
+
+
+def tile2d(
+    s: Schedule, rows: str, columns: str, size: tuple[int, int] = (32, 256), lanes: int = 16
+) -> Schedule:
+    """Blocks of a plane, shared out to threads, their rows in vectors.
+
+    before:
+        for i in range(M):
+            for j in range(N):
+                S(i, j)
+    after: tile2d(s, "i", "j", (32, 256), 16)
+        for i_o in parallel(range((M + 31) // 32)):
+            for j_o in range((N + 255) // 256):
+                for i_i in range(32):
+                    for j_i in range(16):
+                        for j_i_v in vectorize(range(16)): ...
+
+    fits: two nested loops whose iterations may run in any order: transposes, stencils of one sweep.
+    """
+    s = s.tile([rows, columns], list(size)).vectorize(f"{columns}_i", lanes)
+    return s.parallel(f"{rows}_o")
+
+
+def pack(s: Schedule, buffer: str, at: str, panel: int | None = None, lanes: int = 16) -> Schedule:
+    """What one iteration of `at` touches of an array, copied together; the copy runs in vectors.
+
+    before:
+        for j_o in range(N // 64):
+            ... B[k, j_o * 64 + j_i] ...
+    after: pack(s, "B", "j_o", panel=16)
+        for j_o in range(N // 64):
+            B_s: f32[4, K, 16]
+            ... fill B_s ...
+            ... B_s[j_i // 16, k, j_i % 16] ...
+
+    fits: regions that are read many times. With `panel` the last dimension is cut into panels of so many
+    elements, one after the other in memory. Its innermost loop is the vector.
+    """
+    layout: Layout = {}
+    if panel is not None:
+        rank = next(len(a.shape) for a in s.func.arrays if a.name == buffer)
+        layout = {"tile": (None,) * (rank - 1) + (panel,), "order": (rank - 1, *range(rank - 1), rank)}
+    after = s.stage(buffer, at=at, layout=layout or None)
+    return after.vectorize(_new_loops(s, after)[-1], lanes)
+
+
+def register_tile(
+    s: Schedule,
+    rows: str,
+    columns: str,
+    terms: Sequence[str],
+    size: tuple[int, int] = (6, 64),
+    lanes: int = 16,
+    *,
+    outside: Sequence[str] = (),
+    sums: str | None = None,
+) -> Schedule:
+    """Sums over `terms` for a tile of rows and columns at a time, which stays in registers.
+
+    before:
+        for i in range(M):
+            for j in range(N):
+                acc = 0.0
+                for k in range(K):
+                    acc += A[i, k] * B[k, j]
+                C[i, j] = acc
+    after: register_tile(s, "i", "j", ["k"], (6, 64), 16)
+        for i_o in range((M + 5) // 6):
+            for j_o in range((N + 63) // 64):
+                acc: f32[6, 64]
+                ... acc = 0 ...
+                for k in range(K):
+                    for i_i in unroll(range(6)):
+                        for j_i in unroll(range(4)):
+                            for j_i_v in vectorize(range(16)): ...
+                ... C = acc ...
+
+    fits: products and convolutions; loops named by `outside` (of the same nest) stay around the tile. When
+    the terms go straight to an array, `sums` names it. rows * columns / lanes registers hold the tile; leave
+    some for the operands.
+    """
+    i, j = f"{rows}_i", f"{columns}_i"
+    s = s.tile([rows, columns], list(size))
+    s = s.reorder(*outside, f"{rows}_o", f"{columns}_o", *terms, i, j)
+    if sums is not None:
+        s = _in_registers(s, sums, f"{columns}_o", lanes)
+    return _written_out(s, [(i, j)], lanes)
+
+
+def gemm(
+    s: Schedule,
+    rows: str,
+    columns: str,
+    terms: str,
+    b: str,
+    c: str,
+    size: tuple[int, int] = (6, 64),
+    blocks: tuple[int, int, int] = (240, 1024, 512),
+    lanes: int = 16,
+) -> Schedule:
+    """A matrix product in the manner of GotoBLAS and BLIS.
+
+    before:
+        for i in range(M):
+            for j in range(N):
+                C[i, j] = 0.0
+                for k in range(K):
+                    C[i, j] += A[i, k] * B[k, j]
+    after: gemm(s, "i", "j", "k", "B", "C")
+        for j_o_o in range(...):                   # blocks of 1024 columns
+            B_s: f32[16, 512, 64]                  # 512 rows of them, packed into panels of 64 columns
+            for i_o_o in range(...):               # blocks of 240 rows
+                for j_o_i in parallel(range(16)):
+                    for i_o_i in range(40):
+                        C_s: f32[6, 64]            # in registers; starts at 0
+                        for k_p in range(min(K, 512)): ...
+        for j_o_o in range(...):
+            for k_o in range((K - 1) // 512): ...  # the same for the other terms; C_s starts at C
+
+    fits: nests of two loops that set a cell and then accumulate into it; `b` is the operand that has
+    `columns` in its last dimension. `size`: the register tile. `blocks`: rows, columns and terms at a time: a
+    panel of terms * size[1] elements stays in the second-level cache, terms * blocks[1] in the third.
+    The sources are Goto and van de Geijn (2008) and the BLIS papers.
+    """
+    (tall, wide), (mc, nc, kc) = size, blocks
+    i, j, k = rows, columns, terms
+    s = s.peel(k, kc).fission(j, after=1).fission(i, after=0).split(k, kc)
+    s = s.tile([i, j], [tall, wide]).split(f"{i}_o", max(1, mc // tall)).split(f"{j}_o", max(1, nc // wide))
+    for copy, outer, inner in ((0, (), f"{k}_p"), (1, (f"{k}_o",), f"{k}_i")):
+        blocked = (f"{j}_o_o@{copy}", *outer, f"{i}_o_o@{copy}", f"{j}_o_i@{copy}", f"{i}_o_i@{copy}")
+        # The first nest has two tiles when it is reordered: that of the zeros and that of the sums.
+        s = s.reorder(*blocked, inner, f"{i}_i@{2 * copy}", f"{j}_i@{2 * copy}")
+    for at in (f"{j}_o_o@0", f"{k}_o"):
+        before, s = s, pack(s, b, at, panel=wide, lanes=lanes)
+        s = s.parallel(_new_loops(before, s)[0])
+    s = _in_registers(s, c, f"{i}_o_i", lanes)
+    return _written_out(s, [(f"{i}_i", f"{j}_i")], lanes).parallel(f"{j}_o_i")
+
+
+def time_tile(
+    s: Schedule,
+    time: str,
+    first: str,
+    second: str,
+    columns: Sequence[str],
+    rows: int = 64,
+    lanes: int = 16,
+) -> Schedule:
+    """A stencil that goes to and fro between two arrays: all time steps for a block of rows before the next.
+
+    before:
+        for t in range(T):
+            for i in range(1, N - 1):
+                for j in range(1, N - 1):
+                    B[i, j] = f(A, i, j)
+            for i_1 in range(1, N - 1):
+                for j_1 in range(1, N - 1):
+                    A[i_1, j_1] = f(B, i_1, j_1)
+    after: time_tile(s, "t", "i", "i_1", ["j", "j_1"])
+        for i_o in range(...):                 # slanted blocks of 64 rows
+            for t in range(...):
+                for i_i in parallel(range(64)): ... B[i_o * 64 + i_i - t * 2, :] ...
+                for i_i in parallel(range(64)): ... A[i_o * 64 + i_i - t * 2 - 1, :] ...
+
+    fits: stencils of radius 1 in the rows, `time` of a constant number of steps. The rows that a block
+    touches, rows + 2 * T of both arrays, should fit in the second-level cache.
+    """
+    s = s.fuse(first, second, shift=1).skew(first, time, 2).split(first, rows)
+    s = s.reorder(f"{first}_o", time, f"{first}_i").fission(f"{first}_i", after=0)
+    for column in columns:
+        s = s.vectorize(column, lanes)
+    return s.parallel(f"{first}_i")
+
+
+# ------------------------------------------------------------------------ helpers
+
+
+def _new_loops(before: Schedule, after: Schedule) -> list[str]:
+    """The variables of the loops that `before` has not, in program order."""
+    known = {x.var for x in stmts(before.func.body) if isinstance(x, Loop)}
+    found = [x.var for x in stmts(after.func.body) if isinstance(x, Loop) and x.var not in known]
+    return list(dict.fromkeys(found))
+
+
+def _in_registers(s: Schedule, buffer: str, at: str, lanes: int) -> Schedule:
+    """The part of a matrix that one iteration of `at` touches in registers; the copies are written out."""
+    after = s.stage(buffer, at=at, memory="register")
+    new = _new_loops(s, after)
+    return _written_out(after, list(zip(new[::2], new[1::2])), lanes)
+
+
+def _written_out(s: Schedule, pairs: Sequence[tuple[str, str]], lanes: int) -> Schedule:
+    """Each pair of loops, over rows and columns, written out: vectors of columns one after the other."""
+    for row, column in pairs:
+        before, s = s, s.vectorize(column, lanes)
+        if _new_loops(before, s):
+            s = s.unroll(column)
+        s = s.unroll(row)
+    return s
