@@ -165,6 +165,23 @@ CODES: dict[str, tuple[str, str]] = {
         "The cells that an iteration touches are not known, or are the same ones in each.",
         'Y[i] = X[index[i]]; s.prefetch("X", "i", 8)',
     ),
+    "K0335": (
+        "A local whose elements are made of each other is not computed again.",
+        's.compute_at("P", "i") where P[i] = P[i - 1] + X[i]',
+    ),
+    "K0336": (
+        "What is to be computed again would meet other operands, or a local is written again.",
+        's.compute_at("P", "i") where P[j] = X[j] + X[j + 1] and then X[i] = P[i]',
+    ),
+    "K0337": (
+        "An element of a local is read that nothing has produced.",
+        's.compute_at("P", "i") where P[0] is read and P[1:] is written',
+    ),
+    "K0338": ("A local is read elsewhere than in the loop.", 's.compute_at("P", "i")'),
+    "K0339": (
+        "What produces a local does more, or produces an element in several steps.",
+        's.inline("P") where P[i] += X[j]',
+    ),
     # K0360 and K0361: what the interpreter finds while a scheduled kernel runs
     "K0360": ("Two iterations of a parallel loop use one element, and one of them writes.", "unsafe=True"),
     "K0361": ("Lanes of a vector use one element in an order that lockstep changes.", "unsafe=True"),

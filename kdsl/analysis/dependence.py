@@ -12,10 +12,14 @@ from collections.abc import Callable, Iterable, Mapping
 
 from kdsl.analysis.answers import Question
 from kdsl.analysis.flow import Flow
+from kdsl.analysis.inlining import InlineCheck
 from kdsl.analysis.instances import instances
 from kdsl.analysis.marks import MarkCheck, MarkQuestion
+from kdsl.analysis.moving import MoveCheck
 from kdsl.analysis.partials import PartialCheck
 from kdsl.analysis.program import Program
+from kdsl.analysis.recompute import Production as Production
+from kdsl.analysis.recompute import RecomputeCheck
 from kdsl.analysis.rewrites import RewriteCheck
 from kdsl.analysis.small import examined
 from kdsl.analysis.strides import delinearised
@@ -136,6 +140,69 @@ def _program(func: Func) -> Program:
 
 def _at(func: Func, wanted: int) -> int:
     return [s.id for s in stmts(func.body)].index(wanted)
+
+
+def check_move(
+    before: Func,
+    after: Func,
+    origins: Mapping[int, Origin],
+    production: Production,
+    copies: Mapping[int, frozenset[int]],
+) -> Verdict:
+    """None when `after` computes the same: in it, copies of what produces a local run at the top of loops.
+
+    `copies` lists them (by id) for each loop, `origins` says of which instances they are copies.
+    """
+
+    def answer() -> Verdict:
+        old = instances(before)
+        new = instances(after, old.values)
+        return MoveCheck(RecomputeCheck(old, production), new, origins, copies).verdict()
+
+    places, there = _places(before), _places(after)
+    sources = [
+        (places.get(origins[s.id].stmt), origins[s.id].iters) if s.id in origins else None
+        for s in stmts(after.body)
+    ]
+    made = sorted((there.get(loop, -1), sorted(there[i] for i in ids)) for loop, ids in copies.items())
+    details = f"{sources} {_spelled(production, places)} {made}"
+    return _once("move", details, (before, after), answer)
+
+
+def check_inline(
+    func: Func, production: Production, exclusive: frozenset[tuple[int, int]]
+) -> tuple[Verdict, dict[int, list[tuple[int, ...]]]]:
+    """None when reads of a local may be replaced by what the group's stores write there.
+
+    Also, for each statement and each of its reads, in the order of evaluation, the stores that may have
+    written what it reads: the last first. Of two that are `exclusive` only one writes an element.
+    """
+    ids = [s.id for s in stmts(func.body)]
+    places = _places(func)
+    apart = sorted((places[x], places[y]) for x, y in exclusive)
+    question = Question("inline", print_func(func), f"{_spelled(production, places)} {apart}")
+    known = question.recall()
+    if known is not None:
+        return None, {ids[at]: [tuple([ids[n] for n in read]) for read in reads] for at, reads in known}
+    check = InlineCheck(RecomputeCheck(instances(func), production), exclusive)
+    verdict, sources = check.verdict(), check.sources
+    if verdict is None:
+        question.keep(
+            [[places[i], [[places[n] for n in read] for read in reads]] for i, reads in sources.items()]
+        )
+    return verdict, sources
+
+
+def _places(func: Func) -> dict[int, int]:
+    """The number of each statement, by id."""
+    return {s.id: n for n, s in enumerate(stmts(func.body))}
+
+
+def _spelled(production: Production, places: Mapping[int, int]) -> str:
+    """A production without ids."""
+    position = sorted((places[i], at) for i, at in production.position.items())
+    group = sorted(places[i] for i in production.group)
+    return f"{places[production.alloc.id]} {production.depth} {position} {group} {production.private}"
 
 
 def _once(kind: str, details: str, funcs: tuple[Func, ...], answer: Callable[[], Verdict]) -> Verdict:

@@ -56,6 +56,8 @@ class Matching:
     after: Program
     origins: Mapping[int, Origin]
     relations: Relations
+    nested: bool = False
+    """Copies may stand under conditions that the original does not have."""
 
     def matches(self) -> Iterator[tuple[Leaf, tuple[Leaf, ...]]]:
         """Each leaf of the original with the leaves made from it."""
@@ -133,7 +135,10 @@ class Matching:
         own: tuple[str, ...],
         context: tuple[Formula, ...],
     ) -> tuple[Formula, ...] | None:
-        """Equations that identify each of the `own` unknowns of `new` with one of `leaf`; None on failure."""
+        """Equations that identify each of the `own` unknowns of `new` with one of `leaf`; None on failure.
+
+        Where copies are `nested`, unknowns without a counterpart are left free.
+        """
         found: list[Formula] = []
         free = list(unknowns)
         for name in own:
@@ -144,6 +149,8 @@ class Matching:
                 if self.same(other, name, (*context, *found), leaf, new):
                     break
             else:
+                if self.nested:
+                    continue
                 return None
             if other in free:
                 free.remove(other)

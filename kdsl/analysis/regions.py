@@ -124,16 +124,23 @@ def _range(
     outside: set[str],
     sizes: set[str],
 ) -> Range:
-    everything = Range(constant(0), whole, True)
     lows: list[list[Form]] = []
     highs: list[list[Form]] = []
     for site, loops in found:
         inner = {loop.var for loop in loops}
         form = atoms.form(site.index[dim], outside - inner)
         if form is None:
-            return everything
-        for ends, last in ((lows, False), (highs, True)):
-            ends.append([f for f in _ends([form], loops, atoms, outside, last) if atoms.names(f) <= outside])
+            return Range(constant(0), whole, True)
+        for found_, last in ((lows, False), (highs, True)):
+            found_.append([f for f in ends([form], loops, atoms, outside, last) if atoms.names(f) <= outside])
+    return spanned(lows, highs, whole, atoms, sizes)
+
+
+def spanned(
+    lows: list[list[Form]], highs: list[list[Form]], whole: Form, atoms: Atoms, sizes: set[str]
+) -> Range:
+    """The shortest range around all accesses, for each of which bounds from below and above are given."""
+    everything = Range(constant(0), whole, True)
     options: list[Range] = []
     for lo in _common(lows, min):
         for hi in _common(highs, max):
@@ -151,13 +158,11 @@ def _range(
 def upper_bounds(e: Expr, loops: Sequence[Loop], atoms: Atoms, sizes: set[str]) -> list[Form]:
     """Bounds from above, made of sizes alone, of `e` in the iterations of `loops`, outermost first."""
     form = atoms.form(e, sizes)
-    found = [] if form is None else _ends([form], loops, atoms, sizes, True)
+    found = [] if form is None else ends([form], loops, atoms, sizes, True)
     return [f for f in found if atoms.names(f) <= sizes]
 
 
-def _ends(
-    forms: list[Form], loops: Sequence[Loop], atoms: Atoms, outside: set[str], last: bool
-) -> list[Form]:
+def ends(forms: list[Form], loops: Sequence[Loop], atoms: Atoms, outside: set[str], last: bool) -> list[Form]:
     """Bounds of `forms` over `loops`: from above when `last`; each holds."""
     for n, loop in reversed(list(enumerate(loops))):
         known = outside | {outer.var for outer in loops[:n]}

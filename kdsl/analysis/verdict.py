@@ -9,7 +9,19 @@ from typing import Any, Literal
 from kdsl.ir.nodes import Expr
 from kdsl.source import Loc
 
-ViolationKind = Literal["flow", "anti", "output", "lost", "added", "doubled"]
+ViolationKind = Literal[
+    "flow",
+    "anti",
+    "output",
+    "lost",
+    "added",
+    "doubled",
+    "feeds",
+    "unwritten",
+    "elsewhere",
+    "changed",
+    "twice",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +42,9 @@ class Violation:
 
     `flow`: `first` writes what `second` reads; `anti`: reads what it writes; `output`: both write.
     `lost`, `added`, `doubled`: one instance (given twice) runs too seldom or too often; then `buffer` is
-    "" and `cell` empty. Iterations are those of the loops of the source, by name, outermost first.
+    "" and `cell` empty. For what is computed again: an element `feeds` on others, is `unwritten` or written
+    `elsewhere` when it is read, is written `twice`, or an operand is `changed` meanwhile; `cell` is empty.
+    Iterations are those of the loops of the source, by name, outermost first.
     `text` says it in one clause, for a label.
     """
 

@@ -11,7 +11,7 @@ from kdsl.analysis.affine import Form
 from kdsl.analysis.linear import difference, linear
 from kdsl.dtypes import i64
 from kdsl.ir.nodes import Binary, BinaryOp, Compare, Condition, Const, Expr, Func, Load, Logic, Var
-from kdsl.ir.walk import subexprs
+from kdsl.ir.walk import map_expr_children, subexprs
 from kdsl.passes.simplify import simplify_expr
 
 
@@ -110,6 +110,24 @@ def from_linear(form: Form) -> Expr:
         else:
             out = Binary("+" if c > 0 else "-", out, term)
     return const(form.const) if out is None else add(out, form.const)
+
+
+def tidied(e: Expr) -> Expr:
+    """`e` with its index arithmetic as sums of terms, where that is shorter."""
+    form = linear(e) if e.dtype == i64 else None
+    if form is not None:
+        new = from_linear(form)
+        return new if _length(new) < _length(e) else e
+    e = map_expr_children(e, tidied)
+    match e:
+        case Binary(op="//", a=a, b=Const(value=by)) if e.dtype == i64 and by > 0:
+            return floor_div(a, int(by))
+        case _:
+            return e
+
+
+def _length(e: Expr) -> int:
+    return sum(1 for _ in subexprs(e))
 
 
 def names_in(es: Iterable[Expr]) -> set[str]:

@@ -156,14 +156,14 @@ def _lines(verdict: Violation, shown: Loc | None) -> list[tuple[Loc, str]]:
     """The source lines of the two instances."""
     out: list[tuple[Loc, str]] = []
     seen = {shown}
-    for loc, label in ((verdict.first, _at(verdict.first_iter)), (verdict.second, _at(verdict.second_iter))):
+    for loc, label in ((verdict.first, at(verdict.first_iter)), (verdict.second, at(verdict.second_iter))):
         if loc is not None and loc not in seen:
             seen.add(loc)
             out.append((loc, label))
     return out
 
 
-def _at(iteration: dict[str, int]) -> str:
+def at(iteration: dict[str, int]) -> str:
     return "at " + ", ".join(f"{k}={v}" for k, v in iteration.items()) if iteration else ""
 
 

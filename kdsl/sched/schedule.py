@@ -12,6 +12,7 @@ from kdsl.ir.printer import print_func
 from kdsl.sched import (
     arranging,
     collapse,
+    compute,
     fusion,
     kinds,
     loops,
@@ -81,6 +82,8 @@ class Schedule:
     set_layout = arranging.set_layout
     double_buffer = pipelining.double_buffer
     prefetch = prefetching.prefetch
+    compute_at = compute.compute_at
+    inline = compute.inline
 
     # -- what there is
 

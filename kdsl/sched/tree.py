@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from kdsl.dtypes import i64
 from kdsl.ir.nodes import (
     Accumulate,
     Alloc,
@@ -23,6 +24,7 @@ from kdsl.ir.nodes import (
     Return,
     Stmt,
     Store,
+    Var,
     fresh_id,
 )
 from kdsl.ir.walk import (
@@ -273,6 +275,17 @@ def renamed_buffers(body: Body, names: Mapping[str, str]) -> Body:
                     pass
             out.append(s)
         return tuple(out)
+
+    return on_body(body)
+
+
+def renamed_loops(body: Body, names: Mapping[str, str]) -> Body:
+    """`body` with loop variables renamed, where they are bound and where they are used."""
+    values: dict[str, Expr] = {old: Var(new, i64) for old, new in names.items()}
+
+    def on_body(body: Body) -> Body:
+        out = [map_stmt(s, lambda e: substitute(e, values), on_body) for s in body]
+        return tuple([replace(s, var=names.get(s.var, s.var)) if isinstance(s, Loop) else s for s in out])
 
     return on_body(body)
 

@@ -245,6 +245,8 @@ def step(pick: Pick, s: Schedule) -> Schedule:
             "set_layout",
             "double_buffer",
             "prefetch",
+            "compute_at",
+            "inline",
             "mark",
         )
     ):
@@ -298,6 +300,10 @@ def step(pick: Pick, s: Schedule) -> Schedule:
         case "prefetch":
             inside = next(x for x in loops if x.var == loop.partition("@")[0]).body
             return s.prefetch(pick(sorted(buffers(inside)) or ["x"]), loop, pick((1, 2, 9)))
+        case "compute_at":
+            return s.compute_at(pick(_locals(s) or ["X"]), loop)
+        case "inline":
+            return s.inline(pick(_locals(s) or ["X"]))
         case _:
             kind = pick(("parallel", "vectorize", "bind"))
             if kind == "bind":

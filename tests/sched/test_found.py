@@ -65,3 +65,19 @@ def parting(A: i64[K + 1, N + 1], s: i64[M]):
 def test_lanes_do_not_part_for_a_version_without_guards() -> None:
     # Lanes with all of their guards true ran ahead of the others, whose results they read.
     check_schedule(parting, lambda s: s.unroll("u").vectorize("i", 4))
+
+
+@kdsl.kernel
+def made_between(X: i64[N], Y: i64[N]):
+    for i in range(N):
+        X[i] += 1
+    T = kdsl.empty(N, i64)
+    for j in range(N):
+        T[j] = X[j] * 2
+    for k in range(N):
+        Y[k] = T[k]
+
+
+def test_a_local_made_between_fused_loops() -> None:
+    # The fused loop stood before the allocation of what its second half writes.
+    check_schedule(made_between, lambda s: s.fuse("i", "j"))
