@@ -131,6 +131,7 @@ def _cache(options: argparse.Namespace) -> None:
     info = cache.info()
     print(f"folder   {info.folder}")
     print(f"entries  {info.entries}")
+    print(f"proofs   {info.proofs}")
     print(f"size     {_size(info.bytes)}")
     if info.oldest_s is not None and info.newest_s is not None:
         print(f"used     {_time(info.oldest_s)} to {_time(info.newest_s)}")

@@ -205,6 +205,9 @@ CODES: dict[str, tuple[str, str]] = {
         "What produces a local does more, or produces an element in several steps.",
         's.inline("P") where P[i] += X[j]',
     ),
+    # K0360 and K0361: what the interpreter finds while a scheduled kernel runs
+    "K0360": ("Two iterations of a parallel loop use one element, and one of them writes.", "unsafe=True"),
+    "K0361": ("Lanes of a vector use one element in an order that lockstep changes.", "unsafe=True"),
     # From K0380 on: loops that code generation has no form for
     "K0380": (
         "A vector loop has a constant number of iterations.",

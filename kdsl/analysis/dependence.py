@@ -2,13 +2,15 @@
 
 `check_mark`: may a loop be parallel or a vector? `check_rewrite`: does a rewritten function run the same
 instances, without reversing a dependence? `check_private`: may each iteration have a copy of a local?
-`check_delayed`: may updates come behind a loop? Answers are kept by content.
+`check_delayed`: may updates come behind a loop? Answers are kept by content: in memory, and where `answers`
+says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+from kdsl.analysis.answers import Question
 from kdsl.analysis.flow import Flow
 from kdsl.analysis.inlining import InlineCheck
 from kdsl.analysis.instances import instances
@@ -25,14 +27,16 @@ from kdsl.analysis.verdict import Origin as Origin
 from kdsl.analysis.verdict import Unproved as Unproved
 from kdsl.analysis.verdict import Verdict as Verdict
 from kdsl.analysis.verdict import Violation as Violation
+from kdsl.analysis.verdict import from_json, to_json
 from kdsl.ir.nodes import Alloc, Func
+from kdsl.ir.places import Places
 from kdsl.ir.printer import print_func
 from kdsl.ir.walk import stmts
 
 KEPT = 4096
 """Answers kept; the oldest go first."""
 
-_answers: dict[Hashable, Verdict] = {}
+_answers: dict[tuple[str, ...], Verdict] = {}
 
 _programs: list[tuple[Func, Program]] = []
 
@@ -53,7 +57,7 @@ def check_mark(func: Func, loop_id: int, kind: MarkQuestion, lanes: int | None =
         return examined(found, program, lambda fixed: check_mark(fixed(func), loop_id, kind, lanes))
 
     at = [s.id for s in stmts(func.body)].index(loop_id)
-    return _once(("mark", print_func(func), func.loc, at, kind, lanes), answer)
+    return _once("mark", f"{at} {kind} {lanes}", (func,), answer)
 
 
 def check_rewrite(before: Func, after: Func, origins: Mapping[int, Origin]) -> Verdict:
@@ -71,8 +75,8 @@ def check_rewrite(before: Func, after: Func, origins: Mapping[int, Origin]) -> V
 
     places = {s.id: n for n, s in enumerate(stmts(before.body))}
     made = [origins.get(s.id, Origin(s.id, ())) for s in stmts(after.body)]
-    sources = tuple([(places.get(o.stmt), o.iters) for o in made])
-    return _once(("rewrite", print_func(before), before.loc, print_func(after), sources), answer)
+    sources = [(places.get(o.stmt), o.iters) for o in made]
+    return _once("rewrite", repr(sources), (before, after), answer)
 
 
 def check_private(func: Func, alloc: Alloc, loop_id: int) -> Verdict:
@@ -84,7 +88,7 @@ def check_private(func: Func, alloc: Alloc, loop_id: int) -> Verdict:
         loop = program.loops.get(loop_id)
         return None if loop is None else Flow(program, f"{alloc.name}@{alloc.id}").private(loop)
 
-    return _once(("private", print_func(func), func.loc, _at(func, alloc.id), _at(func, loop_id)), answer)
+    return _once("private", f"{_at(func, alloc.id)} {_at(func, loop_id)}", (func,), answer)
 
 
 def check_initialised(func: Func, alloc: Alloc, stmt_id: int) -> Verdict:
@@ -93,7 +97,7 @@ def check_initialised(func: Func, alloc: Alloc, stmt_id: int) -> Verdict:
     def answer() -> Verdict:
         return Flow(_program(func), f"{alloc.name}@{alloc.id}").initialised(stmt_id)
 
-    return _once(("initialised", print_func(func), func.loc, _at(func, alloc.id), _at(func, stmt_id)), answer)
+    return _once("initialised", f"{_at(func, alloc.id)} {_at(func, stmt_id)}", (func,), answer)
 
 
 def check_delayed(func: Func, updates: Iterable[int], loop_id: int) -> Verdict:
@@ -107,14 +111,21 @@ def check_delayed(func: Func, updates: Iterable[int], loop_id: int) -> Verdict:
         return None if loop is None else PartialCheck(program, ids).delayed(loop)
 
     places = sorted([_at(func, i) for i in ids])
-    return _once(("delayed", print_func(func), func.loc, *places, _at(func, loop_id)), answer)
+    return _once("delayed", f"{places} {_at(func, loop_id)}", (func,), answer)
 
 
 def share_cells(func: Func, updates: Iterable[int], loop_id: int) -> bool:
     """False when it is proved that no two iterations of the loop meet in a cell by these updates (ids)."""
-    program = _program(func)
-    loop = program.loops.get(loop_id)
-    return loop is None or PartialCheck(program, frozenset(updates)).shared(loop)
+    ids = frozenset(updates)
+    places = sorted([_at(func, i) for i in ids])
+    question = Question("shared", print_func(func), f"{places} {_at(func, loop_id)}")
+    known = question.recall()
+    if known is None:
+        program = _program(func)
+        loop = program.loops.get(loop_id)
+        known = [loop is None or PartialCheck(program, ids).shared(loop)]
+        question.keep(known)
+    return bool(known[0])
 
 
 def _program(func: Func) -> Program:
@@ -148,10 +159,14 @@ def check_move(
         new = instances(after, old.values)
         return MoveCheck(RecomputeCheck(old, production), new, origins, copies).verdict()
 
-    places = {s.id: n for n, s in enumerate(stmts(before.body))}
-    sources = tuple([places.get(origins[s.id].stmt) if s.id in origins else None for s in stmts(after.body)])
-    key = print_func(before), before.loc, print_func(after), sources, places[production.alloc.id]
-    return _once(("move", *key), answer)
+    places, there = _places(before), _places(after)
+    sources = [
+        (places.get(origins[s.id].stmt), origins[s.id].iters) if s.id in origins else None
+        for s in stmts(after.body)
+    ]
+    made = sorted((there.get(loop, -1), sorted(there[i] for i in ids)) for loop, ids in copies.items())
+    details = f"{sources} {_spelled(production, places)} {made}"
+    return _once("move", details, (before, after), answer)
 
 
 def check_inline(
@@ -162,13 +177,56 @@ def check_inline(
     Also, for each statement and each of its reads, in the order of evaluation, the stores that may have
     written what it reads: the last first. Of two that are `exclusive` only one writes an element.
     """
+    ids = [s.id for s in stmts(func.body)]
+    places = _places(func)
+    apart = sorted((places[x], places[y]) for x, y in exclusive)
+    question = Question("inline", print_func(func), f"{_spelled(production, places)} {apart}")
+    known = question.recall()
+    if known is not None:
+        return None, {ids[at]: [tuple([ids[n] for n in read]) for read in reads] for at, reads in known}
     check = InlineCheck(RecomputeCheck(instances(func), production), exclusive)
-    return check.verdict(), check.sources
+    verdict, sources = check.verdict(), check.sources
+    if verdict is None:
+        question.keep(
+            [[places[i], [[places[n] for n in read] for read in reads]] for i, reads in sources.items()]
+        )
+    return verdict, sources
 
 
-def _once(key: Hashable, answer: Callable[[], Verdict]) -> Verdict:
-    if key not in _answers:
-        if len(_answers) >= KEPT:
-            del _answers[next(iter(_answers))]
-        _answers[key] = answer()
-    return _answers[key]
+def _places(func: Func) -> dict[int, int]:
+    """The number of each statement, by id."""
+    return {s.id: n for n, s in enumerate(stmts(func.body))}
+
+
+def _spelled(production: Production, places: Mapping[int, int]) -> str:
+    """A production without ids."""
+    position = sorted((places[i], at) for i, at in production.position.items())
+    group = sorted(places[i] for i in production.group)
+    return f"{places[production.alloc.id]} {production.depth} {position} {group} {production.private}"
+
+
+def _once(kind: str, details: str, funcs: tuple[Func, ...], answer: Callable[[], Verdict]) -> Verdict:
+    """The answer to a question about `funcs`."""
+    parts = *[print_func(f) for f in funcs], details
+    key = kind, *parts, *[repr(f.loc) for f in funcs]
+    if key in _answers:
+        return _answers[key]
+    if len(_answers) >= KEPT:
+        del _answers[next(iter(_answers))]
+    proof = Question(kind, *parts)
+    if proof.recall() is not None:
+        _answers[key] = None
+        return None
+    # A refusal speaks of lines: those of this source.
+    locs = [loc for f in funcs for loc in Places.of(f).locs]
+    refusal = Question(kind, *parts, repr([(loc.line, loc.col) for loc in locs]))
+    known = refusal.recall()
+    if known is not None:
+        _answers[key] = from_json(known, locs)
+        return _answers[key]
+    verdict = _answers[key] = answer()
+    if verdict is None:
+        proof.keep(True)
+    elif (data := to_json(verdict, locs)) is not None:
+        refusal.keep(data)
+    return verdict

@@ -2,7 +2,8 @@
 
 `parallel`, `bind`: no dependence between two iterations. `vectorize`: time is (chunk, inner iterations,
 place, loads before stores), all lanes at once; a dependence between two lanes of a chunk is kept when its
-source is strictly earlier in that time. A sum into a cell that all lanes share becomes a tree.
+source is strictly earlier in that time. Terms of one sum may come in another order, but not at once; a sum
+into a cell that all lanes share becomes a tree.
 """
 
 from __future__ import annotations
@@ -89,10 +90,14 @@ class MarkCheck:
             return True
         if self.kind != "vectorize" or first.atomic or second.atomic:
             return False
-        dtype = first.buffer.dtype
-        if self.program.func.options.strict and dtype is not None and dtype.is_float:
+        if self.ordered(first):
             return False
         return first.place != second.place or (self.invariant(first) and self.invariant(second))
+
+    def ordered(self, use: Use) -> bool:
+        """True for updates of floats that must keep their order."""
+        dtype = use.buffer.dtype
+        return self.program.func.options.strict and dtype is not None and dtype.is_float
 
     def invariant(self, use: Use) -> bool:
         """True when all lanes use one cell."""
@@ -157,7 +162,8 @@ class MarkCheck:
         return self.relations.relation((*around, context), names(leaf.dims), ("chunk",))
 
     def not_earlier(self, source: Leaf, first: Use, target: Leaf, second: Use) -> Any:
-        """{ source -> target : the source is not strictly earlier in lockstep time }."""
+        """{ source -> target : the source is not strictly earlier in lockstep time }; of two updates that
+        commute, only those at one time."""
         cut = 2 * len(self.loop)
         times = []
         for leaf, use in ((source, first), (target, second)):
@@ -165,6 +171,8 @@ class MarkCheck:
             filler = (0,) * (self.relations.width - 1 - len(tail))
             phase = 0 if use.mode == "read" else 1
             times.append(self.relations.time(leaf.dims, (*tail, *filler, phase)))
+        if first.mode == second.mode == "update" and first.op == second.op and not self.ordered(first):
+            return times[0].apply_range(times[1].reverse())
         return times[0].lex_ge_map(times[1])
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from kdsl.analysis.answers import Question
 from kdsl.analysis.conditions import from_ast
 from kdsl.dtypes import DType, i64
 from kdsl.ir.nodes import Binary, Const, Expr, Var
+from kdsl.ir.printer import print_expr
 from kdsl.ir.walk import substitute
 
 Bounds = tuple[Expr, Expr]
@@ -28,6 +30,21 @@ def reordered_bounds(
     The new loops run exactly the same points. None when the bounds are not affine, or when one range a
     loop is not enough.
     """
+    question = Question(
+        "bounds", repr([(name, print_expr(lo), print_expr(hi)) for name, lo, hi in loops]),
+        repr(list(order)), repr(sorted(sizes)),
+    )  # fmt: skip
+    known = question.recall()
+    if known is None:
+        bounds = _reordered(loops, order, sizes)
+        known = [] if bounds is None else [[_to_json(lo), _to_json(hi)] for lo, hi in bounds]
+        question.keep(known)
+    return [(_from_json(lo), _from_json(hi)) for lo, hi in known] or None
+
+
+def _reordered(
+    loops: Sequence[tuple[str, Expr, Expr]], order: Sequence[str], sizes: Sequence[str]
+) -> list[Bounds] | None:
     import islpy as isl
 
     # isl knows all names by numbers, so that none is one of its keywords.
@@ -55,6 +72,26 @@ def reordered_bounds(
         if "maximal number of operations" not in str(e):
             raise
         return None
+
+
+def _to_json(e: Expr) -> Any:
+    """A bound as data: the sums, quotients, minima and maxima that isl makes."""
+    match e:
+        case Const(value=value):
+            return int(value)
+        case Var(name=name):
+            return name
+        case Binary(op=op, a=a, b=b):
+            return [op, _to_json(a), _to_json(b)]
+        case _:
+            raise AssertionError(f"isl gives no {type(e).__name__}")
+
+
+def _from_json(data: Any) -> Expr:
+    if isinstance(data, list):
+        op, a, b = data
+        return Binary(op, _from_json(a), _from_json(b))
+    return Const(data, i64) if isinstance(data, int) else Var(data, i64)
 
 
 def _generated(isl: Any, context: Any, params: str, dims: str, wanted: str, known: str) -> list[Bounds]:

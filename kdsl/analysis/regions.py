@@ -30,6 +30,7 @@ from kdsl.analysis.affine import (
     formula_names,
     symbol,
 )
+from kdsl.analysis.answers import Question
 from kdsl.analysis.linear import faultless
 from kdsl.analysis.polyhedra import Polyhedra
 from kdsl.analysis.ranges import Facts, prove
@@ -217,19 +218,33 @@ class Regions:
     """Questions about the accesses of one function, answered by facts or by isl. False: not proved."""
 
     accesses: Accesses
-    polyhedra: Polyhedra = field(init=False)
+    _polyhedra: Polyhedra | None = None
 
-    def __post_init__(self) -> None:
-        self.polyhedra = Polyhedra(self.accesses.values)
+    @property
+    def polyhedra(self) -> Polyhedra:
+        """The bridge to isl, which loads when there is something to prove."""
+        if self._polyhedra is None:
+            self._polyhedra = Polyhedra(self.accesses.values)
+        return self._polyhedra
 
     def never(self, access: Access, formula: Formula) -> bool:
         """True: `formula` does not hold at any point at which `access` runs."""
         dims = tuple([loop.name for loop in access.loops])
+        formulas = [*access.context, formula]
 
         def empty() -> bool:
-            return bool(self.polyhedra.points([*access.context, formula], dims).is_empty())
+            return bool(self.polyhedra.points(formulas, dims).is_empty())
 
-        return self.polyhedra.within_limit(empty) or False
+        # All that is asked of isl, spelled out: symbols have no names that outlive this walk.
+        values = self.accesses.values
+        used = set(dims).union(*map(formula_names, formulas))
+        symbols = sorted([values.symbols[n] for n in values.closure(used)], key=lambda s: s.rank)
+        question = Question("never", repr(symbols), repr(formulas), repr(dims))
+        known = question.recall()
+        if known is None:
+            known = [self.polyhedra.within_limit(empty) or False]
+            question.keep(known)
+        return bool(known[0])
 
     def within(self, access: Access, dim: int, lo: Form, extent: Form) -> bool:
         """True: that index is always one of `extent` from `lo` on."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 from kdsl.analysis.marks import doubt
@@ -44,7 +44,7 @@ class RewriteCheck:
     matched: dict[int, Match] = field(default_factory=dict)
     _before_times: dict[tuple[int, object], Any] = field(default_factory=dict)
     _after_times: dict[tuple[int, object], Any] = field(default_factory=dict)
-    _reversed: dict[tuple[object, ...], Any] = field(default_factory=dict)
+    _earlier: dict[tuple[object, ...], Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         leaves = (*self.before.leaves, *self.after.leaves)
@@ -125,37 +125,53 @@ class RewriteCheck:
 
     def order(self, first: Group, second: Group) -> Violation | Unproved | bool:
         """False when no dependence from `first` to `second` is reversed."""
-        swapped = self.swapped(first, second)
-        if swapped.is_empty():
-            return False
         r = self.relations
-        exact = first.exact and second.exact
         if first.use.buffer.key != second.use.buffer.key:
+            earlier = self.earlier(first, second)
+            if not self.reversed(first, second, earlier):
+                return False
             return doubt(r.values, first.use, second.use)
-        for a in first.uses:
-            for b in second.uses:
-                source, target = (first.match.leaf, a), (second.match.leaf, b)
-                same = r.meetings(*source, *target).intersect(swapped)
-                if same.is_empty():
-                    continue
-                if not exact:
-                    return doubt(r.values, a, b) if not (a.exact and b.exact) else self.unclear(first, second)
-                return violation(r, smallest(r, same), source, target, 0, reordered=True)
+        # Few pairs are dependent: what becomes of these is asked, not what becomes of all.
+        pairs = [(a, b) for a in first.uses for b in second.uses]
+        source, target = first.match.leaf, second.match.leaf
+        met = [r.meetings(source, a, target, b) for a, b in pairs]
+        meeting = reduce(lambda x, y: x.union(y), met).intersect(self.earlier(first, second))
+        if meeting.is_empty() or not self.reversed(first, second, meeting):
+            return False
+        exact = first.exact and second.exact
+        for (a, b), same in zip(pairs, met):
+            same = same.intersect(self.earlier(first, second))
+            if same.is_empty() or not self.reversed(first, second, same):
+                continue
+            if not exact:
+                return doubt(r.values, a, b) if not (a.exact and b.exact) else self.unclear(first, second)
+            point = smallest(r, same.intersect(self.becomes(first).lex_gt_map(self.becomes(second))))
+            return violation(r, point, (source, a), (target, b), 0, reordered=True)
         return False
 
     def unclear(self, first: Group, second: Group) -> Unproved:
         leaf = (first if not first.match.exact else second).match.leaf
         return Unproved("data decide when it runs", leaf.stmt.loc)
 
-    def swapped(self, first: Group, second: Group) -> Any:
-        """{ first -> second : its time is earlier in the original, and later in the rewritten function }."""
-        a, b = self.slot(first), self.slot(second)
-        found = self._reversed.get((*a, *b))
+    def earlier(self, first: Group, second: Group) -> Any:
+        """{ first -> second : its time is earlier in the original }."""
+        key = (*self.slot(first), *self.slot(second))
+        found = self._earlier.get(key)
         if found is None:
-            was = self.was(first).lex_lt_map(self.was(second))
-            becomes = self.becomes(first).lex_gt_map(self.becomes(second))
-            found = self._reversed[(*a, *b)] = was.intersect(becomes)
+            found = self._earlier[key] = self.was(first).lex_lt_map(self.was(second))
         return found
+
+    def reversed(self, first: Group, second: Group, pairs: Any) -> bool:
+        """True when some of `pairs` { first -> second } come in the other order in the rewritten function."""
+        moved = pairs.apply_domain(self.becomes(first)).apply_range(self.becomes(second))
+        return not moved.intersect(self.later).is_empty()
+
+    @property
+    def later(self) -> Any:
+        """{ time -> time : the first is later }."""
+        r = self.relations
+        space = r.isl.Space.set_alloc(r.polyhedra.context, 0, r.width)
+        return r.isl.Map.lex_gt(space)
 
     def slot(self, group: Group) -> tuple[int, object]:
         """What identifies the times of a group."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from kdsl.ir.nodes import Expr
 from kdsl.source import Loc
@@ -68,3 +69,29 @@ class Unproved:
 
 
 Verdict = Violation | Unproved | None
+
+
+def to_json(verdict: Violation | Unproved, places: Sequence[Loc]) -> Any:
+    """A refusal as data, its lines by their number in `places`; None when one is not there."""
+    match verdict:
+        case Unproved(loc=loc):
+            at = _numbers((loc,), places)
+            return at and {"unproved": asdict(replace(verdict, loc=None)), "at": at}
+        case Violation(first=first, second=second):
+            at = _numbers((first, second), places)
+            return at and {"violation": asdict(replace(verdict, first=None, second=None)), "at": at}
+
+
+def from_json(data: Any, places: Sequence[Loc]) -> Violation | Unproved:
+    """The refusal that `to_json` made into `data`."""
+    at = [None if n is None else places[n] for n in data["at"]]
+    if "unproved" in data:
+        return replace(Unproved(**data["unproved"]), loc=at[0])
+    found = data["violation"]
+    return replace(Violation(**{**found, "cell": tuple(found["cell"])}), first=at[0], second=at[1])
+
+
+def _numbers(locs: Sequence[Loc | None], places: Sequence[Loc]) -> list[int | None] | None:
+    if any(loc is not None and loc not in places for loc in locs):
+        return None
+    return [None if loc is None else places.index(loc) for loc in locs]

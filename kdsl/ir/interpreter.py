@@ -10,13 +10,14 @@ C[i] = A[i] * s    ->   def store(f): v = value(f); f[C][at(f)] = v
 ```
 
 All indices are tested. A local starts as poison: copying it is allowed, any other use is an error that
-names the buffer. Results are kept like locals and copied to the caller's arrays at the end.
+names the buffer. Results are kept like locals and copied to the caller's arrays at the end. Iterations of
+parallel loops and lanes of vectors run one after the other, and are errors when they race (`ir.races`).
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,15 @@ import numpy as np
 from kdsl.dtypes import DType
 from kdsl.ir import scalar_ops
 from kdsl.ir.faults import condition_error, fault, uninitialised
-from kdsl.ir.interpreter_exprs import PRINT, Buffer, ExprCompiler, Frame, Poison, Used, make
+from kdsl.ir.interpreter_exprs import (
+    PRINT,
+    RECORDER,
+    ExprCompiler,
+    Frame,
+    Poison,
+    Used,
+    make,
+)
 from kdsl.ir.nodes import (
     Accumulate,
     Alloc,
@@ -47,6 +56,7 @@ from kdsl.ir.nodes import (
     While,
 )
 from kdsl.ir.numbers import float_to_int, int_to_float, number_text, round_float, wrap
+from kdsl.ir.races import Around, Lanes, Recorder, Touch, Turn, concurrent, varying
 
 Run = Callable[[Frame], "str | None"]
 """A statement: None when control goes on to the next one, else "break", "continue" or "return"."""
@@ -59,21 +69,35 @@ def run(
     sizes: Mapping[str, int],
     *,
     on_print: Callable[[str], object] | None = None,
+    races: bool = True,
 ) -> None:
-    """Runs `func` once: see `Interpreter.run`."""
-    Interpreter(func).run(arrays, scalars, sizes, on_print=on_print)
+    """Runs `func` once: see `Interpreter`."""
+    Interpreter(func, races).run(arrays, scalars, sizes, on_print=on_print)
 
 
 class Interpreter:
-    """A `Func` (verified, math functions expanded) ready to run any number of times, from any thread."""
+    """A `Func` (verified, math functions expanded) ready to run any number of times, from any thread.
 
-    def __init__(self, func: Func) -> None:
+    `races`: parallel iterations and vector lanes that meet are errors; otherwise marks are ignored.
+    """
+
+    def __init__(self, func: Func, races: bool = True) -> None:
         self.func = func
-        c = _Compiler()
+        c = _Compiler(races=races)
+        c.watch.strict = func.options.strict
         self._sizes = [(name, c.name(name)) for name in func.sizes]
         self._scalars = [(p, c.name(p.name)) for p in func.params if not isinstance(p, ArrayParam)]
         self._arrays = [
-            (p, c.buffer(p.name, "local" if p.result else "array", len(p.shape))) for p in func.arrays
+            (
+                p,
+                c.buffer(
+                    p.name,
+                    "local" if p.result else "array",
+                    len(p.shape),
+                    p.name in func.options.may_alias,
+                ),
+            )
+            for p in func.arrays
         ]
         self._conditions = [(c.expr(x.expr), x) for x in func.conditions]
         self._body = c.body(func.body)
@@ -89,11 +113,12 @@ class Interpreter:
     ) -> None:
         """Writes `arrays` in place (results too: the caller passes them, of the right shape and dtype).
 
-        Raises the errors of `ir.faults`: a failed call condition before anything is written, a fault after
-        what ran before it has been written. `on_print` gets each printed text, its end included.
+        Raises the errors of `ir.faults` and `ir.races`: a failed call condition before anything is written,
+        others after what ran before has been written. `on_print` gets each printed text, its end included.
         """
         f: Frame = [None] * self._slots
         f[PRINT] = on_print or (lambda text: print(text, end=""))
+        f[RECORDER] = Recorder()
         for name, slot in self._sizes:
             f[slot] = int(sizes[name])
         for p, slot in self._scalars:
@@ -132,6 +157,8 @@ def as_value(x: Any, dtype: DType) -> bool | int | float:
 class _Compiler(ExprCompiler):
     """Makes closures of statements."""
 
+    races: bool = True
+
     def body(self, body: Body) -> Run:
         # `scope` is never popped: no name is bound twice on a path, so the last binding is the one in view.
         steps = [(self.stmt(s), s.loc) for s in body]
@@ -149,9 +176,10 @@ class _Compiler(ExprCompiler):
         return run_body
 
     def stmt(self, s: Stmt) -> Run:
+        self.watch.place += 1
         match s:
             case Loop():
-                return self.loop(s)
+                return self.concurrent(s) if self.races and concurrent(s) else self.loop(s)
             case While():
                 return self.while_(s)
             case If():
@@ -179,15 +207,13 @@ class _Compiler(ExprCompiler):
                 raise AssertionError(f"unknown statement {type(s).__name__}")
 
     def loop(self, s: Loop) -> Run:
-        lo, hi, step = self.expr(s.lo), self.expr(s.hi), self.expr(s.step)
-        slot = self.name(s.var)
-        body, loc = self.body(s.body), s.loc
+        bounds, slot = self.iterations(s), self.name(s.var)
+        if self.in_lockstep:
+            return self.counted(bounds, slot, s.body)
+        body = self.body(s.body)
 
         def run_loop(f: Frame) -> str | None:
-            first, end, by = lo(f), hi(f), step(f)
-            if by == 0:
-                raise fault("zero_step", loc)
-            for i in range(first, end, by):
+            for i in bounds(f):
                 f[slot] = i
                 leave = body(f)
                 if leave == "break":
@@ -198,7 +224,92 @@ class _Compiler(ExprCompiler):
 
         return run_loop
 
+    def iterations(self, s: Loop) -> Callable[[Frame], range]:
+        """The iterations of a loop."""
+        lo, hi, step, loc = self.expr(s.lo), self.expr(s.hi), self.expr(s.step), s.loc
+
+        def bounds(f: Frame) -> range:
+            first, end, by = lo(f), hi(f), step(f)
+            if by == 0:
+                raise fault("zero_step", loc)
+            return range(first, end, by)
+
+        return bounds
+
+    @property
+    def in_lockstep(self) -> bool:
+        """Whether a vector loop is around: then inner iterations are counted."""
+        return any(a.lockstep for a in self.watch.around)
+
+    @contextmanager
+    def counting(self) -> Iterator[int]:
+        """The scope of a loop's body in a vector: a slot for the number of the iteration."""
+        watch, count = self.watch, self.fresh()
+        watch.place += 1
+        here = watch.place
+        watch.places.append((here, count))
+        watch.place = 0
+        yield count
+        watch.places.pop()
+        watch.place = here
+
+    def counted(self, bounds: Callable[[Frame], range], slot: int, inside: Body) -> Run:
+        with self.counting() as count:
+            body = self.body(inside)
+
+        def run_counted(f: Frame) -> str | None:
+            for n, i in enumerate(bounds(f)):
+                f[count], f[slot] = n, i
+                leave = body(f)
+                if leave == "break":
+                    break
+                if leave == "return":
+                    return leave
+            return None
+
+        return run_counted
+
+    def concurrent(self, s: Loop) -> Run:
+        """A loop whose iterations may run at the same time."""
+        bounds, slot, watch = self.iterations(s), self.name(s.var), self.watch
+        lockstep = s.mark is not None and s.mark.kind == "vectorize"
+        around = Around(s, self.fresh(), len(watch.places), varying(s) if lockstep else frozenset())
+        watch.around.append(around)
+        body = self.body(s.body)
+        watch.around.pop()
+        lanes_slot = around.slot
+
+        def run_lanes(f: Frame) -> str | None:
+            f[lanes_slot] = lanes = Lanes(s)
+            for i in bounds(f):
+                f[slot] = lanes.lane = i
+                leave = body(f)
+                if leave == "break":
+                    break
+                if leave == "return":
+                    return leave
+            return None
+
+        def run_parallel(f: Frame) -> str | None:
+            recorder, run = f[RECORDER], object()
+            outer = recorder.path
+            if not outer:
+                recorder.cells.clear()
+            leave = None
+            for i in bounds(f):
+                f[slot] = i
+                recorder.path = (*outer, Turn(run, s, i))
+                leave = body(f)
+                if leave in ("break", "return"):
+                    break
+            recorder.path = outer
+            return "return" if leave == "return" else None
+
+        return run_lanes if lockstep else run_parallel
+
     def while_(self, s: While) -> Run:
+        if self.in_lockstep:
+            return self.counted_while(s)
         cond, body = self.expr(s.cond), self.body(s.body)
 
         def run_while(f: Frame) -> str | None:
@@ -212,13 +323,34 @@ class _Compiler(ExprCompiler):
 
         return run_while
 
+    def counted_while(self, s: While) -> Run:
+        with self.counting() as count:
+            cond, body = self.expr(s.cond), self.body(s.body)
+
+        def run_while(f: Frame) -> str | None:
+            f[count] = 0
+            while cond(f):
+                leave = body(f)
+                if leave == "break":
+                    break
+                if leave == "return":
+                    return leave
+                f[count] += 1
+            return None
+
+        return run_while
+
     def alloc(self, s: Alloc) -> Run:
         shape = [self.expr(e) for e in s.shape]
         poison = Poison(s.name, s.loc)
         b = self.buffer(s.name, "local", len(s.shape))
+        token = b.token
 
         def run_alloc(f: Frame) -> None:
             make(f, b, tuple([max(0, extent(f)) for extent in shape]), poison)
+            if token:
+                f[RECORDER].locals += 1
+                f[token] = -f[RECORDER].locals
 
         return run_alloc
 
@@ -226,13 +358,16 @@ class _Compiler(ExprCompiler):
         value = self.expr(s.value)
         b = self.found(s.buffer)
         slot = b.slot
+        noted = self.watched(b, s.index, s.loc, "write", s.value.dtype)
         if b.kind == "local" and b.rank == 0:
 
             def store_cell(f: Frame) -> None:
                 f[slot] = value(f)
+                if noted is not None:
+                    noted(f)
 
             return store_cell
-        at = self.position(b, s.index, s.loc)
+        at = noted or self.position(b, s.index, s.loc)
         if b.kind == "local":
 
             def store_local(f: Frame) -> None:
@@ -252,17 +387,21 @@ class _Compiler(ExprCompiler):
     def update(self, s: Accumulate | Atomic) -> Run:
         value, b = self.expr(s.value), self.found(s.buffer)
         op, slot = scalar_ops.binary(s.op, s.value.dtype), b.slot
-        write_old = self.write_old(self.found(s.old)) if isinstance(s, Atomic) and s.old else None
+        write_old = self.write_old(s) if isinstance(s, Atomic) and s.old else None
+        touch: Touch = "atomic" if isinstance(s, Atomic) else "update"
+        noted = self.watched(b, s.index, s.loc, touch, s.value.dtype, s.op)
         if b.kind == "local" and b.rank == 0:
 
             def update_cell(f: Frame) -> None:
                 v, before = value(f), f[slot]
                 f[slot] = op(before, v)
+                if noted is not None:
+                    noted(f)
                 if write_old:
                     write_old(f, before)
 
             return update_cell
-        at, is_array = self.position(b, s.index, s.loc), b.kind == "array"
+        at, is_array = noted or self.position(b, s.index, s.loc), b.kind == "array"
 
         def update(f: Frame) -> None:
             v = value(f)
@@ -274,6 +413,21 @@ class _Compiler(ExprCompiler):
 
         return update
 
+    def write_old(self, s: Atomic) -> Callable[[Frame, Any], None]:
+        b = self.found(s.old)
+        slot, is_array = b.slot, b.kind == "array"
+        noted = self.watched(b, (), s.loc, "write", s.value.dtype)
+
+        def write(f: Frame, v: Any) -> None:
+            if noted is not None:
+                noted(f)
+            if is_array:
+                f[slot][()] = v
+            else:
+                f[slot] = v
+
+        return write
+
     def prefetch(self, s: Prefetch) -> Run:
         at = self.position(self.found(s.buffer), s.index, s.loc)
 
@@ -281,13 +435,6 @@ class _Compiler(ExprCompiler):
             at(f)
 
         return run_prefetch
-
-    @staticmethod
-    def write_old(b: Buffer) -> Callable[[Frame, Any], None]:
-        slot = b.slot
-        if b.kind == "local":
-            return lambda f, v: operator.setitem(f, slot, v)
-        return lambda f, v: operator.setitem(f[slot], (), v)
 
     def assertion(self, s: Assert) -> Run:
         cond, loc, message = self.expr(s.cond), s.loc, s.message

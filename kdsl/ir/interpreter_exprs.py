@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from kdsl.dtypes import DType
 from kdsl.errors import KernelIndexError
 from kdsl.ir import scalar_ops
 from kdsl.ir.builtins import TABLE
@@ -26,12 +27,14 @@ from kdsl.ir.nodes import (
     Unary,
     Var,
 )
+from kdsl.ir.races import Note, Touch, Watch
 from kdsl.source import Loc
 
 Frame = list[Any]
 Eval = Callable[[Frame], Any]
 
 PRINT = 0  # the frame's slot that holds `on_print`
+RECORDER = 1  # the frame's slot that holds the `races.Recorder`
 
 
 # ---------------------------------------------------------------------- poison
@@ -70,19 +73,48 @@ for _name in (*_OPERATORS, *(f"r{name}" for name in _OPERATORS), *_OTHERS):
 @dataclass(frozen=True, slots=True)
 class Buffer:
     """Where a buffer lives: `array`: an ndarray in `slot`; `local`: a flat list in `slot`, of rank 0 the
-    value itself. `extents` is the slot of the shape."""
+    value itself. `extents` is the slot of the shape, `token` that of a number which tells it apart from all
+    others, 0 when `slot` does (no other one lives there while a concurrent loop runs). `shared`: an array
+    that may overlap others.
+    """
 
     name: str
     kind: str
     slot: int
     extents: int
     rank: int
+    token: int = 0
+    shared: bool = False
 
 
 def make(f: Frame, b: Buffer, extents: tuple[int, ...], poison: Poison) -> None:
     """A new local buffer, all poison."""
     f[b.slot] = [poison] * math.prod(extents) if b.rank else poison
     f[b.extents] = extents
+
+
+def unflattened(number: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The index of an element, from its number in the flat list."""
+    at: list[int] = []
+    for extent in reversed(shape):
+        number, i = divmod(number, extent)
+        at.insert(0, i)
+    return tuple(at)
+
+
+def _noted_bytes(b: Buffer, at: Eval, note: Note) -> Eval:
+    """`at`, with a note for each byte of the element: arrays of other types may lie there too."""
+    slot = b.slot
+
+    def noted(f: Frame) -> Any:
+        place, array = at(f), f[slot]
+        cell = (place,) if b.rank == 1 else place
+        first = array.ctypes.data + sum(i * step for i, step in zip(cell, array.strides))
+        for byte in range(first, first + array.itemsize):
+            note(f, ("byte", byte), cell)
+        return place
+
+    return noted
 
 
 def first_outside(
@@ -98,18 +130,25 @@ class ExprCompiler:
     """Gives names their slots, and makes closures of expressions."""
 
     scope: dict[str, int | Buffer] = field(default_factory=dict)
-    slots: int = PRINT + 1
+    slots: int = RECORDER + 1
+    watch: Watch = field(default_factory=lambda: Watch(RECORDER))
 
     def name(self, name: str) -> int:
         """A new slot for a variable."""
-        self.scope[name] = slot = self.slots
-        self.slots += 1
+        self.scope[name] = slot = self.fresh()
         return slot
 
-    def buffer(self, name: str, kind: str, rank: int) -> Buffer:
-        """Two new slots for a buffer."""
-        self.scope[name] = b = Buffer(name, kind, self.slots, self.slots + 1, rank)
-        self.slots += 2
+    def fresh(self) -> int:
+        """A new slot."""
+        self.slots += 1
+        return self.slots - 1
+
+    def buffer(self, name: str, kind: str, rank: int, shared: bool = False) -> Buffer:
+        """New slots for a buffer."""
+        self.watch.homes[name] = len(self.watch.around)
+        slot, extents = self.fresh(), self.fresh()
+        token = self.fresh() if self.watch.around else 0
+        self.scope[name] = b = Buffer(name, kind, slot, extents, rank, token, shared)
         return b
 
     def slot(self, name: str) -> int:
@@ -163,12 +202,33 @@ class ExprCompiler:
     def load(self, e: Load) -> Eval:
         b = self.found(e.buffer)
         slot = b.slot
+        noted = self.watched(b, e.index, e.loc, "read", e.type)
         if b.kind == "local" and b.rank == 0:
-            return operator.itemgetter(slot)
-        at = self.position(b, e.index, e.loc)
+            return operator.itemgetter(slot) if noted is None else lambda f: (noted(f), f[slot])[1]
+        at = noted or self.position(b, e.index, e.loc)
         if b.kind == "local":
             return lambda f: f[slot][at(f)]
         return lambda f: f[slot].item(at(f))
+
+    def watched(
+        self, b: Buffer, index: tuple[Expr, ...], loc: Loc | None, touch: Touch, dtype: DType, op: str = ""
+    ) -> Eval | None:
+        """As `position`, and the touch is noted; None when nobody else can see the buffer now."""
+        note = self.watch.note(b.name, touch, loc, dtype, op, index)
+        if note is None:
+            return None
+        at = self.position(b, index, loc)
+        if b.shared:
+            return _noted_bytes(b, at, note)
+        slot, extents, token, flat = b.slot, b.extents, b.token, b.kind == "local"
+
+        def noted(f: Frame) -> Any:
+            place = at(f)
+            cell = unflattened(place, f[extents]) if flat else place if b.rank != 1 else (place,)
+            note(f, (f[token] if token else slot, place), cell)
+            return place
+
+        return noted
 
     def position(self, b: Buffer, index: tuple[Expr, ...], loc: Loc | None) -> Eval:
         """The tested place in a buffer: an array's index, a local's number in its flat list."""

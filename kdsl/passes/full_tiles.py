@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import partial, reduce
 
 from kdsl.analysis.affine import Form, constant
 from kdsl.analysis.floors import Floors, Limit, conjuncts
@@ -51,8 +51,7 @@ from kdsl.passes.tail_vectors import at_least_zero, by_vectors
 
 def full_tiles(func: Func) -> Func:
     """`func` with loops versioned; itself when no loop has such guards."""
-    outside = frozenset(func.sizes)
-    body = _body(func.body, outside)
+    body = _body(func.body, frozenset(func.sizes))
     return func if body is func.body else replace(func, body=body)
 
 
@@ -68,7 +67,9 @@ def _body(body: Body, outside: frozenset[str]) -> Body:
             out += _versioned((), chain, (), outside)
         else:
             inner = outside | {s.var} if isinstance(s, Loop) else outside
-            out.append(map_stmt(s, lambda e: e, lambda b, inner=inner: _body(b, inner)))  # type: ignore[misc]
+            # In a vector, lanes would part for a version: the one branch runs before the other.
+            lanes = isinstance(s, Loop) and s.mark is not None and s.mark.kind == "vectorize"
+            out.append(s if lanes else map_stmt(s, lambda e: e, partial(_body, outside=inner)))
     return body if len(out) == len(body) and all(a is b for a, b in zip(body, out)) else tuple(out)
 
 

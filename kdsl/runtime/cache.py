@@ -31,6 +31,8 @@ from kdsl.runtime import log
 SCHEMA = 1
 LIMIT_BYTES = 512 << 20
 _SUFFIX = ".kdsl"
+PROOFS_SUFFIX = ".log"
+"""Of the files of `runtime.proofs`, which live here too."""
 _FRAME = struct.Struct("<4sIIQ32s")
 _MAGIC = b"KDSL"
 _TOUCH_AFTER_S = 3600
@@ -47,10 +49,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What a cache holds: `kernels` maps a kernel's name to its number of entries; times are Unix seconds."""
+    """What a cache holds: `kernels` maps a kernel's name to its number of entries; times are Unix seconds.
+
+    `proofs` is the number of answers about schedules.
+    """
 
     folder: Path
     entries: int
+    proofs: int
     bytes: int
     kernels: dict[str, int]
     oldest_s: float | None
@@ -104,12 +110,17 @@ class DiskCache:
     def info(self) -> Info:
         """Counts and sizes; reads the header of every entry."""
         kernels: dict[str, int] = {}
+        proofs = 0
         files = self._files()
         for path, _, _ in files:
             try:
-                entry = _unframe(path.read_bytes())
+                data = path.read_bytes()
             except OSError:
                 continue
+            if path.suffix == PROOFS_SUFFIX:
+                proofs += sum(1 for line in data.split(b"\n") if line)
+                continue
+            entry = _unframe(data)
             if entry is not None and "kernel" in entry.header:
                 name = str(entry.header["kernel"])
                 kernels[name] = kernels.get(name, 0) + 1
@@ -117,6 +128,7 @@ class DiskCache:
         return Info(
             self.folder,
             sum(kernels.values()),
+            proofs,
             sum(size for _, size, _ in files),
             dict(sorted(kernels.items())),
             min(times, default=None),
@@ -129,7 +141,7 @@ class DiskCache:
         for path, _, _ in self._files(temporaries=True):
             try:
                 path.unlink()
-                removed += path.suffix == _SUFFIX
+                removed += path.suffix != ".tmp"
             except FileNotFoundError:
                 continue
         return removed
@@ -139,7 +151,9 @@ class DiskCache:
         out = []
         with os.scandir(self.folder) as found:
             for file in found:
-                if file.name.endswith(_SUFFIX) or (temporaries and file.name.endswith(".tmp")):
+                if file.name.endswith((_SUFFIX, PROOFS_SUFFIX)) or (
+                    temporaries and file.name.endswith(".tmp")
+                ):
                     try:
                         status = file.stat(follow_symlinks=False)
                     except FileNotFoundError:  # removed by another process meanwhile

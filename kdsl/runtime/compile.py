@@ -165,7 +165,7 @@ def _cached(request: Request) -> Compiled | None:
 
 def _restored(request: Request, interface: Interface, entry: Entry) -> Compiled:
     def explain() -> Artifact:
-        from kdsl.runtime.keys import Places
+        from kdsl.ir.places import Places
 
         return stored.artifact(entry, request.target, Places.of(front(request)).locs)
 
@@ -174,7 +174,8 @@ def _restored(request: Request, interface: Interface, entry: Entry) -> Compiled:
 
 def _compiled(request: Request) -> Compiled:
     """Code for a request whose IR has to be built; compiled unless other source gave the same IR."""
-    from kdsl.runtime.keys import Places, code_key
+    from kdsl.ir.places import Places
+    from kdsl.runtime.keys import code_key
 
     target, cache = request.target, disk_cache()
     func = front(request)

@@ -10,13 +10,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from kdsl.analysis.answers import lend
 from kdsl.errors import ScheduleError
+from kdsl.runtime.proofs import proof_log
 
 if TYPE_CHECKING:
     from kdsl.ir.nodes import Func
     from kdsl.runtime.explanation import Explanation
     from kdsl.runtime.kernel import Kernel
     from kdsl.sched.schedule import Schedule
+
+# The proofs of this process are kept where its code is.
+lend(proof_log)
 
 Recipe: TypeAlias = "Schedule | Callable[[Schedule], Schedule]"
 """What `schedule=` takes: a Schedule, or a function that makes one of the schedule without steps."""

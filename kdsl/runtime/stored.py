@@ -11,7 +11,7 @@ from kdsl.source import Loc
 from kdsl.target import Target
 
 if TYPE_CHECKING:
-    from kdsl.runtime.keys import Places
+    from kdsl.ir.places import Places
 
 
 def header(kernel: str, artifact: Artifact, places: Places) -> dict[str, Any]:

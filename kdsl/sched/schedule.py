@@ -151,7 +151,8 @@ class Schedule:
                     help=f"the primitives are {', '.join(sorted(PRIMITIVES))}",
                 )
             rest = dict(given)
-            many = rest.pop("loops", ()) if name == "reorder" else ()
+            listed = name == "reorder" and isinstance(rest.get("loops"), (list, tuple))
+            many = rest.pop("loops") if listed else ()
             s = getattr(s, name)(*many, **rest)
         return s
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 
 from kdsl.analysis.accesses import Access, collect
 from kdsl.analysis.affine import at_least, constant
+from kdsl.analysis.answers import Question
 from kdsl.analysis.regions import Range, Regions, box, sites
-from kdsl.ir.nodes import Alloc, Body, If, Load, ScalarParam
-from kdsl.ir.printer import print_expr
+from kdsl.ir.nodes import Alloc, Body, Func, If, Load, ScalarParam
+from kdsl.ir.printer import print_expr, print_func
 from kdsl.ir.walk import stmts, subexprs
 from kdsl.sched.copies import Plan, Stage
 from kdsl.sched.layout import Arrangement
@@ -59,11 +60,27 @@ class _Proof:
 
     def plan(self) -> Plan:
         draft, stage = self.draft, self.stage
-        loop, name = stage.place.loop, stage.source.name
+        loop = stage.place.loop
         alloc = Alloc(stage.name, stage.source.dtype, draft.memory.shape_exprs(), loc=loop.loc)
         copy_in, copy_out = draft.copy_in(), draft.copy_out()
         probe = replace(loop, body=(alloc, *copy_in, *loop.body, *copy_out))
-        self.regions = Regions(collect(replaced(stage.edit.func, {loop.id: (probe,)})))
+        probed = replaced(stage.edit.func, {loop.id: (probe,)})
+        at = [s.id for s in stmts(probed.body)].index(loop.id)
+        question = Question("stage", print_func(probed), f"{at} {stage.source.name} {stage.name}")
+        known = question.recall()
+        if known is None:
+            known = self.answer(probed, copy_in, copy_out)
+            question.keep(known)
+        read, below, above = known
+        return Plan(stage, draft.box, draft.written, read, tuple(below), tuple(above))
+
+    def answer(
+        self, probed: Func, copy_in: Body, copy_out: Body
+    ) -> tuple[bool, tuple[bool, ...], tuple[bool, ...]]:
+        """Whether the copy has to be read, and the dimensions to be clipped below and above."""
+        stage = self.stage
+        loop, name = stage.place.loop, stage.source.name
+        self.regions = Regions(collect(probed))
         self.depth = 1 + len(stage.place.outer)
         self.order = _order(loop.body)
         ids_in, ids_out = ({s.id for s in stmts(body)} for body in (copy_in, copy_out))
@@ -81,7 +98,7 @@ class _Proof:
         if back is not None and not read:
             writes = [a for a in ours if a.mode == "write"]
             read = not self.regions.covered(back, writes, self.depth)
-        return Plan(stage, draft.box, draft.written, read, below, above)
+        return read, below, above
 
     def check(self, access: Access, fill: Access, place: Access) -> None:
         """Refuses an access that may leave the array or the box."""

@@ -141,13 +141,16 @@ def from_json(text: str) -> list[tuple[str, dict[str, Any]]]:
     """Names and arguments of the steps in a text that `to_json` made."""
     try:
         rows = json.loads(text)["steps"]
-        return [(row["do"], {k: v for k, v in row.items() if k != "do"}) for row in rows]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ScheduleError(
-            "K0303",
-            "this text is no schedule",
-            help="pass the text that `s.to_json()` gave, whole",
-        ) from None
+        found = [(row["do"], {k: v for k, v in row.items() if k != "do"}) for row in rows]
+        if all(isinstance(name, str) for name, _ in found):
+            return found
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    raise ScheduleError(
+        "K0303",
+        "this text is no schedule",
+        help="pass the text that `s.to_json()` gave, whole",
+    )
 
 
 # --------------------------------------------------------------- types of arguments

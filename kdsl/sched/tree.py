@@ -25,7 +25,6 @@ from kdsl.ir.nodes import (
     Stmt,
     Store,
     Var,
-    While,
     fresh_id,
 )
 from kdsl.ir.walk import (
@@ -68,8 +67,8 @@ def places(func: Func) -> Iterator[Place]:
 
 
 def is_leaf(s: Stmt) -> bool:
-    """True for a statement without nested bodies."""
-    return not isinstance(s, (Loop, While, If))
+    """True for what the analysis takes for a statement: no nested body, or a `while`, for its test."""
+    return not isinstance(s, (Loop, If))
 
 
 def replaced(func: Func, new: Mapping[int, Body]) -> Func:

@@ -77,17 +77,21 @@ def test_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     folder = tmp_path / "cache"
     monkeypatch.setenv("KDSL_CACHE_DIR", str(folder))
     program = tmp_path / "program.py"
-    program.write_text(FILE + "\nimport numpy as np\ndouble(np.ones(3, np.float32))\n")
+    program.write_text(
+        FILE + "\nimport numpy as np\ndouble(np.ones(3, np.float32))\ndouble.schedule().parallel('i')\n"
+    )
     run_python(str(program), KDSL_CACHE_DIR=str(folder))
     assert cli.main(["cache", "info"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert (
         lines[0] == f"folder   {folder}" and lines[1] == "entries  1" and lines[-1].split() == ["1", "double"]
     )
+    assert "proofs   1" in lines
     assert cli.main(["cache", "clear"]) == 0
     assert "files removed" in capsys.readouterr().out
     assert cli.main(["cache", "info"]) == 0
-    assert "entries  0" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "entries  0" in said and "proofs   0" in said and not list(folder.iterdir())
     monkeypatch.setenv("KDSL_CACHE_DIR", "")
     assert cli.main(["cache", "info"]) == 0
     assert capsys.readouterr().out.startswith("no cache")

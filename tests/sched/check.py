@@ -143,7 +143,25 @@ def same(want: Any, got: Any, where: str, s: Schedule) -> None:
         assert want == got, f"{where}: {got}, expected {want}\n{s}"
         return
     for name in want:
-        np.testing.assert_array_equal(got[name], want[name], err_msg=f"{where}: {name}\n{s.trace()}\n{s}")
+        if not np.array_equal(got[name], want[name]):
+            np.testing.assert_array_equal(got[name], want[name], err_msg=f"{where}: {name}\n{s.trace()}\n{s}")
+
+
+def check_quickly(s: Schedule, rounds: int = 2) -> None:
+    """The forms and the meaning at a few small sizes, in the interpreter: for cases by the thousand."""
+    verify(s.func)
+    assert parse_func(print_func(s.func)) == s.func
+    assert Schedule.from_json(s.base, s.to_json()) == s
+    low = lower(s.func, llvm.host_target(), definition, verify=True)
+    for seed, sizes in enumerate(sizes_to_try(s.base, rounds)):
+        given = arguments(s.base, sizes, seed)
+        want, got = interpreted(s.base, given, sizes), interpreted(s.func, given, sizes)
+        if got == "refused" and s.func.conditions != s.base.conditions:
+            continue
+        same(want, got, f"interpreter, {sizes}", s)
+        got = interpreted(low, given, sizes)
+        if got != "refused":
+            same(want, got, f"lowered, {sizes}", s)
 
 
 def check_schedule(kernel: Any, steps: Steps, *, machine_code: bool = True) -> Schedule:

@@ -1,7 +1,7 @@
-"""Random affine kernels as text, and random steps for them.
+"""Random kernels as text, and random steps for them.
 
-Loops run within [0, N); arrays are large enough for every index made here, so that nothing faults. All
-arithmetic is on integers: results are exact in any order.
+Loops run within [0, N), or over a few iterations; arrays are large enough for every index made here, so that
+nothing faults. Arithmetic is on integers, or adds small whole floats: results are exact in any order.
 """
 
 from __future__ import annotations
@@ -22,20 +22,38 @@ from tests.sched.random_meanings import instruction
 Pick = Callable[[Any], Any]
 """Draws one of a sequence; earlier ones are simpler."""
 
-HEAD = "@kdsl.kernel\ndef program(X: i64[N + 4], Y: i64[N + 4],"
-HEAD += " P: i64[N + 4, N + 4], Q: i64[2 * N + 8], s: i64[M]):"
+# `I` is only read: its elements are 0 to 3, and serve as indices.
+HEAD = """\
+L = kdsl.sizes("L")
+
+@kdsl.kernel
+def bump(v: i64[L], w: i64[L]):
+    for q in range(1, L):
+        v[q] = v[q - 1] + w[q]
+
+@kdsl.kernel{options}
+def program(X: i64[N + 8], Y: i64[N + 8], P: i64[N + 8, N + 8], Q: i64[2 * N + 16], s: i64[M], I: i64[N + 8],
+            U: u8[N + 8], W: i32[N + 8], F: f32[N + 8], c: i64):"""
+
+MARKED = ("range(N)", "range(N)", "range(N)", "range(1, N)", "range(min(N, 4))")
 
 
 @dataclass
 class Program:
-    """Draws the text of a kernel."""
+    """Draws the text of a kernel. `rich`: with branches, exits, gathers, locals, calls, other types."""
 
     pick: Pick
-    lines: list[str] = field(default_factory=lambda: [HEAD])
+    rich: bool = True
+    lines: list[str] = field(default_factory=list)
     count: int = 0
     locals: int = 0
+    arrays: list[str] = field(default_factory=list)
 
     def text(self) -> str:
+        options = ("", "", '(may_alias=("X", "Y"))', "(strict=True)") if self.rich else ("",)
+        self.lines = [HEAD.format(options=self.pick(options))]
+        if self.rich and self.pick((False, False, True)):
+            self.local_array(1)
         for _ in range(self.pick((1, 2, 3))):
             self.loop([], 1, [])
         return "\n".join(self.lines) + "\n"
@@ -46,41 +64,114 @@ class Program:
     def loop(self, around: list[str], depth: int, scalars: list[str]) -> None:
         name = "ijklmnopqr"[self.count]
         self.count += 1
-        plain = ["range(N)", "range(N)", "range(N)", "range(1, N)", "range(min(N, 4))"]
-        ranges = [*plain, "range(N - 1)", "range(0, N, 2)", "range(N - 1, -1, -1)"]
+        ranges = [*MARKED, "range(N - 1)", "range(0, N, 2)", "range(N - 1, -1, -1)"]
         if around:
             outer = self.pick(around)
             ranges += [f"range({outer}, N)", f"range({outer} + 1)", f"range({outer}, min(N, {outer} + 3))"]
+        if self.rich:
+            ranges += ["range(3)", "range(1, N, 3)", "range(I[1])", "range(c, N)"]
+            ranges += [f"range(max(N - {x} - 1, 0), N)" for x in around[:1]]
         self.put(depth, f"for {name} in {self.pick(ranges)}:")
-        self.block([*around, name], depth + 1, scalars)
+        self.block([*around, name], depth + 1, scalars, True)
 
-    def block(self, around: list[str], depth: int, scalars: list[str]) -> None:
-        scalars = list(scalars)
+    def block(self, around: list[str], depth: int, scalars: list[str], in_loop: bool = False) -> None:
+        scalars, arrays = list(scalars), len(self.arrays)
+        kinds = ["store", "update", "scalar", "if"]
+        if self.rich:
+            kinds += ["else", "gather", "extreme", "other", "while", "zeros", "branch", "call", "time"]
+            kinds += ["leave"] if in_loop else []
         for _ in range(self.pick((1, 2, 3))):
-            kinds = ["store", "update", "scalar", "if"]
-            if len(around) < 3 and self.count < 8:
-                kinds += ["loop", "loop", "array"]
-            match self.pick(kinds):
-                case "loop":
-                    self.loop(around, depth, scalars)
-                case "scalar":
-                    name = f"t{self.locals}"
-                    self.locals += 1
-                    self.put(depth, f"{name} = {self.value(around, scalars)}")
-                    scalars.append(name)
-                    if self.pick((False, True)) and len(around) < 3 and self.count < 8:
-                        loop = "ijklmnopqr"[self.count]
-                        self.count += 1
-                        self.put(depth, f"for {loop} in range(N):")
-                        self.put(depth + 1, f"{name} += {self.value([*around, loop], scalars)}")
-                        self.put(depth, f"{self.cell(around)} = {name}")
-                case "array":
-                    self.array(around, depth, scalars)
-                case "if":
-                    self.put(depth, f"if {self.condition(around)}:")
-                    self.statement("store", around, depth + 1, scalars)
-                case kind:
-                    self.statement(kind, around, depth, scalars)
+            nest = ["loop", "loop", "array"] if len(around) < 3 and self.count < 8 else []
+            self.piece(self.pick([*kinds[:4], *nest, *kinds[4:]]), around, depth, scalars)
+        del self.arrays[arrays:]
+
+    def piece(self, kind: str, around: list[str], depth: int, scalars: list[str]) -> None:
+        match kind:
+            case "loop":
+                self.loop(around, depth, scalars)
+            case "scalar":
+                name = self.scalar(depth, self.value(around, scalars))
+                scalars.append(name)
+                if self.pick((False, True)) and len(around) < 3 and self.count < 8:
+                    loop = "ijklmnopqr"[self.count]
+                    self.count += 1
+                    self.put(depth, f"for {loop} in range(N):")
+                    self.put(depth + 1, f"{name} += {self.value([*around, loop], scalars)}")
+                    self.put(depth, f"{self.cell(around)} = {name}")
+            case "if":
+                self.put(depth, f"if {self.condition(around)}:")
+                self.statement("store", around, depth + 1, scalars)
+            case "else":
+                self.put(depth, f"if {self.condition(around)}:")
+                self.statement(self.pick(("store", "update")), around, depth + 1, scalars)
+                self.put(depth, "else:")
+                self.statement(self.pick(("store", "update")), around, depth + 1, scalars)
+            case "branch":
+                name = f"t{self.locals}"
+                self.locals += 1
+                self.put(depth, f"if {self.condition(around)}:")
+                self.put(depth + 1, f"{name} = {self.value(around, scalars)}")
+                self.put(depth, "else:")
+                self.put(depth + 1, f"{name} = {self.pick(around)} + 0")
+                scalars.append(name)
+            case "gather":
+                i = self.pick(around)
+                at = f"I[{i}]"
+                line = self.pick((
+                    f"{self.cell(around)} = X[{at}]", f"X[{at}] = {self.value(around, scalars)}",
+                    f"Y[{at}] += {self.value(around, scalars)}", f"{self.cell(around)} += P[{at}, {i}]",
+                    f"kdsl.atomic_add(Y, {at}, {self.cell(around)})",
+                ))  # fmt: skip
+                self.put(depth, line)
+            case "extreme":
+                cell, op = self.cell(around), self.pick(("min", "max"))
+                self.put(depth, f"{cell} = {op}({cell}, {self.value(around, scalars)})")
+            case "other":
+                i, j = self.pick(around), self.pick(around[::-1])
+                self.put(depth, self.pick((
+                    f"U[{i}] = U[{j}] + 1", f"U[{i} + 1] += U[{j}]", f"W[{i}] = {self.cell(around)}",
+                    f"W[{i}] += W[{j} + 1]", f"{self.cell(around)} = W[{i}] - U[{j}]", f"F[{i}] += {j}",
+                    f"F[{i}] = {j}", f"F[{i} + 1] = max(F[{i} + 1], F[{j}])",
+                )))  # fmt: skip
+            case "while":
+                name = self.scalar(depth, "0")
+                self.put(depth, f"while {name} < {self.pick(('3', 'c', 'I[0]'))}:")
+                self.put(depth + 1, f"{name} += 1")
+                self.statement(self.pick(("update", "store")), around, depth + 1, [*scalars, name])
+                if self.pick((False, True)):
+                    self.put(depth + 1, f"if {self.condition(around)}:")
+                    self.put(depth + 2, self.pick(("break", "continue")))
+            case "array":
+                self.array(around, depth, scalars)
+            case "zeros":
+                self.local_array(depth)
+                self.put(depth, f"{self.arrays[-1]}[{self.pick(around)}] = {self.value(around, scalars)}")
+            case "call":
+                i = self.pick(around)
+                self.put(depth, self.pick((
+                    f"bump(X, P[{i}, :])", f"bump(P[{i}, 0:N], X[1:N + 1])", f"bump(P[:, {i}], Y)",
+                )))  # fmt: skip
+            case "time":
+                i = around[-1]
+                t = self.pick(around)
+                self.put(depth, f"P[{t} + 1, {i} + 1] = P[{t}, {i}] + P[{t}, {i} + 1] + P[{t}, {i} + 2]")
+            case "leave":
+                self.put(depth, f"if {self.condition(around)}:")
+                self.put(depth + 1, self.pick(("continue", "break", "return")))
+            case _:
+                self.statement(kind, around, depth, scalars)
+
+    def scalar(self, depth: int, value: str) -> str:
+        name = f"t{self.locals}"
+        self.locals += 1
+        self.put(depth, f"{name} = {value}")
+        return name
+
+    def local_array(self, depth: int) -> None:
+        name = f"T{self.locals}"
+        self.locals += 1
+        self.put(depth, f"{name} = kdsl.zeros(N + 8, i64)")
+        self.arrays.append(name)
 
     def array(self, around: list[str], depth: int, scalars: list[str]) -> None:
         """A small local array that is filled and used."""
@@ -106,20 +197,25 @@ class Program:
         i, j = self.pick(around[::-1]), self.pick(around[::-1])
         c = self.pick((0, 1, 2))
         shift = f" + {c}" if c else ""
-        return self.pick(
-            (
-                f"X[{i}{shift}]",
-                f"P[{i}, {j}{shift}]",
-                f"Y[{i}]",
-                f"Q[{i} + {j}{shift}]",
-                f"P[{i}{shift}, {j}]",
-            )
-        )
+        cells = [
+            f"X[{i}{shift}]",
+            f"P[{i}, {j}{shift}]",
+            f"Y[{i}]",
+            f"Q[{i} + {j}{shift}]",
+            f"P[{i}{shift}, {j}]",
+            *[f"{name}[{i}{shift}]" for name in self.arrays],
+        ]
+        if self.rich:
+            cells += [f"Q[2 * {i}{shift}]", f"Y[max({i} - 1, 0)]", f"X[{i} // 2{shift}]", f"Y[N + 3 - {i}]"]
+        return str(self.pick(cells))
 
     def value(self, around: list[str], scalars: list[str]) -> str:
         parts = [self.pick(around), "3", self.cell(around), *scalars]
         a, b = self.pick(parts), self.pick((self.cell(around), self.cell(around), *scalars))
-        return self.pick((f"{b} + {a}", f"{b} * 2 - {a}", f"{b}"))
+        forms = [f"{b} + {a}", f"{b} * 2 - {a}", f"{b}"]
+        if self.rich:
+            forms += [f"({a} if {self.condition(around)} else {b})"]
+        return str(self.pick(forms))
 
 
 def step(pick: Pick, s: Schedule) -> Schedule:
@@ -214,7 +310,9 @@ def step(pick: Pick, s: Schedule) -> Schedule:
         case "inline":
             return s.inline(pick(_locals(s) or ["X"]))
         case _:
-            kind = pick(("parallel", "vectorize"))
+            kind = pick(("parallel", "vectorize", "bind"))
+            if kind == "bind":
+                return s.bind(loop, pick(("grid.x", "block.x")))
             return s.parallel(loop) if kind == "parallel" else s.vectorize(loop, pick((2, 4)))
 
 

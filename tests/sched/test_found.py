@@ -8,7 +8,7 @@ import kdsl
 from kdsl import i64
 from tests.sched.check import check_schedule
 
-N = kdsl.sizes("N")
+N, M, K = kdsl.sizes("N M K")
 
 
 @kdsl.kernel
@@ -36,6 +36,35 @@ def test_locals_of_copies_that_are_written_out() -> None:
 def test_a_bound_that_is_a_minimum_of_three(tail: str) -> None:
     # isl gives the ends of the cut triangular loops as one `min` of three arguments.
     check_schedule(wedge, lambda s: s.tile(["k", "i", "m"], [2, 2, 2], tail=tail))
+
+
+@kdsl.kernel
+def counting(X: i64[N], c: i64):
+    for i in range(N):
+        n = 0
+        while n < c:
+            n += 1
+        for j in range(2):
+            X[i] += n + j
+
+
+@pytest.mark.parametrize("tail", ["guard", "cut"])
+def test_a_while_loop_is_split_and_copied_with_its_test(tail: str) -> None:
+    check_schedule(counting, lambda s: s.tile(["i", "j"], [2, 2], tail=tail))
+
+
+@kdsl.kernel
+def parting(A: i64[K + 1, N + 1], s: i64[M]):
+    for i in range(N):
+        for k in range(K):
+            for u in range(2):
+                if 2 * i + u >= M:
+                    A[k + 1, i + 1] = A[k, i] + u + A[k + 1, i + 1]
+
+
+def test_lanes_do_not_part_for_a_version_without_guards() -> None:
+    # Lanes with all of their guards true ran ahead of the others, whose results they read.
+    check_schedule(parting, lambda s: s.unroll("u").vectorize("i", 4))
 
 
 @kdsl.kernel
