@@ -191,7 +191,7 @@ def varying(loop: Loop) -> frozenset[str]:
                         names.add(s.buffer)
                     if isinstance(s, Atomic):
                         names.add(s.old)
-                case Loop() if own or parted:
+                case Loop() if own:
                     names.add(s.var)
                 case _:
                     pass
