@@ -252,6 +252,8 @@ class Nest:
 
     def lowest(self, p: Polynomial, highest: bool = False) -> Polynomial | None:
         """The least (or greatest) value of `p` over all iterations, in outer names; None if not affine."""
+        if self._varying(p):
+            return None
         for dim in reversed(self.dims):
             if p.degree(dim.name) > 1:
                 return None

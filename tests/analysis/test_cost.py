@@ -151,6 +151,20 @@ def test_copies_of_a_local_may_differ_in_shape() -> None:
     check(s.func, {"N": 5})
 
 
+def test_quotients_as_indices() -> None:
+    """Found by random testing: `i // 2` is not the same in all iterations."""
+
+    @kdsl.kernel
+    def fold(X: f32[4, 2], Y: f32[8]):
+        for i in range(8):
+            X[i // 2, i % 2] = Y[i]
+
+    func = schedule_of(fold).func
+    check(func, {})
+    c = cost(func)
+    assert shown(c, c.arrays["X"].touched) == "at most 8"
+
+
 def test_sums_of_polynomials() -> None:
     i, n = variable("i"), variable("N")
     for p in (constant(3), i, i * i + 1, i * i * i - i * 2):
