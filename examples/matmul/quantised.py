@@ -52,9 +52,11 @@ def dots(s: kdsl.Schedule, instruction: Any, terms: int, panels: int = 4) -> kds
     s = s.reorder("block", "i_o", "panel", "k_o@0", "i_i", "j_i", "k_i@0")
     # [panel][k / terms][64][terms], filled row after row of B.
     s = s.stage("B", at="block", layout={"tile": (terms, 64), "order": (2, 0, 3, 1)})
-    s = s.reorder("B_s_1", "B_s_0").vectorize("B_s_2").unroll("B_s_3").unroll("B_s_0")
+    s = s.reorder("B_s_1", "B_s_0").prefetch("B", "B_s_1", 8)
+    s = s.vectorize("B_s_2").unroll("B_s_3").unroll("B_s_0")
     # 24 vectors of 16 sums: set to zero, summed by the instruction, the last terms added, stored.
     s = s.split("j_i", 16, into=("vector", "lane")).tensorize("lane@1", instruction)
+    s = s.prefetch("C", "panel", 1)
     s = s.vectorize("lane@0").vectorize("lane@2").unroll("vector")
     for copy in range(3):
         s = s.unroll(f"i_i@{copy}")

@@ -127,6 +127,36 @@ def private_refusal(edit: Edit, func: Func, local: Alloc, loop: Loop) -> Schedul
     )
 
 
+def recompute_refusal(
+    edit: Edit, name: str, verdict: Unproved | Violation, loop: Loop | None, title: str
+) -> ScheduleError:
+    """The verdict as an error."""
+    if isinstance(verdict, Unproved):
+        return edit.refused(
+            "K0310",
+            f"cannot prove `{edit.step.name}` of `{name}`",
+            loop,
+            loc=verdict.loc,
+            label=verdict.reason,
+            help="pass unsafe=True if you know that it is right for your data"
+            if verdict.help.startswith("unsafe") or not verdict.help
+            else verdict.help,
+        )
+    code, why, way = _RECOMPUTE[verdict.kind]
+    notes = [(loop.loc, "this loop")] if loop is not None and loop.loc and loop.loc != verdict.first else []
+    if verdict.second is not None and verdict.second != verdict.first:
+        notes.insert(0, (verdict.second, at(verdict.second_iter)))
+    return edit.refused(
+        code,
+        f"{title}: {why}",
+        loop,
+        loc=verdict.first,
+        label=verdict.text,
+        notes=notes,
+        help=way.format(name=name),
+    )
+
+
 def mark_refusal(edit: Edit, after: Func, loop: Loop, mark: Mark) -> ScheduleError | None:
     """None when `loop`, a loop of `after`, can be lowered as `mark` says."""
     from kdsl.analysis.dependence import check_mark
@@ -230,3 +260,33 @@ def _reduces(loop: Loop, verdict: Violation) -> bool:
     return any(s.loc == verdict.first for s in updates) and loop.var not in names_in(
         e for s in updates for e in s.index
     )
+
+
+_RECOMPUTE = {
+    "feeds": (
+        "K0335",
+        "its elements are made of each other",
+        "keep `{name}` as it is: a recurrence runs in order",
+    ),
+    "changed": (
+        "K0336",
+        "what it is made of changes in between",
+        "write the result to another array, or keep `{name}` as it is",
+    ),
+    "unwritten": (
+        "K0337",
+        "an element that is read is never produced",
+        "produce all elements that are read, or read fewer",
+    ),
+    "elsewhere": (
+        "K0337",
+        "an element that is read comes from another iteration",
+        "cut the loop between producing and reading `{name}`, s.fission(...)",
+    ),
+    "twice": (
+        "K0339",
+        "an element is produced more than once",
+        "use compute_at, which keeps all that produces `{name}`",
+    ),
+}
+"""For each kind of violation the code, the reason and the way out."""

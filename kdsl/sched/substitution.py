@@ -11,13 +11,15 @@ its loops and ifs reach it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
+from itertools import islice
 
 from kdsl.analysis.affine import Form
 from kdsl.analysis.linear import difference
 from kdsl.analysis.regions import Atoms
+from kdsl.analysis.verdict import Verdict
 from kdsl.errors import ScheduleError
 from kdsl.ir.nodes import (
     Accumulate,
@@ -29,6 +31,7 @@ from kdsl.ir.nodes import (
     Func,
     If,
     Let,
+    Load,
     Logic,
     Loop,
     Select,
@@ -37,13 +40,18 @@ from kdsl.ir.nodes import (
     Unary,
     Var,
 )
-from kdsl.ir.walk import expr_children, map_expr_children, stmts, substitute
+from kdsl.ir.verify import MAX_DEPTH
+from kdsl.ir.walk import expr_children, map_expr_children, map_stmt, stmt_exprs, stmts, subexprs, substitute
 from kdsl.passes.simplify import simplify_expr
+from kdsl.sched import legality
 from kdsl.sched.arith import binary, buffers_in, const, from_linear, sub, tidied, var
 from kdsl.sched.edit import Edit
 from kdsl.sched.names import shown
-from kdsl.sched.producing import Production, made
-from kdsl.sched.tree import bound
+from kdsl.sched.producing import Production, made, reads, rest
+from kdsl.sched.tree import bound, replaced, written
+
+TERMS = 5_000
+"""Expressions do not grow beyond so many operations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,99 @@ class Source:
         given = {f"${n}": x for n, x in enumerate(index)}
         values = {v: tidied(simplify_expr(substitute(x, given))) for v, x in self.solution.items()}
         return tidied(simplify_expr(substitute(e, {**values, **given})))
+
+
+def inlined(edit: Edit, production: Production) -> Edit:
+    """The function without the local."""
+    name, alloc = production.alloc.name, production.alloc
+    if not production.readers:
+        raise edit.refused(
+            "K0338",
+            f"cannot inline `{name}`: nothing reads it",
+            loc=alloc.loc,
+            help=f"leave `{name}` out of the kernel",
+        )
+    last = max(production.makers, default=-1)
+    early = [
+        s
+        for n in production.readers
+        if n <= last
+        for s in stmts((production.body[n],))
+        if reads(s, name) and name not in written((s,))
+    ]
+    if early:
+        read = early[0]
+        raise edit.refused(
+            "K0338",
+            f"cannot inline `{name}`: it is read before all of it is made",
+            loc=read.loc,
+            label="read here",
+            notes=[(s.loc, f"writes `{name}`") for s in (production.body[last],) if s.loc],
+            help="cut the loop between producing and reading it first, s.fission(...)",
+        )
+    found = sources(edit, production)
+    group = frozenset(s.store.id for s in found)
+    chains: Mapping[int, Sequence[Sequence[int]]] = {}
+    if not edit.unsafe:
+        verdict, chains = _inline_verdict(edit, production, group)
+        if verdict is not None:
+            raise legality.recompute_refusal(edit, name, verdict, None, f"cannot inline `{name}`")
+    for source in found:
+        if reads(source.store, name):
+            raise several_steps(edit, name, source.store)
+    every = [s.store.id for s in reversed(found)]
+    by_id = {s.store.id: s for s in found}
+    fresh = Renaming(edit.func)
+
+    def on_stmt(s: Stmt) -> Stmt:
+        known = iter(chains.get(s.id, ()))
+
+        def on_expr(e: Expr) -> Expr:
+            e = map_expr_children(e, on_expr)
+            if not (isinstance(e, Load) and e.buffer == name):
+                return e
+            return fresh(chosen([by_id[n] for n in next(known, ()) or every], e.index))
+
+        return map_stmt(s, on_expr, on_body) if any(reads(x, name) for x in stmts((s,))) else s
+
+    def on_body(body: Body) -> Body:
+        return tuple([on_stmt(s) for s in body])
+
+    new: dict[int, Body] = {alloc.id: ()}
+    for n in production.makers:
+        new[production.body[n].id] = rest(production.body[n], name)
+    for n in production.readers:
+        new[production.body[n].id] = (on_stmt(production.body[n]),)
+    after = replaced(edit.func, new)
+    _check_size(edit, name, after)
+    return edit.keeps_order(after)
+
+
+def _inline_verdict(
+    edit: Edit, production: Production, group: frozenset[int]
+) -> tuple[Verdict, Mapping[int, Sequence[Sequence[int]]]]:
+    from kdsl.analysis import dependence
+
+    asked = dependence.Production(
+        production.alloc, production.depth, production.positions(), group, production.private
+    )
+    pairs = frozenset(
+        pair for n in production.makers for pair in exclusive((production.body[n],), production.alloc.name)
+    )
+    return dependence.check_inline(edit.func, asked, pairs)
+
+
+def _check_size(edit: Edit, name: str, after: Func) -> None:
+    """Refuses expressions that would grow beyond what can be compiled."""
+    for s in stmts(after.body):
+        for e in stmt_exprs(s):
+            if sum(1 for _ in islice(subexprs(e), TERMS + 1)) > TERMS or depth(e) > MAX_DEPTH - 20:
+                raise edit.refused(
+                    "K0307",
+                    f"inlining `{name}` would make an expression of more than {TERMS} operations",
+                    loc=s.loc,
+                    help=f'keep `{name}`, near its readers: s.compute_at("{name}", ...)',
+                )
 
 
 def sources(edit: Edit, production: Production) -> list[Source]:

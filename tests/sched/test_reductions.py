@@ -296,7 +296,7 @@ MEANING: list[tuple[str, Any, Steps]] = [
     ("triangle by columns", lower_columns, lambda s: s.rfactor("i").parallel("i")),
     ("triangle in blocks", lower_columns, lambda s: s.split("i", 3).rfactor("i_i")),
     ("triangle by rows", lower_rows, lambda s: s.rfactor("j").parallel("j")),
-    ("upper triangle", upper_rows, lambda s: s.rfactor("j").parallel("i").parallel("j_r", unsafe=True)),
+    ("upper triangle", upper_rows, lambda s: s.rfactor("j").parallel("i")),
     ("upper triangle in blocks", upper_rows, lambda s: s.split("j", 4).rfactor("j_i").vectorize("j_i")),
     ("outer of two", everything, lambda s: s.rfactor("i").parallel("i")),
     ("inner of two", everything, lambda s: s.split("j", 4).rfactor("j_i").vectorize("j_i")),
