@@ -277,11 +277,14 @@ class RecomputeCheck:
         return self.relations.time(leaf.dims, at)
 
     def near(self, pairs: Any, first: tuple[Dim, ...], second: tuple[Dim, ...]) -> Any:
-        """`pairs` (None: all) in the same iterations of the loops around the body."""
+        """`pairs` (None: all) in the same iterations of the loops around the body.
+
+        What controls the body may stand further out: then those around both count.
+        """
         isl = self.relations.isl
         space = isl.Space.alloc(self.relations.polyhedra.context, 0, len(first), len(second))
         same = isl.Map.universe(space)
-        for n in range(self.production.depth):
+        for n in range(min(self.production.depth, len(first), len(second))):
             same = same.equate(isl.dim_type.in_, n, isl.dim_type.out, n)
         return same if pairs is None else pairs.intersect(same)
 

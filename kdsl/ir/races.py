@@ -169,8 +169,9 @@ class Lanes:
 
 def varying(loop: Loop) -> frozenset[str]:
     """The variables and buffers whose value may differ between the lanes of a vector loop."""
-    private = {s.name for s in stmts(loop.body) if isinstance(s, Alloc)}
     names = {loop.var}
+    # How often lanes have parted where a buffer is made: lanes that run together there share its history.
+    made: dict[str, int] = {}
 
     def varies(exprs: Iterable[Expr]) -> bool:
         found = False
@@ -182,12 +183,14 @@ def varying(loop: Loop) -> frozenset[str]:
                 found = found or (isinstance(x, Load) and x.buffer in names)
         return found
 
-    def visit(body: Body, parted: bool) -> None:
+    def visit(body: Body, parted: int) -> None:
         for s in body:
             own = varies(stmt_exprs(s))
             match s:
+                case Alloc():
+                    made[s.name] = parted
                 case Store() | Accumulate() | Atomic():
-                    if own or parted or s.buffer not in private:
+                    if own or parted > made.get(s.buffer, -1):
                         names.add(s.buffer)
                     if isinstance(s, Atomic):
                         names.add(s.old)
@@ -197,12 +200,12 @@ def varying(loop: Loop) -> frozenset[str]:
                     pass
             leaves = isinstance(s, (Loop, While)) and any(map(is_exit, stmts(s.body)))
             for inner in stmt_bodies(s):
-                visit(inner, parted or own or leaves)
+                visit(inner, parted + (own or leaves))
 
     known = 0
     while known != len(names):
         known = len(names)
-        visit(loop.body, any(map(is_exit, stmts(loop.body))))
+        visit(loop.body, int(any(map(is_exit, stmts(loop.body)))))
     return frozenset(names)
 
 

@@ -90,7 +90,7 @@ def _bound(edit: Edit, place: Place, given: Instruction) -> Binding:
             "K0354",
             f"cannot tensorize the loop `{loop.var}` under `strict`: `{given.name}` is not exact",
             loop,
-            label=f"{what} this loop in its {dtypes[0]} results",
+            label=f"{what} this loop" + (f" in its {dtypes[0]} results" if dtypes else ""),
             help="use an exact instruction, or a kernel without `strict`",
         )
     found = match(loop, given.meaning, func.options.may_alias)

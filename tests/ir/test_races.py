@@ -83,6 +83,9 @@ VECTOR = {
     "B[P[i]] += A[i]": "K0361",
     "atomic_add(B, P[i], A[i])": "",
     "k: i64\nk = 0\nC[k] += A[i]": "",
+    "if i < 3:\n    for k in range(1):\n        C[k] += A[i]": "",
+    "if i < 3:\n    k: i64\n    k = 0\n    C[k] += A[i]": "",
+    "k: i64\nk = 0\nif i == 3:\n    k = 1 - 1\nC[k] += A[i]": "K0361",
     "k: i64\nk = i // 16\nC[k] += A[i]": "K0361",
     "for k in range(3):\n    if i + k < 15:\n        A[i + k + 1] += A[i + k] if k > 5 else 1": "",
     # Iteration k + 1 of lane i reads what iteration k of the lane before wrote: earlier in lockstep.
