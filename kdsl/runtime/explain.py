@@ -211,15 +211,18 @@ class _Explaining:
         )
 
     def is_versioned(self, s: Loop) -> bool:
-        """Whether the loop has become two: one for whole tiles, and one with tests."""
+        """Whether what the loop holds stands several times: for whole tiles, and with tests for the edges."""
+        made = [x for x in self.made.get(s.id, ()) if isinstance(x, Loop)]
         return any(
-            isinstance(made, If)
-            and made.orelse
-            and all(
-                isinstance(x, Loop) and self.numbers.origin(x.loc) is s for x in (*made.then, *made.orelse)
-            )
-            for made in self.made.get(s.id, ())
+            isinstance(x, If) and bool(self.loops_of(x.then) & self.loops_of(x.orelse))
+            for loop in made
+            for x in loop.body
         )
+
+    def loops_of(self, body: Body) -> set[int]:
+        """The loops of the schedule (by id) that the loops in `body` come from."""
+        found = [self.numbers.origin(x.loc) for x in stmts(body) if isinstance(x, Loop)]
+        return {x.id for x in found if isinstance(x, Loop)}
 
     def lowering(self, s: Loop, vector: Loop | None) -> tuple[str, str, str]:
         """Role, how, and why it is scalar."""

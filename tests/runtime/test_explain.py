@@ -85,14 +85,17 @@ def test_roles_of_loops() -> None:
         "i_i@1": "unrolled", "j_i@1": "vector", "i_i@2": "unrolled", "j_i@2": "vector",
     }  # fmt: skip
     assert loops["i_i@1"].how == "4 copies, one after the other"
-    assert loops["k"].how == "in order; whole tiles run without tests"
+    assert loops["j_o"].how == "in order; whole tiles run without tests" and loops["k"].how == "in order"
     assert loops["j_i@1"].how.startswith("16 lanes of f32: ")
     assert accesses(loops["j_i@1"]) == {
         "A": "one scalar for all lanes",
         "B": "contiguous load, masked in the last tile",
         "acc": "contiguous load and store",
     }
-    assert accesses(loops["j_i@2"]) == {"acc": "contiguous load", "C": "contiguous store, masked"}
+    assert accesses(loops["j_i@2"]) == {
+        "acc": "contiguous load",
+        "C": "contiguous store, masked in the last tile",
+    }
     assert e.arrays[-1].name == "acc" and str(e.arrays[-1].touched) == "<= 256 bytes"
 
 
@@ -105,9 +108,9 @@ def test_ways_of_lanes() -> None:
 def test_gathers_and_checks() -> None:
     e = gather.schedule().vectorize("i", 16).explain()
     assert accesses(by_name(e)["i_v"]) == {
-        "index": "contiguous load, masked",
-        "X": "gather, masked",
-        "out": "contiguous store, masked",
+        "index": "contiguous load, masked in the last tile",
+        "X": "gather, masked in the last tile",
+        "out": "contiguous store, masked in the last tile",
     }
     assert e.checks == ("X[index[i * 16 + i_v]], dimension 0",) and e.conditions == ()
 

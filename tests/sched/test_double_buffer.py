@@ -210,7 +210,7 @@ def test_text() -> None:
         "            T[0, j] = X[0, j] + 1\n"
         "        for i in range(N):\n"
         "            if i + 1 < N:\n"
-        "                for j in range(8):\n"
+        "                for j in range(8):              # j@1\n"
         "                    T[(i + 1) % 2, j] = X[i + 1, j] + 1\n"
         "            for j_1 in range(8):\n"
         "                Y[i] += T[i % 2, j_1] * j_1"

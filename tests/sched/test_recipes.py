@@ -184,8 +184,8 @@ def test_whole_tiles_run_on_full_registers(kernel: Any, steps: Steps, target: Ta
     for block in sorted(loops, key=len)[:2]:
         adds = [x for x in block if x.startswith("vfmadd")]
         assert all(f"%{register}" in x for x in adds)
-        # The loop's bound may be compared in memory (one instruction, off the critical path). AVX2 has too few
-        # registers for all addresses, never for the sums.
+        # The loop's bound may be compared in memory (one instruction, off the critical path). AVX2 has too
+        # few registers for all addresses, never for the sums.
         touching = [x for x in block if "sp)" in x and not x.startswith("cmp")]
         assert not [x for x in touching if register == "zmm" or "mm" in x.split("\t")[1]]
         assert sum(x.startswith("vbroadcasts") for x in block) == rows

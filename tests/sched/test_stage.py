@@ -156,6 +156,13 @@ def wrapped(X: i64[M, N], Y: i64[M, N]):
 
 
 @kdsl.kernel
+def flipped(X: i64[M, N], Y: i64[M, N]):
+    for i in range(M):
+        for j in range(N):
+            Y[i, j] = X[i, j ^ 1]
+
+
+@kdsl.kernel
 def divided(X: i64[N], Y: i64[M]):
     T = kdsl.zeros(N // M + 3, i64)
     for i in range(M):
@@ -206,6 +213,7 @@ MEANING: list[tuple[str, Any, Steps]] = [
     ("length from data", counts, lambda s: s.stage("X", "i").stage("Y", "i").stage("n", "i")),
     ("scalar offset", moved, lambda s: s.split("j", 4).stage("X", "j_o").stage("Y", "j_o")),
     ("quotients", folded, lambda s: s.split("j", 4).stage("X", "j_o").stage("X_s", "j_i")),
+    ("remainders by sizes", wrapped, lambda s: s.stage("X", "i")),
     ("maxima filled", largest, lambda s: s.split("i", 4).stage("Y", "i_o", layout={"fill": 5, "tile": (3,)})),
     ("overlap elsewhere", apart, lambda s: s.stage("X", "i").stage("Y", "j")),
     ("a result", results, lambda s: s.split("i", 4).stage("Y", "i_o")),
@@ -318,7 +326,7 @@ REFUSED: list[tuple[str, Any, Steps]] = [
     ("atomic", histogram, lambda s: s.stage("H", "i")),
     ("may alias", overlapping, lambda s: s.stage("X", "i")),
     ("continue", kernels.skipping, lambda s: s.stage("Y", "i")),
-    ("not affine", wrapped, lambda s: s.stage("X", "i")),
+    ("not affine", flipped, lambda s: s.stage("X", "i")),
     ("shape that may not exist", divided, lambda s: s.stage("T", "i")),
     ("too much padding", product, lambda s: s.stage("A", "i", layout={"pad": 2**40})),
     ("registers of symbolic size", product, lambda s: s.stage("A", "i", memory="register")),
