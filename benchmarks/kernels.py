@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import kdsl
-from kdsl import f32, f64, recipes
+from kdsl import f32, f64, recipes, u16
 
 M, N, K, H, W, C, D = kdsl.sizes("M N K H W C D")
 
@@ -123,6 +123,11 @@ def one_sum(s: kdsl.Schedule) -> kdsl.Schedule:
     return recipes.vector_sum(s, "i", 64)
 
 
+def shared_sum(s: kdsl.Schedule) -> kdsl.Schedule:
+    """Blocks with a partial sum each, for all threads."""
+    return recipes.reduce_tree(s, "i")
+
+
 def by_rows(s: kdsl.Schedule) -> kdsl.Schedule:
     """Three passes over a row, which stays in the first-level cache; four registers at a time."""
     return recipes.parallel_rows(s, "i", ["j", "j_1", "j_2"], 64)
@@ -153,6 +158,34 @@ def jacobi(A: f32[N, N], B: f32[N, N], steps: kdsl.constexpr = 5):
         for i in range(1, N - 1):
             for j in range(1, N - 1):
                 A[i, j] = 0.2 * (B[i, j] + B[i, j - 1] + B[i, j + 1] + B[i - 1, j] + B[i + 1, j])
+
+
+@kdsl.kernel
+def blur(A: f32[H + 2, W + 2], B: f32[H, W]):
+    P = kdsl.empty((H + 2, W), f32)
+    for y in range(H + 2):
+        for x in range(W):
+            P[y, x] = (A[y, x] + A[y, x + 1] + A[y, x + 2]) * (1 / 3)
+    for i in range(H):
+        for j in range(W):
+            B[i, j] = (P[i, j] + P[i + 1, j] + P[i + 2, j]) * (1 / 3)
+
+
+@kdsl.kernel
+def blur_u16(A: u16[H + 2, W + 2], B: u16[H, W]):
+    P = kdsl.empty((H + 2, W), u16)
+    for y in range(H + 2):
+        for x in range(W):
+            P[y, x] = (A[y, x] + A[y, x + 1] + A[y, x + 2]) // 3
+    for i in range(H):
+        for j in range(W):
+            B[i, j] = (P[i, j] + P[i + 1, j] + P[i + 2, j]) // 3
+
+
+def window(s: kdsl.Schedule, lanes: int) -> kdsl.Schedule:
+    """Tiles of 4 rows, one vector wide: the 6 rows of the first stage that they need stay in registers."""
+    s = s.tile(["i", "j"], [4, lanes]).compute_at("P", "j_o")
+    return s.vectorize("x").vectorize("j_i").unroll("y").unroll("i_i").parallel("i_o")
 
 
 def channels(s: kdsl.Schedule) -> kdsl.Schedule:

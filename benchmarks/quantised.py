@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 
 import kdsl
-from benchmarks.timing import duration, interleaved_medians, table
+from benchmarks.timing import duration, medians_by_threads, table
 from examples.matmul.quantised import matmul_bf16, matmul_u8s8, schedule_bf16, schedule_u8s8
 
 SIZE = 1024
@@ -31,19 +31,14 @@ def main() -> str:
         "matmul 1024³ u8 x i8 -> i32": lambda: of_bytes(A, B, C),
         "matmul 1024³ bf16 -> f32": lambda: of_bf16(P, Q, D),
     }
-    threads = kdsl.get_num_threads()
     rows = []
-    try:
-        for name, ours in cases.items():
-            cells = [name]
-            for count in (1, threads):
-                kdsl.set_num_threads(count)
-                runs = {"kdsl": ours, "numpy": lambda: np.matmul(X, Y, out=Z)}
-                medians = interleaved_medians(runs, seconds=2.0)
-                cells += [duration(medians["kdsl"]), f"{medians['numpy'] / medians['kdsl']:.2f} x"]
-            rows.append(cells)
-    finally:
-        kdsl.set_num_threads(threads)
+    for name, ours in cases.items():
+        cells = [name]
+        contenders = {"kdsl": ours, "numpy": lambda: np.matmul(X, Y, out=Z)}
+        for medians in medians_by_threads(contenders, seconds=2.0).values():
+            cells += [duration(medians["kdsl"]), f"{medians['numpy'] / medians['kdsl']:.2f} x"]
+        rows.append(cells)
+    threads = kdsl.get_num_threads()
     header = ["", "1 thread", "faster than NumPy's f32", f"{threads} threads", "faster than NumPy's f32"]
     return table(header, rows)
 

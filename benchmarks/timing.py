@@ -9,16 +9,19 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
+import kdsl
+
 Contenders = Mapping[str, Callable[[], object]]
 
 
 def interleaved_medians(
-    contenders: Contenders, *, seconds: float = 1.0, rounds: int = 15
+    contenders: Contenders, *, seconds: float = 1.0, rounds: int = 15, pause: float = 0.0
 ) -> dict[str, float]:
     """Median seconds of one call of each contender.
 
     Each is called once to warm up; then `rounds` rounds run all of them in turn, each timed over
-    as many calls as make the whole take about `seconds`.
+    as many calls as make the whole take about `seconds`. `pause` seconds before each, and one call that is
+    not timed: threads of a BLAS spin for a while after their work, and would take the next one's core.
     """
     share = seconds / (rounds * len(contenders))
     calls: dict[str, int] = {}
@@ -31,11 +34,41 @@ def interleaved_medians(
     for _ in range(rounds):
         for name, run in contenders.items():
             n = calls[name]
+            if pause:
+                time.sleep(pause)
+                run()
             start = time.perf_counter()
             for _ in range(n):
                 run()
             samples[name].append((time.perf_counter() - start) / n)
     return {name: statistics.median(s) for name, s in samples.items()}
+
+
+def medians_by_threads(contenders: Contenders, *, seconds: float = 1.0) -> dict[int, dict[str, float]]:
+    """`interleaved_medians` with kdsl and NumPy's BLAS on one thread each, then on all of kdsl's pool.
+
+    Without threadpoolctl the BLAS keeps the number of threads that it has.
+    """
+    threads = kdsl.get_num_threads()
+    out: dict[int, dict[str, float]] = {}
+    try:
+        for count in dict.fromkeys((1, threads)):
+            kdsl.set_num_threads(count)
+            _blas_threads(count)
+            pause = 0.1 if count > 1 else 0.0
+            out[count] = interleaved_medians(contenders, seconds=seconds, pause=pause)
+    finally:
+        kdsl.set_num_threads(threads)
+        _blas_threads(1)
+    return out
+
+
+def _blas_threads(count: int) -> None:
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        return
+    threadpool_limits(count, user_api="blas")
 
 
 def machine() -> str:

@@ -55,6 +55,31 @@ def vector_sum(s: Schedule, loop: str, lanes: int = 64) -> Schedule:
     return s.vectorize(loop, lanes)
 
 
+def reduce_tree(
+    s: Schedule, loop: str, block: int = 1 << 16, lanes: int = 64, *, parallel: bool = True
+) -> Schedule:
+    """A loop that reduces into one cell, in blocks with a partial result each, which threads share out.
+
+    before:
+        for i in range(N):
+            total += X[i]
+    after: reduce_tree(s, "i", 65536, 64)
+        total_r: f32[(N + 65535) // 65536]
+        ... total_r = -0.0 ...
+        for i_o in parallel(range((N + 65535) // 65536)):
+            for i_i in range(1024):
+                for i_i_v in vectorize(range(64)):
+                    if i_o * 65536 + i_i * 64 + i_i_v < N:
+                        total_r[i_o] += X[i_o * 65536 + i_i * 64 + i_i_v]
+        for i_o_r in range((N + 65535) // 65536):
+            total += total_r[i_o_r]
+
+    fits: `+= *= min max` over more elements than a cache holds; for fewer, `vector_sum` has less to start.
+    """
+    s = s.split(loop, block).rfactor(f"{loop}_o").vectorize(f"{loop}_i", lanes)
+    return s.parallel(f"{loop}_o") if parallel else s
+
+
 def parallel_rows(s: Schedule, row: str, columns: Sequence[str], lanes: int = 64) -> Schedule:
     """Rows shared out to threads, each loop over a row in vectors.
 

@@ -61,6 +61,9 @@ SMALL: dict[str, tuple[Any, Steps]] = {
     "pack in panels": (transposed, lambda s: recipes.pack(s, "X", "i", panel=2, lanes=2)),
     "few rows": (k.matmul, k.few_rows),
     "sum": (k.total, k.one_sum),
+    "reduce_tree": (k.total, lambda s: recipes.reduce_tree(s, "i", 4, 2)),
+    "window": (k.blur, lambda s: k.window(s, 4)),
+    "window of integers": (k.blur_u16, lambda s: k.window(s, 8)),
 }
 
 
