@@ -49,8 +49,12 @@ def blocked_f64(s: kdsl.Schedule) -> kdsl.Schedule:
 
 
 def few_rows(s: kdsl.Schedule) -> kdsl.Schedule:
-    """B passes by once, row by row; a row of sums stays in the first-level cache."""
-    return s.fission("j", after=0).reorder("k", "j@1").vectorize("j", 32)
+    """256 sums of a row in registers while their columns of B pass by, once; such blocks in parallel."""
+    s = s.fission("j", after=0).split("j@1", 256).reorder("j_o", "k", "j_i")
+    s = s.stage("C", "j_o", memory="register")
+    for loop in ("j_i", "C_s_1", "C_s_w1"):
+        s = s.vectorize(loop, 16).unroll(loop)
+    return s.parallel("j_o")
 
 
 def few_columns(s: kdsl.Schedule) -> kdsl.Schedule:

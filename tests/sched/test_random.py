@@ -32,7 +32,7 @@ from tests.sched.random_reductions import Reductions
 from tests.sched.shrink import smaller
 
 QUIET = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
-EXAMPLES = int(os.environ.get("KDSL_FUZZ_EXAMPLES", "400"))
+EXAMPLES = int(os.environ.get("KDSL_FUZZ_EXAMPLES", "1200"))
 BATCHES = 8
 
 
