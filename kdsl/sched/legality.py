@@ -250,6 +250,8 @@ def _way_out(func: Func, loop: Loop, kind: str, verdict: Violation) -> str:
         name = loop.var if few else f"{loop.var}_o"
         step = f's.rfactor("{name}")' if few else f's.split("{loop.var}", 1024).rfactor("{name}")'
         ways.append(f"make partial results first: {step}")
+    if kind == "vectorize" and func.options.strict and _reduces(loop, verdict):
+        return "leave out strict=True: a strict kernel keeps the order of its float terms"
     otherwise = "reorder or split the loops so that one without a dependence comes here, or pass unsafe=True"
     return ", or ".join(ways) or otherwise
 

@@ -233,3 +233,9 @@ def adding(A: i64[M, N], s: i64[M]):
     for i in range(M):
         for j in range(N):
             s[i] += A[i, j]
+
+
+@kdsl.kernel(strict=True)
+def strict_dot(X: f32[N], Y: f32[N], out: f32[1]):
+    for i in range(N):
+        out[0] += X[i] * Y[i]
