@@ -243,7 +243,8 @@ def _way_out(func: Func, loop: Loop, kind: str, verdict: Violation) -> str:
     free = [other for other in (*around.outer, *inside) if other.mark is None and kind != "vectorize"]
     for other in free:
         if check_mark(func, other.id, "parallel", None) is None:
-            ways.append(f'take the loop `{other.var}`: s.parallel("{other.var}")')
+            call = f's.parallel("{other.var}")' if kind == "parallel" else f's.bind("{other.var}", ...)'
+            ways.append(f"take the loop `{other.var}`: {call}")
             break
     if kind != "vectorize" and not func.options.strict and _reduces(loop, verdict):
         few = extent(loop) is not None

@@ -1,55 +1,45 @@
 """A table of how often each primitive is tested: `python -m pytest -p tests.sched.tally tests/sched`.
 
-Named tests count once, however often they take a step; each step of a random program counts.
+Named tests count once, however often they take a step; each step of a random program counts. Calls are
+counted below the methods of `Schedule`, so that messages still name the line of the caller.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 import pytest
 
-from kdsl.errors import ScheduleError
 from kdsl.sched import Schedule
+from kdsl.sched import primitive as declared
 from kdsl.sched.primitive import PRIMITIVES
+from kdsl.sched.step import Step
 
-_named: dict[tuple[str, str], set[str]] = {}
-_drawn: Counter[tuple[str, str]] = Counter()
-_test = ["", False]
-
-
-def _counting(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-    def note(outcome: str) -> None:
-        test, random = _test
-        if random:
-            _drawn[name, outcome] += 1
-        else:
-            _named.setdefault((name, outcome), set()).add(str(test))
-
-    @wraps(method)
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        try:
-            s = method(*args, **kwargs)
-        except ScheduleError:
-            note("refused")
-            raise
-        note("accepted")
-        return s
-
-    return counted
+# By primitive and test; random programs go by the test "".
+_asked: Counter[tuple[str, str]] = Counter()
+_taken: Counter[tuple[str, str]] = Counter()
+_test = [""]
 
 
 def pytest_configure() -> None:
-    for name in PRIMITIVES:
-        setattr(Schedule, name, _counting(name, getattr(Schedule, name)))
+    bind, with_step = declared.bind, Schedule._with
+
+    def counted_bind(name: str, *args: Any) -> Any:
+        _asked[name, _test[0]] += 1
+        return bind(name, *args)
+
+    def counted_with(self: Schedule, step: Step, *args: Any) -> Schedule:
+        _taken[step.name, _test[0]] += 1
+        return with_step(self, step, *args)
+
+    declared.bind = counted_bind
+    Schedule._with = counted_with  # type: ignore[method-assign]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     drawn = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
-    _test[:] = [item.nodeid, drawn or "test_random" in item.nodeid]
+    _test[0] = "" if drawn or "test_random" in item.nodeid else item.nodeid
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -57,6 +47,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     write("| primitive | accepting tests | refusing tests | random: accepted | random: refused |")
     write("| --- | ---: | ---: | ---: | ---: |")
     for name in sorted(PRIMITIVES):
-        tests = [len(_named.get((name, outcome), ())) for outcome in ("accepted", "refused")]
-        draws = [_drawn[name, outcome] for outcome in ("accepted", "refused")]
-        write("| " + " | ".join([f"`{name}`", *map(str, tests), *map(str, draws)]) + " |")
+        tests = {test for primitive, test in _asked if primitive == name and test}
+        accepting = sum(_taken[name, test] > 0 for test in tests)
+        refusing = sum(_asked[name, test] > _taken[name, test] for test in tests)
+        drawn = _taken[name, ""]
+        cells = (accepting, refusing, drawn, _asked[name, ""] - drawn)
+        write("| " + " | ".join([f"`{name}`", *map(str, cells)]) + " |")

@@ -49,6 +49,7 @@ CASES: list[tuple[str, Any, Steps]] = [
     ("recurrence parallel", k.prefix, lambda s: s.parallel("i")),
     ("accumulation parallel", k.rows, lambda s: s.parallel("j")),
     ("recurrence vectorized", k.prefix, lambda s: s.vectorize("i", 4)),
+    ("accumulation bound", k.rows, lambda s: s.bind("j", "block.x")),
     ("strict sum vectorized", k.strict_dot, lambda s: s.vectorize("i", 4)),
     ("accumulation in a local", k.matmul, lambda s: s.parallel("k")),
     ("reversed dependence", k.shifted, lambda s: s.reorder("j", "i")),
