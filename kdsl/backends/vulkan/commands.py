@@ -83,9 +83,7 @@ class Recorder:
             barrier(buffer)
             for copy in after:
                 _copy(buffer, copy)
-        host = _WORK | lib.VK_PIPELINE_STAGE_HOST_BIT
-        lib.vkCmdPipelineBarrier(buffer, _WORK, host, 0, 1, _LAST, 0, ffi.NULL, 0, ffi.NULL)
-        check(lib.vkEndCommandBuffer(buffer), "record commands")
+        _end(buffer)
 
     def _dispatches(
         self,
@@ -122,9 +120,23 @@ class Recorder:
             bound, known, reads, writes = entry, values, reads | r, writes | w
 
 
+def record_copies(buffer: Any, copies: Sequence[Copy]) -> None:
+    """Records copies alone; what is submitted later, and the host, see them as with `Recorder.record`."""
+    check(lib.vkBeginCommandBuffer(buffer, _BEGIN), "record commands")
+    for copy in copies:
+        _copy(buffer, copy)
+    _end(buffer)
+
+
 def barrier(buffer: Any) -> None:
     """What was written before is seen after."""
     lib.vkCmdPipelineBarrier(buffer, _WORK, _WORK, 0, 1, _PASS_ON, 0, ffi.NULL, 0, ffi.NULL)
+
+
+def _end(buffer: Any) -> None:
+    host = _WORK | lib.VK_PIPELINE_STAGE_HOST_BIT
+    lib.vkCmdPipelineBarrier(buffer, _WORK, host, 0, 1, _LAST, 0, ffi.NULL, 0, ffi.NULL)
+    check(lib.vkEndCommandBuffer(buffer), "record commands")
 
 
 def _copy(buffer: Any, copy: Copy) -> None:

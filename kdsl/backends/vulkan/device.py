@@ -66,6 +66,7 @@ class Device:
         self._serial = 0
         self._pending: deque[Submission] = deque()
         self._fences: list[Any] = []
+        self._command_buffers: list[Any] = []
         self._lost: KdslError | None = None
         self.command_pool: Any = self._command_pool()
         self.memory = MemoryPool(self)
@@ -199,6 +200,29 @@ class Device:
             raise first()
 
     # -- handles
+
+    def take_commands(self) -> Any:
+        """A command buffer that nobody uses. Under the lock."""
+        return self._command_buffers.pop() if self._command_buffers else self.new_commands()
+
+    def give_commands(self, buffer: Any) -> None:
+        """Takes back a command buffer that is not under way. Under the lock."""
+        self._command_buffers.append(buffer)
+
+    def new_commands(self) -> Any:
+        """A new command buffer; it is freed with the device, if not before. Under the lock."""
+        info = ffi.new(
+            "VkCommandBufferAllocateInfo *",
+            {
+                "sType": lib.VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+                "commandPool": self.command_pool,
+                "level": lib.VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+                "commandBufferCount": 1,
+            },
+        )
+        out = ffi.new("VkCommandBuffer *")
+        check(lib.vkAllocateCommandBuffers(self.handle, info, out), "make a command buffer")
+        return out[0]
 
     def _fence(self) -> Any:
         info = ffi.new("VkFenceCreateInfo *", {"sType": lib.VK_STRUCTURE_TYPE_FENCE_CREATE_INFO})

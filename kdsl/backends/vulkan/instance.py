@@ -124,3 +124,8 @@ def close() -> None:
     found, _instance = _instance, None
     if found is not None and found.pid == os.getpid():
         found.close()
+
+
+def opened_devices() -> list[tuple[int, Device]]:
+    """The devices that are open in this process, with their numbers."""
+    return [] if _instance is None else sorted(_instance.opened.items())

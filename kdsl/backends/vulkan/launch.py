@@ -85,7 +85,7 @@ class Launch:
         program have the copies before and after it."""
         buffer = again
         if buffer is None:
-            buffer = self._recorder.pipelines.take_commands()
+            buffer = self._recorder.pipelines.device.take_commands()
             self._commands.append(buffer)
         b = self.buffers
         self._recorder.record(
@@ -127,7 +127,7 @@ class Launch:
         pipelines = self._recorder.pipelines
         pipelines.give_set(self._set)
         for buffer in self._commands:
-            pipelines.give_commands(buffer)
+            pipelines.device.give_commands(buffer)
         self._commands, self.buffers, self.transfers = [], Buffers(), []
 
 

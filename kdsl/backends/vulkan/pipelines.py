@@ -29,18 +29,13 @@ class Handles:
         self.device = device
         self.pipelines: list[Any] = []
         self.descriptor_pools: list[Any] = []
-        self.command_buffers: list[Any] = []
         self.layout: Any = ffi.NULL
         self.set_layout: Any = ffi.NULL
         device.owners.add(self)
 
     def close(self) -> None:
         """Destroys everything."""
-        handle, buffers = self.device.handle, self.command_buffers
-        if buffers:
-            lib.vkFreeCommandBuffers(
-                handle, self.device.command_pool, len(buffers), ffi.new("VkCommandBuffer[]", buffers)
-            )
+        handle = self.device.handle
         for pool in self.descriptor_pools:
             lib.vkDestroyDescriptorPool(handle, pool, ffi.NULL)
         for pipeline in self.pipelines:
@@ -50,7 +45,7 @@ class Handles:
 
 
 class Pipelines:
-    """The pipelines of a kernel, by entry number; descriptor sets and command buffers for its launches.
+    """The pipelines of a kernel, by entry number; descriptor sets for its launches.
 
     When it is collected, its handles are destroyed at the device's next submission: whoever submits work
     with them keeps it alive until that is done.
@@ -66,7 +61,6 @@ class Pipelines:
         parameters = manifest["parameters"]
         self.push_bytes: int = parameters["bytes"] if parameters["in"] == "push" else 0
         self._sets: list[Any] = []
-        self._command_buffers: list[Any] = []
         self._handles.set_layout = self._set_layout()
         self._handles.layout = self.layout = self._pipeline_layout()
         self.entries = self._made(manifest, spirv, blobs)
@@ -82,14 +76,6 @@ class Pipelines:
     def give_set(self, descriptor_set: Any) -> None:
         """Takes back a set that no work under way uses."""
         self._sets.append(descriptor_set)
-
-    def take_commands(self) -> Any:
-        """A command buffer that nobody uses."""
-        return self._command_buffers.pop() if self._command_buffers else self._command_buffer()
-
-    def give_commands(self, command_buffer: Any) -> None:
-        """Takes back a command buffer that is not under way."""
-        self._command_buffers.append(command_buffer)
 
     # -- making them
 
@@ -226,18 +212,3 @@ class Pipelines:
         sets = ffi.new("VkDescriptorSet[]", DESCRIPTOR_SETS)
         check(lib.vkAllocateDescriptorSets(handle, wanted, sets), "make descriptor sets")
         return list(sets)
-
-    def _command_buffer(self) -> Any:
-        info = ffi.new(
-            "VkCommandBufferAllocateInfo *",
-            {
-                "sType": lib.VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
-                "commandPool": self.device.command_pool,
-                "level": lib.VK_COMMAND_BUFFER_LEVEL_PRIMARY,
-                "commandBufferCount": 1,
-            },
-        )
-        out = ffi.new("VkCommandBuffer *")
-        check(lib.vkAllocateCommandBuffers(self.device.handle, info, out), "make a command buffer")
-        self._handles.command_buffers.append(out[0])
-        return out[0]
