@@ -208,6 +208,23 @@ CODES: dict[str, tuple[str, str]] = {
     # K0360 and K0361: what the interpreter finds while a scheduled kernel runs
     "K0360": ("Two iterations of a parallel loop use one element, and one of them writes.", "unsafe=True"),
     "K0361": ("Lanes of a vector use one element in an order that lockstep changes.", "unsafe=True"),
+    # K0362 to K0375: work-groups and their memory
+    "K0362": (
+        "Shared memory belongs to a work-group, not to one invocation.",
+        's.bind("i", "block.x").stage("A", at="i", memory="shared")',
+    ),
+    "K0363": (
+        "The invocations of a work-group cannot run a loop together.",
+        'for k in range(i, N), in i bound to block.x  ->  s.stage("A", at="k", memory="shared")',
+    ),
+    "K0364": (
+        "Shared memory belongs to a work-group, and these start further in.",
+        's.bind("j", "grid.x").stage("A", at="i", memory="shared")',
+    ),
+    "K0365": (
+        "Arrays in shared memory are of constant shape.",
+        's.bind("i", "grid.x").stage("A", at="i", memory="shared") where i reads a row',
+    ),
     # From K0380 on: loops that code generation has no form for
     "K0380": (
         "A vector loop has a constant number of iterations.",

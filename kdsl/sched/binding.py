@@ -20,20 +20,20 @@ from dataclasses import dataclass, field
 
 from kdsl.analysis.answers import Question
 from kdsl.analysis.linear import extent, faultless
-from kdsl.ir.nodes import Body, Const, Expr, Func, If, Loop, ScalarParam, Stmt
+from kdsl.ir.nodes import Body, Const, Expr, Func, If, Loop, ScalarParam
 from kdsl.ir.printer import print_func
 from kdsl.ir.verify import verify
 from kdsl.ir.walk import stmt_bodies, stmts
 from kdsl.sched.arith import names_in
 from kdsl.sched.sharing import AXES, INVOCATIONS, Band, Block, points, shared_out, within_guards
-from kdsl.sched.tree import first_return, leaves_loop, replaced
+from kdsl.sched.tree import axis_of, first_return, leaves_loop, replaced
 
 FEW = 32
 """The host starts no loop for fewer iterations than these."""
 
 
 def bound(func: Func) -> Func:
-    """`func` with each loop that a GPU can share out bound to an axis; loops bound already stay as they are."""
+    """`func` with each loop that a GPU can share out bound to an axis; loops that are bound stay so."""
     answers = _Answers(func)
     bands = planned(func, answers)
     answers.keep()
@@ -178,11 +178,6 @@ class _Planner:
                 break
             loop = inner[0]
         return tuple(loops)
-
-
-def axis_of(s: Stmt) -> str:
-    """The axis that a loop is bound to; empty when there is none."""
-    return s.mark.axis if isinstance(s, Loop) and s.mark is not None and s.mark.kind == "bind" else ""
 
 
 def is_parallel(loop: Loop) -> bool:

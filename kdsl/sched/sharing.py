@@ -116,7 +116,7 @@ class _Cut:
                 self.whole(loop, self.group, "")
 
     def invocations(self, size: Block) -> None:
-        """A loop for each axis, x for the innermost one; or all loops together, when that takes fewer rounds."""
+        """A loop for each axis, x for the innermost; or all loops together, if that takes fewer rounds."""
         axes = [(n, axis) for n, axis in zip(size, AXES) if n > 1]
         loops = [*reversed(self.band.loops)]
         counts = [extent(loop) for loop in loops]

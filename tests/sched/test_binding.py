@@ -6,8 +6,9 @@ import subprocess
 import sys
 from typing import Any
 
-import kdsl
 import pytest
+
+import kdsl
 from kdsl import f32, i64
 from kdsl.analysis.dependence import check_mark
 from kdsl.backends import llvm
@@ -16,8 +17,9 @@ from kdsl.ir.verify import verify
 from kdsl.ir.walk import stmts
 from kdsl.mathlib import definition
 from kdsl.passes import lower
-from kdsl.sched.binding import axis_of, bound
+from kdsl.sched.binding import bound
 from kdsl.sched.schedule import Schedule
+from kdsl.sched.tree import axis_of
 from tests.sched import kernels as k
 from tests.sched.check import Steps, arguments, func_of, interpreted, schedule_of, sizes_to_try
 
@@ -99,10 +101,10 @@ def few(A: i64[N, 4]):
 
 @kdsl.kernel
 def elimination(A: i64[N, N]):
-    for k in range(N):
-        for i in range(k + 1, N):
-            for j in range(k + 1, N):
-                A[i, j] -= A[i, k] * A[k, j]
+    for p in range(N):
+        for i in range(p + 1, N):
+            for j in range(p + 1, N):
+                A[i, j] -= A[i, p] * A[p, j]
 
 
 @kdsl.kernel
@@ -120,10 +122,9 @@ def on_sizes(A: i64[N]):
     if N > 3:
         for i in range(N):
             A[i] = 1
-    if N > 0:
-        if A[0] > 0:
-            for j in range(N):
-                A[j] = 2
+    if N > 0 and A[0] > 0:
+        for j in range(N):
+            A[j] = 2
 
 
 @kdsl.kernel
@@ -137,7 +138,7 @@ SHAPES: list[tuple[Any, list[str]]] = [
     (colours, ["grid.y i", "grid.x j_o", "block.y j_i", "block.x c"]),
     (five, ["grid.z c", "grid.y d", "grid.x e_o", "a", "b", "block.x e_i"]),
     (few, ["t", "i"]),
-    (elimination, ["k", "grid.y i", "grid.x j_o", "block.x j_i"]),
+    (elimination, ["p", "grid.y i", "grid.x j_o", "block.x j_i"]),
     (returning, ["i", "j"]),
     (on_sizes, ["grid.x i_o", "block.x i_i", "j"]),
     (taken, ["grid.y i_o", "grid.x i_o2", "block.x i_i"]),
@@ -195,7 +196,9 @@ print("islpy" in sys.modules)
 """
     env = {"KDSL_CACHE_DIR": str(tmp_path), "PATH": "", "PYTHONPATH": ":".join(sys.path)}
     seen = [
-        subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+        ).stdout
         for _ in range(2)
     ]
     assert [line.strip() for line in seen] == ["True", "False"]
