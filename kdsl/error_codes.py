@@ -225,6 +225,22 @@ CODES: dict[str, tuple[str, str]] = {
         "Arrays in shared memory are of constant shape.",
         's.bind("i", "grid.x").stage("A", at="i", memory="shared") where i reads a row',
     ),
+    "K0366": (
+        "Each axis of a GPU is taken once on a path, work-groups outside of invocations.",
+        's.bind("i", "grid.x").bind("j", "grid.x")',
+    ),
+    "K0367": (
+        "A work-group has a constant number of invocations.",
+        'for i in range(N)  ->  s.bind("i", "block.x")',
+    ),
+    "K0368": (
+        "A work-group has more invocations than the device takes.",
+        'for i in range(4096)  ->  s.bind("i", "block.x")',
+    ),
+    "K0369": (
+        "A work-group has more shared memory than the device has.",
+        's.tile(["i", "j"], [128, 128])...stage("A", at="k_o", memory="shared")',
+    ),
     # From K0380 on: loops that code generation has no form for
     "K0380": (
         "A vector loop has a constant number of iterations.",

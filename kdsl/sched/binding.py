@@ -19,14 +19,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from kdsl.analysis.answers import Question
+from kdsl.analysis.axes import AXES, axis_of, is_block
 from kdsl.analysis.linear import extent, faultless
 from kdsl.ir.nodes import Body, Const, Expr, Func, If, Loop, ScalarParam
 from kdsl.ir.printer import print_func
 from kdsl.ir.verify import verify
 from kdsl.ir.walk import stmt_bodies, stmts
 from kdsl.sched.arith import names_in
-from kdsl.sched.sharing import AXES, INVOCATIONS, Band, Block, points, shared_out, within_guards
-from kdsl.sched.tree import axis_of, first_return, leaves_loop, replaced
+from kdsl.sched.sharing import INVOCATIONS, Band, Block, points, shared_out, within_guards
+from kdsl.sched.tree import first_return, leaves_loop, replaced
 
 FEW = 32
 """The host starts no loop for fewer iterations than these."""
@@ -146,10 +147,10 @@ class _Planner:
         """The invocations along each axis of the work-groups that `root` makes."""
         sizes = [1, 1, 1]
         for s in stmts((root,)):
-            if axis_of(s).startswith("block") and isinstance(s, Loop):
+            if is_block(s) and isinstance(s, Loop):
                 n = AXES.index(axis_of(s)[-1])
                 sizes[n] = max(sizes[n], extent(s) or 1)
-        if not any(axis_of(s).startswith("block") for s in stmts((root,))):
+        if not any(map(is_block, stmts((root,)))):
             sizes[0] = INVOCATIONS
         return sizes[0], sizes[1], sizes[2]
 
@@ -158,7 +159,7 @@ class _Planner:
             if isinstance(s, If):
                 for inner in stmt_bodies(s):
                     yield from self.group(inner, block)
-            elif isinstance(s, Loop) and not axis_of(s).startswith("block"):
+            elif isinstance(s, Loop) and not is_block(s):
                 holds = any(axis_of(x) for x in stmts((s,)))
                 loops = () if holds else self.group_band(s)
                 if loops:

@@ -12,6 +12,7 @@ The rewrite is that of `reorder`, and proved like it.
 
 from __future__ import annotations
 
+from kdsl.analysis.axes import axis_of, is_block, is_grid
 from kdsl.analysis.linear import extent
 from kdsl.ir.nodes import Loop
 from kdsl.ir.walk import stmts
@@ -19,7 +20,7 @@ from kdsl.sched.edit import Edit
 from kdsl.sched.legality import order_refusal
 from kdsl.sched.names import copy_name, header
 from kdsl.sched.nests import Nest, rearranged
-from kdsl.sched.tree import Place, Track, axis_of, places
+from kdsl.sched.tree import Place, Track, places
 
 
 def out_of_invocations(edit: Edit, place: Place, buffer: str) -> Edit:
@@ -27,7 +28,7 @@ def out_of_invocations(edit: Edit, place: Place, buffer: str) -> Edit:
     refused where shared memory for `buffer` has no place in it."""
     loop = place.loop
     _need_group(edit, place, buffer)
-    blocks = [s for s in place.outer if axis_of(s).startswith("block")]
+    blocks = [s for s in place.outer if is_block(s)]
     if not blocks:
         return edit
     root = blocks[0]
@@ -40,7 +41,7 @@ def out_of_invocations(edit: Edit, place: Place, buffer: str) -> Edit:
     moved = next(p.loop for p in places(after) if p.loop.id == loop.id)
     title = f"cannot stage `{buffer}` in shared memory at the loop `{loop.var}`"
     for s in stmts(moved.body):
-        if isinstance(s, Loop) and axis_of(s).startswith("block") and extent(s) is None:
+        if isinstance(s, Loop) and is_block(s) and extent(s) is None:
             raise edit.refused(
                 "K0363",
                 f"{title}: the invocations of a work-group do not run it together",
@@ -69,8 +70,8 @@ def _need_group(edit: Edit, place: Place, buffer: str) -> None:
     """Refuses loops whose iterations belong to one invocation, or to the host."""
     loop = place.loop
     title = f"cannot stage `{buffer}` in shared memory at the loop `{loop.var}`"
-    if axis_of(loop).startswith("block"):
-        outer = [s for s in place.outer if not axis_of(s).startswith("block")]
+    if is_block(loop):
+        outer = [s for s in place.outer if not is_block(s)]
         around = copy_name(edit, outer[-1]) if outer else ""
         inside = [s for s in stmts(loop.body) if isinstance(s, Loop) and not axis_of(s)]
         at = copy_name(edit, inside[0]) if inside else around
@@ -81,7 +82,7 @@ def _need_group(edit: Edit, place: Place, buffer: str) -> None:
             label=f"bound to {axis_of(loop)}; shared memory belongs to a whole work-group",
             help=f's.stage("{buffer}", at="{at}", memory="shared")' if at else 'stage in memory="local"',
         )
-    grids = [s for s in stmts(loop.body) if isinstance(s, Loop) and axis_of(s).startswith("grid")]
+    grids = [s for s in stmts(loop.body) if isinstance(s, Loop) and is_grid(s)]
     if grids:
         raise edit.refused(
             "K0364",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
+from kdsl.analysis.axes import axis_of
 from kdsl.ir.nodes import Alloc, Atomic, Body, Loop, Prefetch
 from kdsl.ir.walk import stmts
 from kdsl.sched.arrays import Array, array_of, local_arrays, meant, of_copy, resolve_array
@@ -19,7 +20,6 @@ from kdsl.sched.tree import (
     Place,
     Site,
     accessed,
-    axis_of,
     buffers,
     first_return,
     free_stem,

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
+from kdsl.analysis.axes import AXES
 from kdsl.analysis.linear import extent, faultless
 from kdsl.ir.nodes import Alloc, Body, Expr, Func, If, Loop, Mark, fresh_id
 from kdsl.ir.walk import stmts
@@ -27,8 +28,6 @@ from kdsl.sched.tree import Track, bound, places
 
 INVOCATIONS = 64
 """Invocations of a work-group that is made here: a subgroup of any device, or more of them."""
-
-AXES = ("x", "y", "z")
 
 Block = tuple[int, int, int]
 """Invocations of a work-group along x, y, z."""

@@ -66,11 +66,6 @@ def places(func: Func) -> Iterator[Place]:
     return visit(func.body, ())
 
 
-def axis_of(s: Stmt) -> str:
-    """The axis of a GPU that a loop is bound to ("grid.x"); empty for other statements."""
-    return s.mark.axis if isinstance(s, Loop) and s.mark is not None and s.mark.kind == "bind" else ""
-
-
 def is_leaf(s: Stmt) -> bool:
     """True for what the analysis takes for a statement: no nested body, or a `while`, for its test."""
     return not isinstance(s, (Loop, If))

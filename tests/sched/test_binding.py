@@ -10,6 +10,7 @@ import pytest
 
 import kdsl
 from kdsl import f32, i64
+from kdsl.analysis.axes import axis_of
 from kdsl.analysis.dependence import check_mark
 from kdsl.backends import llvm
 from kdsl.ir.nodes import Func, Loop
@@ -19,7 +20,6 @@ from kdsl.mathlib import definition
 from kdsl.passes import lower
 from kdsl.sched.binding import bound
 from kdsl.sched.schedule import Schedule
-from kdsl.sched.tree import axis_of
 from tests.sched import kernels as k
 from tests.sched.check import Steps, arguments, func_of, interpreted, schedule_of, sizes_to_try
 

@@ -10,8 +10,9 @@ import pytest
 import kdsl
 from kdsl import f32, i64
 from kdsl.sched.schedule import Schedule
+from kdsl.target import Target
 from tests.sched import kernels as k
-from tests.sched.check import Steps, check_schedule, golden_texts, refusal, write_golden
+from tests.sched.check import Steps, check_schedule, golden_texts, refusal, schedule_of, write_golden
 from tests.sched.test_binding import check_bound, headers
 
 M, N, K = kdsl.sizes("M N K")
@@ -171,6 +172,36 @@ def test_a_ragged_region_is_shared_out_element_by_element() -> None:
     assert headers(made)[2:5] == ["X_s_0_X_s_1_o", "block.y X_s_0_X_s_1_y", "block.x X_s_0_X_s_1_x"]
 
 
+class Gpu:
+    """A launcher that knows a device and runs nothing."""
+
+    def target(self) -> Target:
+        return Target("vulkan", cpu="GPU of the tests")
+
+
+def on_gpu(steps: Steps) -> Steps:
+    """The steps on a schedule that is for a device."""
+    return lambda s: steps(Schedule(s.base, Gpu()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("steps", [groups, shared, registers])
+def test_within_the_limits(steps: Steps) -> None:
+    start = schedule_of(k.matmul)
+    assert on_gpu(steps)(start) == steps(start)
+
+
+def two_dispatches(s: Schedule) -> Schedule:
+    """Each of the work-groups has its own shared memory: 12 KB in both, 16 KB there are."""
+    for i in "ij":
+        s = s.split(i, 1024, tail="cut").split(f"{i}_i", 64).bind(f"{i}_o", "grid.x")
+        s = s.bind(f"{i}_i_i", "block.x")
+    return s.stage("A", at="i_o", memory="shared").stage("A", at="j_o", memory="shared")
+
+
+def test_each_dispatch_has_its_memory() -> None:
+    assert "A_s2" in str(on_gpu(two_dispatches)(schedule_of(k.jacobi)))
+
+
 GOLDEN = Path(__file__).with_name("group_refusals.txt")
 
 REFUSED: list[tuple[str, Any, Steps]] = [
@@ -187,6 +218,34 @@ REFUSED: list[tuple[str, Any, Steps]] = [
         "whole rows",
         k.rows,
         lambda s: s.split("i", 4).bind("i_o", "grid.x").stage("A", at="i_o", memory="shared"),
+    ),
+    ("an axis twice", k.add, on_gpu(lambda s: s.bind("i", "grid.x").bind("j", "grid.x"))),
+    (
+        "work-groups in a work-group",
+        k.add,
+        on_gpu(lambda s: s.split("i", 4).bind("i_i", "block.x").bind("j", "grid.x")),
+    ),
+    ("unknown number of invocations", k.add, on_gpu(lambda s: s.bind("j", "block.x"))),
+    ("too many along an axis", k.add, on_gpu(lambda s: s.split("j", 256).bind("j_i", "block.x"))),
+    (
+        "too many invocations",
+        k.add,
+        on_gpu(lambda s: s.tile(["i", "j"], [16, 16]).bind("i_i", "block.y").bind("j_i", "block.x")),
+    ),
+    (
+        "too much shared memory",
+        k.matmul,
+        on_gpu(
+            lambda s: (
+                s.tile(["i", "j"], [64, 64])
+                .split("k", 64)
+                .bind("i_o", "grid.y")
+                .bind("j_o", "grid.x")
+                .reorder("i_o", "j_o", "k_o", "i_i", "j_i", "k_i")
+                .stage("A", at="k_o", memory="shared")
+                .stage("B", at="k_o", memory="shared")
+            )
+        ),
     ),
     (
         "vouched for",
