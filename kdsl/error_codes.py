@@ -299,4 +299,17 @@ CODES: dict[str, tuple[str, str]] = {
     "K0703": ("The file has no kernel of that name.", "kdsl show FILE.py:matmull"),
     "K0704": ("The cache folder does not belong to the user alone.", "KDSL_CACHE_DIR=/tmp kdsl cache info"),
     "K0705": ("Sizes are given by name.", "kdsl show FILE.py:matmul --stage explain --size 1024"),
+    "K0710": ("`--arg` gives a type or a value to what the annotations leave open.", "--arg x=float"),
+    "K0711": (
+        "A type that the annotations leave open is needed and not given.",
+        "kdsl build FILE.py:generic",
+    ),
+    "K0712": ("A size is not one of the kernel's, or is missing.", "kdsl bench FILE.py:matmul --size Q=8"),
+    "K0713": ("A kernel of that name cannot be a C function.", "kdsl build FILE.py:double"),
+    "K0714": ("A kernel that prints cannot be built as a library.", "print(i)"),
+    "K0715": ("There is no C compiler that links a shared library.", "CC=nothing kdsl build FILE.py:f"),
+    "K0716": ("There is no such CPU to compile for.", "kdsl build FILE.py:f --cpu z80"),
+    "K0717": ("The file has no function of that name.", "kdsl build FILE.py:f --schedule FILE.py:nothing"),
+    "K0718": ("The folder for the files cannot be written.", "kdsl build FILE.py:f -o /proc"),
+    "K0719": ("An argument of a built C function is NULL or a size out of range.", "f(NULL, 8)"),
 }
