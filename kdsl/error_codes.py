@@ -285,6 +285,28 @@ CODES: dict[str, tuple[str, str]] = {
     # K05: targets
     "K0501": ("There is no such target.", 'f.on("gpu")'),
     "K0502": ("The target is not available here.", 'f.on("vulkan")'),
+    "K0520": ("There is no such Vulkan device, or its driver is too old.", 'f.on("vulkan:7")'),
+    "K0521": ("A Vulkan driver refused something that should work.", 'f.on("vulkan")(A)'),
+    "K0522": ("A Vulkan device was lost: its driver reset it, or it is gone.", 'f.on("vulkan")(A)'),
+    "K0523": ("A Vulkan device has not finished in time.", "KDSL_VULKAN_TIMEOUT=5"),
+    "K0524": (
+        "A process forked off after Vulkan had started uses a device.",
+        "multiprocessing, start method fork",
+    ),
+    "K0525": (
+        "An array, or a size, is too large for a Vulkan device.",
+        "kdsl.to_device(np.zeros(2**31, np.int8))",
+    ),
+    "K0526": ("A kernel needs more work-groups than a Vulkan device can do.", "f(np.zeros((100_000, 4)))"),
+    "K0527": ("A Vulkan device has no memory left.", "kdsl.to_device(A)"),
+    "K0528": ("An array lies on another device than the kernel runs on.", 'f(kdsl.to_device(A, "vulkan"))'),
+    "K0529": (
+        "Arguments that may share memory overlap in part, on a device with memory of its own.",
+        "f(A[:8], A[4:12]) with may_alias",
+    ),
+    "K0530": ("This cannot be an array on a device.", 'kdsl.to_device(np.zeros(3, complex), "vulkan")'),
+    "K0531": ("A kernel has no such form on its target.", 'f.on("vulkan").llvm()'),
+    "K0535": ("The validation layer of Vulkan is wanted, and not installed.", "KDSL_VULKAN_VALIDATION=1"),
     # K06: faults of a running kernel
     "K0601": ("An index that depends on data fell outside its array.", "X[index[i]]"),
     "K0602": ("An integer was divided by zero.", "n // 0"),

@@ -1,4 +1,4 @@
-"""From the IR of a kernel to SPIR-V: loops without a place on the device get one, the rest follows from it."""
+"""From the IR of a kernel to SPIR-V: loops without a place on the device get one, the rest follows."""
 
 from __future__ import annotations
 
