@@ -48,6 +48,7 @@ class Arith:
 
     `contract`: a product and a sum around it may become one operation. `fastmath`: floats may be rewritten.
     `exact_division`: the device's division and square root are correctly rounded, or need not be.
+    `fma_through_f64`: its f64 is exact enough to fuse products and sums of f32.
     """
 
     def __init__(
@@ -58,12 +59,14 @@ class Arith:
         contract: bool = False,
         fastmath: bool = False,
         exact_division: bool = True,
+        fma_through_f64: bool = False,
     ) -> None:
         self.code = code
         self.lanes = lanes
         self.contract = contract
         self.fastmath = fastmath
         self.exact_division = exact_division
+        self.fma_through_f64 = fma_through_f64
 
     def over(self, lanes: int) -> Arith:
         """The same arithmetic on other vectors."""
@@ -73,6 +76,7 @@ class Arith:
             contract=self.contract,
             fastmath=self.fastmath,
             exact_division=self.exact_division,
+            fma_through_f64=self.fma_through_f64,
         )
 
     # -- short forms
@@ -324,7 +328,8 @@ class Arith:
                     return self.rounded(t, self.glsl(Glsl.Sqrt, base, x))
                 return self.rounded(t, self.call_lanes(software.square_root(self.code.module, base), base, x))
             case "fma":
-                return self.rounded(t, self.call_lanes(software.fma(self.code.module, base), base, *args))
+                fma = software.fma(self.code.module, base, through_f64=self.fma_through_f64)
+                return self.rounded(t, self.call_lanes(fma, base, *args))
             case "copysign":
                 return self.copysign(base, x, args[1])
             case "isnan":

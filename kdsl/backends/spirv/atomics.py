@@ -1,8 +1,8 @@
 """Indivisible updates: the instruction where there is one, else a loop of compare and exchange.
 
-    i32, u32 (i64, u64 with shaderBufferInt64Atomics)      AtomicIAdd, AtomicSMin, ...
-    f32, f64, and shorter types in work-group memory       old = Load; until AtomicCompareExchange succeeds
-    8 and 16 bits in a binding                             the same on the word of 32 bits that holds the element
+i32, u32 (i64, u64 with shaderBufferInt64Atomics)      AtomicIAdd, AtomicSMin, ...
+f32, f64, and shorter types in work-group memory       old = Load; until AtomicCompareExchange succeeds
+8 and 16 bits in a binding                             the same on the word of 32 bits that holds the element
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ def _until_unchanged(
 
     def body(_: Sequence[int], again: int, end: int) -> None:
         expected = code.value("Load", whole, last)
-        found = code.value("AtomicCompareExchange", whole, pointer, scope, order, order, swap(expected), expected)
+        found = code.value(
+            "AtomicCompareExchange", whole, pointer, scope, order, order, swap(expected), expected
+        )
         code.do("Store", done, code.pure("IEqual", "bool", found, expected))
         code.do("Store", last, found)
 

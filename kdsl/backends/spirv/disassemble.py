@@ -56,7 +56,9 @@ def _line(
     if op in ("TypeInt", "TypeFloat"):
         types[operands[0]] = (op, operands[1])
     if op == "Constant":
-        return _assigned(names, operands[1], f"OpConstant {_id(names, operands[0])} {_number(operands, types)}")
+        return _assigned(
+            names, operands[1], f"OpConstant {_id(names, operands[0])} {_number(operands, types)}"
+        )
     result, out, at, k = 0, [f"Op{op}"], 0, 0
     while at < len(operands):
         letter = pattern[k]

@@ -33,9 +33,13 @@ from kdsl.source import Loc
 STATUS = "$status"
 """The name of the status buffer, which no array can have."""
 
-LOCK, GROUP, PLACE, SITE, VALUE, EXTENT, SEQUENCE = 0, 1, 2, 3, 4, 6, 8
-STATUS_WORDS = 9
-"""Word numbers in the status buffer, u32 each; value and extent take two, the low one first."""
+LOCK, GROUP, PLACE, SITE, VALUE, EXTENT = 0, 1, 2, 3, 4, 6
+STATUS_WORDS = 8
+"""Word numbers in the status buffer, u32 each; value and extent take two, the low one first.
+
+The first word is the lock, and names the dispatch that the fault is of: its number in the call, from 1.
+"""
+_LOCKED = 1 << 31
 
 Number = tuple[int, str]
 """The id of an integer and its type, i32 or i64; signed."""
@@ -139,18 +143,18 @@ class Status:
     def store(self, word: int, value: int) -> None:
         self.code.do("AtomicStore", self._pointer(word), *self._order(RELAXED), value)
 
-    def failed_before(self, sequence: int) -> int:
-        """Whether an earlier dispatch of the call has a fault; `sequence` is this one's number."""
-        code = self.code
-        site = code.pure("INotEqual", "bool", self.load(SITE), code.module.constant("i32", 0))
-        other = code.pure("INotEqual", "bool", self.load(SEQUENCE), sequence)
-        return code.pure("LogicalAnd", "bool", site, other)
+    def failed_before(self, number: int) -> int:
+        """Whether an earlier dispatch of the call has a fault; `number` is that of this one."""
+        code, m = self.code, self.code.module
+        tag = code.pure("BitwiseAnd", "i32", self.load(LOCK), m.constant("i32", _LOCKED - 1))
+        failed = code.pure("INotEqual", "bool", tag, m.constant("i32", 0))
+        return code.pure("LogicalAnd", "bool", failed, code.pure("INotEqual", "bool", tag, number))
 
-    def report(self, state: State, sequence: int, key: Callable[[], tuple[int, int]]) -> None:
+    def report(self, state: State, number: int, key: Callable[[], tuple[int, int]]) -> None:
         """Writes the fault of this invocation unless one with a smaller key is there."""
         code = self.code
         m = code.module
-        zero, one = m.constant("i32", 0), m.constant("i32", 1)
+        zero = m.constant("i32", 0)
         site = code.value("Load", "i32", state.site)
 
         def write(group: int, place: int) -> None:
@@ -166,7 +170,6 @@ class Status:
                 self.store(GROUP, group)
                 self.store(PLACE, place)
                 self.store(SITE, site)
-                self.store(SEQUENCE, sequence)
                 for start, words in ((VALUE, state.value), (EXTENT, state.extent)):
                     for n, variable in enumerate(words):
                         self.store(start + n, code.value("Load", "i32", variable))
@@ -191,13 +194,15 @@ class Status:
             acquire = m.constant("i32", ACQUIRE | UNIFORM_MEMORY)
             release = m.constant("i32", RELEASE | UNIFORM_MEMORY)
             pointer = self._pointer(LOCK)
-            old = code.value("AtomicCompareExchange", "i32", pointer, scope, both, acquire, one, zero)
+            free = code.pure("BitwiseAnd", "i32", self.load(LOCK), m.constant("i32", _LOCKED - 1))
+            taken = code.pure("BitwiseOr", "i32", free, m.constant("i32", _LOCKED))
+            old = code.value("AtomicCompareExchange", "i32", pointer, scope, both, acquire, taken, free)
 
             def mine() -> None:
                 write(group, place)
-                code.do("AtomicStore", pointer, scope, release, zero)
+                code.do("AtomicStore", pointer, scope, release, number)
                 code.do("Store", waiting, m.constant("bool", False))
 
-            code.select(code.pure("IEqual", "bool", old, zero), mine)
+            code.select(code.pure("IEqual", "bool", old, free), mine)
 
         code.select(code.pure("INotEqual", "bool", site, zero), locked)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def round_bf16(a: Arith, x: int) -> int:
     """The bf16 nearest to a float, ties to even, as a float; a NaN stays one."""
     bits = a.bits("f32", x)
-    odd = a.op("BitwiseAnd", "i32", a.op("ShiftRightLogical", "i32", bits, a.const("i32", 16)), a.const("i32", 1))
+    odd = a.op(
+        "BitwiseAnd", "i32", a.op("ShiftRightLogical", "i32", bits, a.const("i32", 16)), a.const("i32", 1)
+    )
     up = a.op("IAdd", "i32", a.op("IAdd", "i32", bits, odd), a.const("i32", 0x7FFF))
     nan = a.op("UGreaterThan", "bool", a.magnitude("f32", x), a.const("i32", 0x7F800000))
     chosen = a.pick("i32", nan, a.op("BitwiseOr", "i32", bits, a.const("i32", 1 << 22)), up)
@@ -43,8 +45,12 @@ def round_f16(a: Arith, x: int) -> int:
 def bits_of_f16(a: Arith, x: int) -> int:
     """The 16 bits of a float, rounded to f16."""
     size = a.magnitude("f32", x)
-    sign = a.op("ShiftRightLogical", "i32", a.op("BitwiseXor", "i32", a.bits("f32", x), size), a.const("i32", 16))
-    odd = a.op("BitwiseAnd", "i32", a.op("ShiftRightLogical", "i32", size, a.const("i32", 13)), a.const("i32", 1))
+    sign = a.op(
+        "ShiftRightLogical", "i32", a.op("BitwiseXor", "i32", a.bits("f32", x), size), a.const("i32", 16)
+    )
+    odd = a.op(
+        "BitwiseAnd", "i32", a.op("ShiftRightLogical", "i32", size, a.const("i32", 13)), a.const("i32", 1)
+    )
     up = a.op("IAdd", "i32", a.op("IAdd", "i32", size, odd), a.const("i32", 0xFFF - (112 << 23)))
     normal = a.op("ShiftRightLogical", "i32", up, a.const("i32", 13))
     # Below the normal numbers: the last bit of 0.5 + x is that of a denormal, and the sum rounds to it.
@@ -67,7 +73,9 @@ def f16_of_bits(a: Arith, x: int) -> int:
     special = a.op("BitwiseOr", "i32", wide, a.const("i32", 0x7F800000))
     number = a.op("ConvertUToF", "f32", size)
     scaled = a.code.pure("FMul", a.kind("f32"), number, a.const("f32", 2.0**-24), exact=True)
-    bits = a.pick("i32", a.op("ULessThan", "bool", size, a.const("i32", 0x400)), a.bits("f32", scaled), normal)
+    bits = a.pick(
+        "i32", a.op("ULessThan", "bool", size, a.const("i32", 0x400)), a.bits("f32", scaled), normal
+    )
     bits = a.pick("i32", a.op("UGreaterThanEqual", "bool", size, a.const("i32", 0x7C00)), special, bits)
     return a.op("Bitcast", "f32", a.op("BitwiseOr", "i32", sign, bits))
 
@@ -81,7 +89,9 @@ def truncate_to_odd(a: Arith, x: int) -> int:
     back = a.code.pure("FConvert", a.kind("f64"), near, exact=True)
     less = a.op("UGreaterThan", "bool", a.magnitude("f64", back), a.magnitude("f64", x))
     number = a.compare("==", f64, x, x)
-    inexact = a.op("LogicalAnd", "bool", number, a.op("INotEqual", "bool", a.bits("f64", back), a.bits("f64", x)))
+    inexact = a.op(
+        "LogicalAnd", "bool", number, a.op("INotEqual", "bool", a.bits("f64", back), a.bits("f64", x))
+    )
     too_far = a.op("LogicalAnd", "bool", number, less)
     one, zero = a.const("i32", 1), a.const("i32", 0)
     lower = a.op("ISub", "i32", a.bits("f32", near), a.pick("i32", too_far, one, zero))

@@ -58,7 +58,7 @@ class Interval:
     @property
     def fits(self) -> bool:
         """Whether a signed number of 32 bits holds them all."""
-        return -(1 << 31) <= self.lo and self.hi < 1 << 31
+        return self.lo >= -(1 << 31) and self.hi < 1 << 31
 
     def __or__(self, other: Interval) -> Interval:
         return Interval(min(self.lo, other.lo), max(self.hi, other.hi))
@@ -98,6 +98,17 @@ class Ranges:
         if not form.is_const:
             key, const = _split(form)
             self.products[key] = max(self.products.get(key, const), const)
+
+    def know_shape(self, shape: Iterable[Expr]) -> None:
+        """Notes the extents of a buffer."""
+        whole: Form | None = constant(1)
+        for e in shape:
+            form = polynomial(e)
+            if form is not None:
+                self.know(form)
+            whole = whole * form if whole is not None and form is not None else None
+        if whole is not None:
+            self.know(whole)
 
     # -- expressions
 
@@ -294,12 +305,12 @@ def _binary(op: str, a: Interval, b: Interval) -> Interval:
                 return Interval(0, (1 << max(a.hi, b.hi).bit_length()) - 1)
             return WHOLE if not (a.fits and b.fits) else Interval(-(1 << 31), (1 << 31) - 1)
         case ">>":
-            if 0 <= b.lo:
+            if b.lo >= 0:
                 n, m = min(b.lo, 63), min(b.hi, 63)
                 return Interval(min(a.lo >> n, a.lo >> m), max(a.hi >> n, a.hi >> m))
             return Interval(min(a.lo, -1), max(a.hi, 0))
         case "<<":
-            if 0 <= b.lo and b.hi < 64:
+            if b.lo >= 0 and b.hi < 64:
                 corners = [x << n for x in (a.lo, a.hi) for n in (b.lo, b.hi)]
                 return Interval(min(corners), max(corners))
             return WHOLE

@@ -392,9 +392,7 @@ class Words:
         half = self.const(1 << (spare - 1))
         tie = a.op("IEqual", "bool", rest, half)
         m_odd = a.op("INotEqual", "bool", self.op("BitwiseAnd", m, self.const(1)), self.const(0))
-        up = self.either(
-            a.op("UGreaterThan", "bool", rest, half), a.op("LogicalAnd", "bool", tie, m_odd)
-        )
+        up = self.either(a.op("UGreaterThan", "bool", rest, half), a.op("LogicalAnd", "bool", tie, m_odd))
         m = self.op("IAdd", m, self.flag(up))
         below = a.pick("i32", denormal, a.const("i32", 0), self.int("ISub", field, one))
         top = (1 << (self.bits - self.m)) - 1
@@ -504,9 +502,7 @@ class Words:
         far = a.op("IEqual", "bool", result[0], zero)
         first = a.pick(self.whole, far, result[1], result[0])
         second = a.pick(self.whole, far, zero, result[1])
-        exponent = self.int(
-            "IAdd", exponent, a.pick("i32", far, none, a.const("i32", self.bits))
-        )
+        exponent = self.int("IAdd", exponent, a.pick("i32", far, none, a.const("i32", self.bits)))
         shift = self.leading(first)
         k = self.word(self.smaller(shift, a.const("i32", self.bits - 1)))
         other = self.op("ISub", self.const(self.bits - 1), k)

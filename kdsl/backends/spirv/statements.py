@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from kdsl.analysis.linear import extent
 from kdsl.backends.spirv.arith import kind_of
 from kdsl.backends.spirv.atomics import exchange
-from kdsl.backends.spirv.expressions import Expressions, is_product
+from kdsl.backends.spirv.expressions import Expressions, can_fault, is_product
 from kdsl.backends.spirv.memory import Buffer, elements
 from kdsl.backends.spirv.module import Code
 from kdsl.backends.spirv.narrow import WHOLE, Interval
@@ -57,7 +57,7 @@ from kdsl.ir.nodes import (
     Store,
     While,
 )
-from kdsl.ir.walk import stmts, subexprs
+from kdsl.ir.walk import stmt_exprs, stmts, subexprs
 
 _UNROLLED = 16
 """Loops of so few iterations are unrolled by the driver."""
@@ -190,12 +190,9 @@ class Statements:
         self._alone(buffer, act)
 
     def _barrier(self) -> None:
-        code, m = self.code, self.code.module
-        scope = m.constant("i32", WORKGROUP_SCOPE)
-        order = m.constant("i32", ACQUIRE_RELEASE | UNIFORM_MEMORY | WORKGROUP_MEMORY)
-        code.do("ControlBarrier", scope, scope, order)
+        barrier(self.code)
         if self.x.state is not None:
-            self.x.state.step(code)
+            self.x.state.step(self.code)
 
     def _alloc(self, s: Alloc) -> None:
         x, m = self.x, self.code.module
@@ -383,3 +380,26 @@ def _iterations(s: Loop) -> Expr:
     if abs(by) == 1:
         return span
     return Binary("//", Binary("+", span, Const(abs(by) - 1, i64)), Const(abs(by), i64))
+
+
+def barrier(code: Code) -> None:
+    """All invocations of a work-group meet, and see what the others wrote."""
+    m = code.module
+    scope = m.constant("i32", WORKGROUP_SCOPE)
+    order = m.constant("i32", ACQUIRE_RELEASE | UNIFORM_MEMORY | WORKGROUP_MEMORY)
+    code.do("ControlBarrier", scope, scope, order)
+
+
+def body_can_fault(body: Body) -> bool:
+    """Whether something in `body` is tested when it runs."""
+    for s in stmts(body):
+        match s:
+            case Assert():
+                return True
+            case Store() | Accumulate() | Atomic() if s.checked:
+                return True
+            case Loop() if not isinstance(s.step, Const):
+                return True
+        if any(can_fault(e) for top in stmt_exprs(s) for e in subexprs(top)):
+            return True
+    return False
