@@ -46,6 +46,9 @@ class Launcher(Protocol):
     def asm(self, schedule: Schedule, /) -> str:
         """Machine code as assembly."""
 
+    def spirv(self, schedule: Schedule, /) -> str:
+        """SPIR-V assembly."""
+
     def explain(self, schedule: Schedule, args: tuple[Any, ...], kwargs: Mapping[str, Any], /) -> Any:
         """How it is lowered and what it costs."""
 
@@ -199,6 +202,10 @@ class Schedule:
     def asm(self) -> str:
         """Machine code as assembly."""
         return self._lent().asm(self)
+
+    def spirv(self) -> str:
+        """What runs on a Vulkan device, as SPIR-V assembly."""
+        return self._lent().spirv(self)
 
     def explain(self, *args: Any, **kwargs: Any) -> Any:
         """How each loop is lowered, why, and what it costs: lanes, bytes, operations. Print it, or look at
