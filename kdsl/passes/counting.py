@@ -84,8 +84,8 @@ def step_of(loop: Loop) -> int:
 def trip_count(loop: Loop, ranges: Ranges) -> Expr:
     """The number of iterations of a loop whose bounds are host expressions and whose step is a constant."""
     step = step_of(loop)
-    span = op("-", loop.hi, loop.lo) if step > 0 else op("-", loop.lo, loop.hi)
-    return per_step(span, abs(step), ranges)
+    first, end = (loop.lo, loop.hi) if step > 0 else (loop.hi, loop.lo)
+    return per_step(op("-", end, first), abs(step), ranges)
 
 
 def per_step(span: Expr, step: int, ranges: Ranges) -> Expr:
