@@ -272,6 +272,33 @@ def chosen(X: i64[M, 8], Y: i64[M, N], Z: i64[M, 8]):
                     X[i, a] = 7
 """
 
+DOUBLE = """
+def double(X: i64[M, N, 8], Y: i64[M, 8]):
+    for i in bind(range(M), "grid.x"):
+        T: i64[2, 8] @ "shared"
+        for a in bind(range(8), "block.x"):
+            T[0, a] = X[i, 0, a] if N > 0 else 0
+        for k in range(N):
+            for a in bind(range(8), "block.x"):
+                if k + 1 < N:
+                    T[(k + 1) % 2, a] = X[i, k + 1, a]
+            for a in bind(range(8), "block.x"):
+                Y[i, a] += T[k % 2, 7 - a]
+"""
+
+HALO = """
+def halo(X: i64[N + 4], Y: i64[N]):
+    for g in bind(range((N + 7) // 8), "grid.x"):
+        T: i64[3, 4] @ "shared"
+        for r in range(2):
+            for a in bind(range(8), "block.x"):
+                if 8 * r + a < 12 and 8 * g + 8 * r + a < N + 4:
+                    T[(8 * r + a) // 4, (8 * r + a) % 4] = X[8 * g + 8 * r + a]
+        for a in bind(range(8), "block.x"):
+            if 8 * g + a < N:
+                Y[8 * g + a] = T[a // 4, a % 4] + T[(a + 4) // 4, (a + 4) % 4]
+"""
+
 ALL = {
     name: text
     for name, text in list(globals().items())
