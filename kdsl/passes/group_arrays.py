@@ -171,7 +171,7 @@ class _Places:
         `index` gives what is left of the subscripts.
         """
         grid = [s for s in self.prefix if isinstance(s, Loop)]
-        counts = [self.context.count(s) for s in grid]
+        counts = [self.context.count(s) for s in grid]  # for now: see `grid_parts`
         blocks = [Const(self.axes[x], i64) for x in axes]
         places = tuple([coordinate(s) for s in grid])
 

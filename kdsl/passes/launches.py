@@ -92,7 +92,7 @@ class _Builder:
         if sizes:
             body = two_levels(body, context)
         stored = placed(prefix, body, hosts, context)
-        parts = in_parts(prefix, body, stored.scratch, context)
+        parts = in_parts(prefix, body, stored.scratch, hosts, context)
         around = (*hosts, *parts.hosts)
         if parts.hosts:
             stored = placed(parts.prefix, parts.body, around, context)

@@ -299,6 +299,24 @@ def halo(X: i64[N + 4], Y: i64[N]):
                 Y[8 * g + a] = T[a // 4, a % 4] + T[(a + 4) // 4, (a + 4) % 4]
 """
 
+WAVES = """
+def waves(A: i64[N, N], B: i64[N], C: i64[N, N]):
+    for l in range(1, N):
+        T: i64[N]
+        for m in bind(range(max(N - l - 1, 0), N), "grid.x"):
+            x: i64
+            x = A[m, l] + l
+            for a in bind(range(2), "block.x"):
+                V: i64[N]
+                for k in range(N):
+                    V[k] = C[k, m] * a
+                if a == 1:
+                    A[m, l] = V[l] + x
+            for j in bind(range(m, N), "grid.y"):
+                if m == j:
+                    B[j] += x
+"""
+
 ALL = {
     name: text
     for name, text in list(globals().items())
