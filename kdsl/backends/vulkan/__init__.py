@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +36,15 @@ def available() -> str | None:
     try:
         found = devices()
     except TargetError as error:
-        return error.title if error.code == "K0520" else str(error)
+        return error.title
     return None if found else NO_DEVICE
+
+
+def check_process() -> None:
+    """TargetError in a process that was forked off from one in which Vulkan had started."""
+    started = sys.modules.get("kdsl.backends.vulkan.instance")
+    if started is not None:
+        started.check_process()
 
 
 def devices() -> list[Physical]:
