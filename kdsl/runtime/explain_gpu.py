@@ -21,7 +21,7 @@ from kdsl.ir.nodes import Alloc, Barrier, Body, Const, Func, Loop, While
 from kdsl.ir.numbering import numbered
 from kdsl.ir.printer import print_expr, print_head
 from kdsl.ir.walk import stmt_bodies, stmts
-from kdsl.passes import launches
+from kdsl.passes.launches import launches
 from kdsl.runtime.compile import lowered
 from kdsl.runtime.explain import array_facts, checks
 from kdsl.runtime.explanation import (

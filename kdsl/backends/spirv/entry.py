@@ -195,9 +195,7 @@ def _axes(inputs: Inputs, a: Arith, dispatch: Dispatch, groups: tuple[Expr, Expr
     return out
 
 
-def _group(
-    inputs: Inputs, a: Arith, dispatch: Dispatch, groups: tuple[Expr, Expr, Expr], n: int
-) -> int:
+def _group(inputs: Inputs, a: Arith, dispatch: Dispatch, groups: tuple[Expr, Expr, Expr], n: int) -> int:
     """The number of this work-group along an axis; the rows of a folded grid follow each other."""
     at = inputs.component(BuiltIn.WorkgroupId, n)
     rows = _rows(dispatch, groups) if n == 0 else 0
@@ -319,9 +317,7 @@ def _agreed(code: Code, failed: int, local: int, shared: _SharedMemory) -> int:
     return a.op("INotEqual", "bool", code.value("Load", "i32", word), m.constant("i32", 0))
 
 
-def _linear(
-    dispatch: Dispatch, groups: tuple[Expr, Expr, Expr], kind: str, inputs: Inputs, a: Arith
-) -> int:
+def _linear(dispatch: Dispatch, groups: tuple[Expr, Expr, Expr], kind: str, inputs: Inputs, a: Arith) -> int:
     """The number of this work-group, or invocation, in the order of the loops that are bound to the axes."""
     order = []
     for s in stmts(dispatch.body):

@@ -5,7 +5,6 @@ driver, and loads them on first use; `available` says what is missing.
 from __future__ import annotations
 
 import importlib.util
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -65,17 +64,8 @@ def load(
     artifact: Artifact, sizes: Sequence[str], scalars: Mapping[str, DType], blobs: Blobs | None = None
 ) -> Executable:
     """A compiled kernel on its target's device. `sizes` and `scalars` are those of the kernel, in order."""
+    from kdsl.backends.spirv.manifest import unpack
     from kdsl.backends.vulkan.executable import Executable
 
     manifest, spirv = unpack(artifact.code)
     return Executable(open_device(artifact.target.index), manifest, spirv, sizes, scalars, blobs)
-
-
-def pack(manifest: Mapping[str, Any], spirv: bytes) -> bytes:
-    text = json.dumps(manifest).encode()
-    return len(text).to_bytes(4, "little") + text + spirv
-
-
-def unpack(code: bytes) -> tuple[dict[str, Any], bytes]:
-    end = 4 + int.from_bytes(code[:4], "little")
-    return json.loads(code[4:end]), code[end:]
