@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def launches_of(func: Func, target: Target, dump: Callable[[str, str], None] | None = None) -> Launches:
     """The host program and the dispatches of `func`, as the front end or a schedule left it."""
     from kdsl.ir.launch_printer import print_launches
-    from kdsl.passes import launches
+    from kdsl.passes.launches import launches
     from kdsl.sched.binding import bound
 
     made = launches(lowered(bound(func), target, dump), target)

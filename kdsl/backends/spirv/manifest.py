@@ -43,7 +43,6 @@ from kdsl.ir.nodes import Expr
 from kdsl.ir.printer import print_expr
 
 VERSION = 1
-MAGIC = b"kdslspv1"
 
 FieldKind = Literal["size", "scalar", "host", "sequence"]
 
@@ -104,16 +103,14 @@ def text(e: Expr) -> str:
 
 
 def pack(manifest: Mapping[str, Any], module: bytes) -> bytes:
-    """Both in one: magic, the manifest's length (4 bytes, little end first), the manifest, the module."""
+    """Both in one: the manifest's length (4 bytes, little end first), the manifest, the module."""
     raw = json.dumps(manifest).encode()
     raw += b" " * (-len(raw) % 4)
-    return MAGIC + len(raw).to_bytes(4, "little") + raw + module
+    return len(raw).to_bytes(4, "little") + raw + module
 
 
 def unpack(code: bytes) -> tuple[dict[str, Any], bytes]:
     """The manifest and the module of what `pack` made."""
-    assert code.startswith(MAGIC), "not a kernel for Vulkan"
-    start = len(MAGIC) + 4
-    end = start + int.from_bytes(code[len(MAGIC) : start], "little")
-    manifest: dict[str, Any] = json.loads(code[start:end])
+    end = 4 + int.from_bytes(code[:4], "little")
+    manifest: dict[str, Any] = json.loads(code[4:end])
     return manifest, code[end:]
