@@ -1,4 +1,4 @@
-"""Kernels as SPIR-V: validated by `spirv-val`, run on the first Vulkan device, compared with the interpreter."""
+"""Kernels as SPIR-V: validated by `spirv-val`, run on a Vulkan device, compared with the interpreter."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ def run(
 
     def error(found: Any) -> KdslError:
         site = artifact.sites[found.site - 1]
-        return fault(site.kind, site.loc, text=site.text, dim=site.dim, value=found.value, extent=found.extent)
+        return fault(
+            site.kind, site.loc, text=site.text, dim=site.dim, value=found.value, extent=found.extent
+        )
 
     arrays = [arguments[n] for n in executable.arrays]
     executable.run(key, plan, arrays, [True] * len(arrays), error)

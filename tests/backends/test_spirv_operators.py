@@ -1,4 +1,4 @@
-"""Every operator, function and cast on every dtype: the device = the interpreter, bit for bit, on edge values."""
+"""Every operator, function and cast on every dtype: device = interpreter, bit for bit, on edge values."""
 
 from __future__ import annotations
 
@@ -130,7 +130,17 @@ def test_casts(source: DType) -> None:
 
 @pytest.mark.parametrize(
     ("t", "to"),
-    [(f32, u32), (f32, i32), (f64, i64), (f64, u64), (f16, u16), (bf16, i16), (i32, u32), (u16, i16), (i8, u8)],
+    [
+        (f32, u32),
+        (f32, i32),
+        (f64, i64),
+        (f64, u64),
+        (f16, u16),
+        (bf16, i16),
+        (i32, u32),
+        (u16, i16),
+        (i8, u8),
+    ],
     ids=repr,
 )
 def test_bitcast_both_ways(t: DType, to: DType) -> None:

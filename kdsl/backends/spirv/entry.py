@@ -195,9 +195,7 @@ def _axes(inputs: Inputs, a: Arith, dispatch: Dispatch, groups: tuple[Expr, Expr
     return out
 
 
-def _group(
-    inputs: Inputs, a: Arith, dispatch: Dispatch, groups: tuple[Expr, Expr, Expr], n: int
-) -> int:
+def _group(inputs: Inputs, a: Arith, dispatch: Dispatch, groups: tuple[Expr, Expr, Expr], n: int) -> int:
     """The number of this work-group along an axis; the rows of a folded grid follow each other."""
     at = inputs.component(BuiltIn.WorkgroupId, n)
     rows = _rows(dispatch, groups) if n == 0 else 0
@@ -319,15 +317,13 @@ def _agreed(code: Code, failed: int, local: int, shared: _SharedMemory) -> int:
     return a.op("INotEqual", "bool", code.value("Load", "i32", word), m.constant("i32", 0))
 
 
-def _linear(
-    dispatch: Dispatch, groups: tuple[Expr, Expr, Expr], kind: str, inputs: Inputs, a: Arith
-) -> int:
+def _linear(dispatch: Dispatch, groups: tuple[Expr, Expr, Expr], kind: str, inputs: Inputs, a: Arith) -> int:
     """The number of this work-group, or invocation, in the order of the loops that are bound to the axes."""
     order = []
     for s in stmts(dispatch.body):
         if isinstance(s, Loop) and s.mark is not None and s.mark.kind == "bind":
-            if s.mark.axis.startswith(kind) and s.mark.axis[-1] not in order:
-                order.append(s.mark.axis[-1])
+            axis = s.mark.axis
+            order += [axis[-1]] if axis.startswith(kind) and axis[-1] not in order else []
     at = a.const("i32", 0)
     for axis in [*order, *[x for x in _AXES if x not in order]]:
         n = _AXES.index(axis)
