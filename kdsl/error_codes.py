@@ -286,7 +286,10 @@ CODES: dict[str, tuple[str, str]] = {
     "K0501": ("There is no such target.", 'f.on("gpu")'),
     "K0502": ("The target is not available here.", 'f.on("vulkan")'),
     "K0510": ("A kernel on a Vulkan device cannot print.", "print(A[i])"),
-    "K0511": ("A Vulkan device lacks a feature that a kernel needs.", "f64 on a device without shaderFloat64"),
+    "K0511": (
+        "A Vulkan device lacks a feature that a kernel needs.",
+        "f64 on a device without shaderFloat64",
+    ),
     "K0512": ("A work-group is larger than a Vulkan device allows.", 's.bind("j", "block.x")'),
     "K0513": (
         "A kernel uses more buffers, or more memory of a work-group, than a Vulkan device has.",

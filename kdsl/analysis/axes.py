@@ -168,7 +168,7 @@ def _together(s: Loop, limits: Limits, device: str) -> Iterator[Misbound]:
 
 
 def block_sizes(body: Body) -> dict[str, int]:
-    """For each axis of work-groups that loops of `body` are bound to, in order, the longest of these loops."""
+    """For each axis of work-groups that loops of `body` are bound to, in order, the longest such loop."""
     found: dict[str, int] = {}
     for s in stmts(body):
         if isinstance(s, Loop) and is_block(s):
