@@ -173,19 +173,19 @@ def test_copies_are_shared_out() -> None:
     made = check_bound(check_schedule(k.matmul, shared).func)
     # B_s is 8 x 4: two rounds of rows; A_s is 4 x 8: two of columns.
     assert headers(made)[5:11] == [
-        "B_s_0_o",
         "block.y B_s_0_i",
         "block.x B_s_1",
-        "A_s_1_o",
+        "B_s_0_o",
         "block.y A_s_0",
         "block.x A_s_1_i",
+        "A_s_1_o",
     ]
 
 
 def test_a_ragged_region_is_shared_out_element_by_element() -> None:
     made = check_bound(check_schedule(blur, halo).func)
     # 6 x 10 elements for 4 x 8 invocations: two rounds, where rows by rows take four.
-    assert headers(made)[2:5] == ["X_s_0_X_s_1_o", "block.y X_s_0_X_s_1_y", "block.x X_s_0_X_s_1_x"]
+    assert headers(made)[2:5] == ["block.y X_s_0_X_s_1_y", "block.x X_s_0_X_s_1_x", "X_s_0_X_s_1_o"]
 
 
 class Gpu:

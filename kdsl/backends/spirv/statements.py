@@ -25,7 +25,6 @@ from kdsl.backends.spirv.expressions import Expressions, can_fault, is_product
 from kdsl.backends.spirv.memory import Buffer, elements
 from kdsl.backends.spirv.module import Code
 from kdsl.backends.spirv.narrow import WHOLE, Interval
-from kdsl.backends.spirv.vectors import emit_vectors, vector_lanes
 from kdsl.backends.spirv.opcodes import (
     ACQUIRE_RELEASE,
     UNIFORM_MEMORY,
@@ -34,6 +33,7 @@ from kdsl.backends.spirv.opcodes import (
     WORKGROUP_SCOPE,
     Storage,
 )
+from kdsl.backends.spirv.vectors import emit_vectors, vector_lanes
 from kdsl.dtypes import i32, i64
 from kdsl.errors import TargetError
 from kdsl.ir.nodes import (
