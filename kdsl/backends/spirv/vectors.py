@@ -68,10 +68,14 @@ def vector_lanes(loop: Loop) -> int | None:
 
 def _possible(s: Stmt, own: set[str]) -> bool:
     """Whether what has no vector form depends on no value that exists as a vector alone."""
-    writes = isinstance(s, (Store, Accumulate))
-    if writes and (s.value.dtype == i64 or any(_uses(i, own) for i in s.index)):
+    if isinstance(s, (Store, Accumulate)) and _apart(s, own):
         return False
     return all(_whole(e, own) for e in stmt_exprs(s))
+
+
+def _apart(s: Store | Accumulate, own: set[str]) -> bool:
+    """Whether a store takes its lanes one by one: wide integers, places that are values of lanes."""
+    return s.value.dtype == i64 or any(_uses(i, own) for i in s.index)
 
 
 def _whole(e: Expr, own: set[str]) -> bool:
