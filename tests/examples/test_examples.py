@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from kdsl.backends import vulkan
+
+VULKAN = vulkan.available() is None
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = {
     "matmul/matmul.py": ["--size", "37", "--repeat", "1"],
+    "matmul/gpu.py": ["--size", "67", "--repeat", "1", "--target", "vulkan" if VULKAN else "cpu"],
     "matmul/quantised.py": ["--size", "67", "--repeat", "1", "--threads", "2"],
     "matmul/scheduled.py": ["--size", "67", "--repeat", "1"],
     "attention/attention.py": ["--heads", "2", "--length", "67", "--width", "5", "--repeat", "1"],
