@@ -1,4 +1,4 @@
-"""The command line: `kdsl devices`, `kdsl show FILE.py:kernel`, `kdsl cache info|clear`.
+"""The command line: `kdsl devices`, `kdsl cache info|clear`, `kdsl show|bench|build FILE.py:kernel`.
 
 Errors are printed as kdsl writes them, without a traceback; the exit code is then 2.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import difflib
+import functools
 import runpy
 import sys
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="kdsl", description="Kernels in Python syntax: look at them and at the cache."
+        prog="kdsl", description="Kernels in Python syntax: look at them, time them, build libraries of them."
     )
     parser.add_argument("--version", action="version", version=f"kdsl {kdsl.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -44,15 +45,76 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("show", help="show what a kernel becomes")
     show.add_argument("kernel", metavar="FILE.py:kernel", help="a Python file and the name of a kernel in it")
     show.add_argument(
-        "--stage", choices=("ir", "explain", "llvm", "asm"), default="ir", help="default: ir, the loop nest"
+        "--stage",
+        choices=("ir", "explain", "llvm", "asm", "spirv"),
+        default="ir",
+        help="default: ir, the loop nest",
     )
     show.add_argument("--size", metavar="M=1024,...", help="with --stage explain: numbers for these sizes")
     show.set_defaults(run=_show)
+
+    bench = commands.add_parser(
+        "bench",
+        help="time a kernel",
+        description="Times calls of a kernel on random arrays: floats in [0, 1), integers below all sizes.",
+    )
+    _kernel_options(bench, "numbers for all sizes")
+    bench.add_argument("--target", metavar="NAME", help="where it runs (see `kdsl devices`)")
+    bench.add_argument("--threads", type=int, metavar="N", help="threads that share a parallel loop")
+    bench.add_argument(
+        "--against", metavar="FILE.py:function", help="time this function too, called with the same arguments"
+    )
+    bench.add_argument(
+        "--seconds", type=float, default=1.0, metavar="S", help="how long to time (default: 1)"
+    )
+    bench.set_defaults(run=_bench)
+
+    build = commands.add_parser(
+        "build",
+        help="write a kernel as files that need no Python",
+        description="Writes a kernel as files that need no Python: NAME.o, libNAME.so, the header NAME.h.",
+        epilog="The C interface is described in docs/build.md.",
+    )
+    _kernel_options(build, "fix these sizes: they are no parameters any more")
+    build.add_argument("--target", choices=("cpu",), default="cpu", help="default: cpu")
+    build.add_argument(
+        "-o", dest="folder", metavar="DIR", default=".", help="where the files go (default: .)"
+    )
+    build.add_argument("--name", metavar="NAME", help="of the function and the files (default: the kernel's)")
+    build.add_argument(
+        "--cpu",
+        metavar="CPU",
+        help="native (default: this machine), or x86-64, x86-64-v2, x86-64-v3, x86-64-v4: what all CPUs of a "
+        "level have",
+    )
+    build.add_argument(
+        "--no-shared", action="store_true", help="no shared library, which a C compiler has to link"
+    )
+    build.set_defaults(run=_build)
 
     cache = commands.add_parser("cache", help="look at the cache of compiled code, or empty it")
     cache.add_argument("action", choices=("info", "clear"))
     cache.set_defaults(run=_cache)
     return parser
+
+
+def _kernel_options(parser: argparse.ArgumentParser, sizes: str) -> None:
+    """The kernel, and what fixes its types, sizes and schedule without a call."""
+    parser.add_argument(
+        "kernel", metavar="FILE.py:kernel", help="a Python file and the name of a kernel in it"
+    )
+    parser.add_argument("--size", metavar="M=1024,...", default="", help=sizes)
+    parser.add_argument(
+        "--arg",
+        action="append",
+        default=[],
+        metavar="NAME=TYPE",
+        help="what the annotations leave open: x=f32[:,:] or n=i64 for an argument, T=f32 for a type "
+        "variable, BLOCK=64 for a constexpr",
+    )
+    parser.add_argument(
+        "--schedule", metavar="FILE.py:function", help="a function that schedules it, instead of its own"
+    )
 
 
 def _devices(_: argparse.Namespace) -> None:
@@ -84,31 +146,97 @@ def sizes(text: str) -> dict[str, int]:
     return out
 
 
+def words(given: Sequence[str]) -> dict[str, str]:
+    """What options like `--arg x=f32[:]` give, by name."""
+    out = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not (equals and name.strip().isidentifier() and value.strip()):
+            raise KdslError("K0710", f"`--arg {text}` types nothing", help="write --arg x=f32[:,:]")
+        out[name.strip()] = value.strip()
+    return out
+
+
 def find_kernel(where: str) -> kdsl.Kernel[Any]:
-    """The kernel that `FILE.py:name` means; the file is run as a module that is not `__main__`."""
-    file, colon, name = where.rpartition(":")
-    if not colon or not name.isidentifier():
-        raise KdslError("K0701", f"`{where}` does not name a kernel", help="write FILE.py:kernel")
-    path = Path(file)
-    if not path.is_file():
-        raise KdslError("K0702", f"there is no file `{file}`", help="give the path of a Python file")
-    sys.path.insert(0, str(path.resolve().parent))
-    try:
-        found = runpy.run_path(str(path), run_name=path.stem)
-    finally:
-        sys.path.pop(0)
+    """The kernel that `FILE.py:name` means."""
+    file, name, found = _names(where, "kernel")
     kernels = [n for n, value in found.items() if isinstance(value, kdsl.Kernel)]
     if name not in kernels:
         near = difflib.get_close_matches(name, kernels, 1)
         known = f"its kernels are {', '.join(kernels)}" if kernels else "it has no kernels"
         raise KdslError(
             "K0703",
-            f"there is no kernel `{name}` in {path.name}",
+            f"there is no kernel `{name}` in {file}",
             help=f"did you mean `{near[0]}`?" if near else known,
         )
     kernel = found[name]
     assert isinstance(kernel, kdsl.Kernel)
     return kernel
+
+
+def find_function(where: str) -> Any:
+    """The function (or Schedule, or kernel) that `FILE.py:name` means."""
+    file, name, found = _names(where, "function")
+    if not callable(found.get(name)):
+        functions = [n for n, value in found.items() if callable(value) and not n.startswith("_")]
+        near = difflib.get_close_matches(name, functions, 1)
+        raise KdslError(
+            "K0717",
+            f"there is no function `{name}` in {file}",
+            help=f"did you mean `{near[0]}`?" if near else "define it there",
+        )
+    return found[name]
+
+
+def _names(where: str, what: str) -> tuple[str, str, dict[str, Any]]:
+    """File and name of `FILE.py:name`, and the names that the file defines."""
+    file, colon, name = where.rpartition(":")
+    if not colon or not name.isidentifier():
+        raise KdslError("K0701", f"`{where}` does not name a {what}", help=f"write FILE.py:{what}")
+    path = Path(file)
+    if not path.is_file():
+        raise KdslError("K0702", f"there is no file `{file}`", help="give the path of a Python file")
+    return path.name, name, _namespace(path.resolve())
+
+
+@functools.cache
+def _namespace(path: Path) -> dict[str, Any]:
+    """What the file defines; it is run once, as a module that is not `__main__`."""
+    sys.path.insert(0, str(path.parent))
+    try:
+        return runpy.run_path(str(path), run_name=path.stem)
+    finally:
+        sys.path.pop(0)
+
+
+def _build(options: argparse.Namespace) -> None:
+    from kdsl.runtime.build import Order, build_cpu
+
+    order = Order(
+        find_kernel(options.kernel),
+        words(options.arg),
+        sizes(options.size),
+        find_function(options.schedule) if options.schedule else None,
+        options.name or "",
+        f"kdsl {kdsl.__version__}",
+    )
+    made = build_cpu(order, Path(options.folder), options.cpu or "native", not options.no_shared)
+    for path in made:
+        print(path)
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from kdsl.runtime.bench import bench
+
+    if options.threads is not None:
+        kdsl.set_num_threads(options.threads)
+    kernel = find_kernel(options.kernel)
+    if options.target:
+        kernel = kernel.on(options.target)
+    if options.schedule:
+        kernel = kernel.with_schedule(find_function(options.schedule))
+    against = find_function(options.against) if options.against else None
+    print(bench(kernel, words(options.arg), sizes(options.size), against, options.seconds))
 
 
 def _cache(options: argparse.Namespace) -> None:

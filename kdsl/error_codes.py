@@ -208,6 +208,39 @@ CODES: dict[str, tuple[str, str]] = {
     # K0360 and K0361: what the interpreter finds while a scheduled kernel runs
     "K0360": ("Two iterations of a parallel loop use one element, and one of them writes.", "unsafe=True"),
     "K0361": ("Lanes of a vector use one element in an order that lockstep changes.", "unsafe=True"),
+    # K0362 to K0375: work-groups and their memory
+    "K0362": (
+        "Shared memory belongs to a work-group, not to one invocation.",
+        's.bind("i", "block.x").stage("A", at="i", memory="shared")',
+    ),
+    "K0363": (
+        "The invocations of a work-group cannot run a loop together.",
+        'for k in range(i, N), in i bound to block.x  ->  s.stage("A", at="k", memory="shared")',
+    ),
+    "K0364": (
+        "Shared memory belongs to a work-group, and these start further in.",
+        's.bind("j", "grid.x").stage("A", at="i", memory="shared")',
+    ),
+    "K0365": (
+        "Arrays in shared memory are of constant shape.",
+        's.bind("i", "grid.x").stage("A", at="i", memory="shared") where i reads a row',
+    ),
+    "K0366": (
+        "Each axis of a GPU is taken once on a path, work-groups outside of invocations.",
+        's.bind("i", "grid.x").bind("j", "grid.x")',
+    ),
+    "K0367": (
+        "A work-group has a constant number of invocations.",
+        'for i in range(N)  ->  s.bind("i", "block.x")',
+    ),
+    "K0368": (
+        "A work-group has more invocations than the device takes.",
+        'for i in range(4096)  ->  s.bind("i", "block.x")',
+    ),
+    "K0369": (
+        "A work-group has more shared memory than the device has.",
+        's.tile(["i", "j"], [128, 128])...stage("A", at="k_o", memory="shared")',
+    ),
     # From K0380 on: loops that code generation has no form for
     "K0380": (
         "A vector loop has a constant number of iterations.",
@@ -252,6 +285,58 @@ CODES: dict[str, tuple[str, str]] = {
     # K05: targets
     "K0501": ("There is no such target.", 'f.on("gpu")'),
     "K0502": ("The target is not available here.", 'f.on("vulkan")'),
+    "K0520": ("There is no such Vulkan device, or its driver is too old.", 'f.on("vulkan:7")'),
+    "K0521": ("A Vulkan driver refused something that should work.", 'f.on("vulkan")(A)'),
+    "K0522": ("A Vulkan device was lost: its driver reset it, or it is gone.", 'f.on("vulkan")(A)'),
+    "K0523": ("A Vulkan device has not finished in time.", "KDSL_VULKAN_TIMEOUT=5"),
+    "K0524": (
+        "A process forked off after Vulkan had started uses a device.",
+        "multiprocessing, start method fork",
+    ),
+    "K0525": (
+        "An array, or a size, is too large for a Vulkan device.",
+        "kdsl.to_device(np.zeros(2**31, np.int8))",
+    ),
+    "K0526": ("A kernel needs more work-groups than a Vulkan device can do.", "f(np.zeros((100_000, 4)))"),
+    "K0527": ("A Vulkan device has no memory left.", "kdsl.to_device(A)"),
+    "K0528": ("An array lies on another device than the kernel runs on.", 'f(kdsl.to_device(A, "vulkan"))'),
+    "K0529": (
+        "Arguments that may share memory overlap in part, on a device with memory of its own.",
+        "f(A[:8], A[4:12]) with may_alias",
+    ),
+    "K0530": ("This cannot be an array on a device.", 'kdsl.to_device(np.zeros(3, complex), "vulkan")'),
+    "K0531": ("A kernel has no such form on its target.", 'f.on("vulkan").llvm()'),
+    "K0535": ("The validation layer of Vulkan is wanted, and not installed.", "KDSL_VULKAN_VALIDATION=1"),
+    # From K0536 on: loops bound to axes of a GPU that cannot run there
+    "K0536": (
+        "Loops are bound to axes in an order, or so often, that a GPU does not have.",
+        'for i in bind(..., "grid.x"): for j in bind(..., "grid.x")',
+    ),
+    "K0537": (
+        "A loop over the invocations of a work-group has a constant number of iterations.",
+        'for j in bind(range(N), "block.x")',
+    ),
+    "K0538": (
+        "A work-group would be larger than the device allows.",
+        'for j in bind(range(4096), "block.x")',
+    ),
+    "K0539": (
+        "The number of work-groups is known before they start.",
+        'for p in bind(range(rows[i]), "grid.y"), inside of i',
+    ),
+    "K0540": (
+        "No iteration of a bound loop ends it.",
+        'for i in bind(..., "grid.x"): if X[i] < 0: break',
+    ),
+    "K0541": (
+        "The invocations of a work-group wait for one another only where all of them come.",
+        'if A[i] > 0: (two loops over "block.x", the second reads what the first wrote)',
+    ),
+    "K0542": ("An array in shared memory has a constant shape.", 'S: f32[N] @ "shared"'),
+    "K0543": (
+        "Between loops over invocations of one work-group stands what differs from one to another.",
+        'for i in bind(..., "block.x"): for k in range(i): for j in bind(..., "block.y")',
+    ),
     # K06: faults of a running kernel
     "K0601": ("An index that depends on data fell outside its array.", "X[index[i]]"),
     "K0602": ("An integer was divided by zero.", "n // 0"),
@@ -266,4 +351,17 @@ CODES: dict[str, tuple[str, str]] = {
     "K0703": ("The file has no kernel of that name.", "kdsl show FILE.py:matmull"),
     "K0704": ("The cache folder does not belong to the user alone.", "KDSL_CACHE_DIR=/tmp kdsl cache info"),
     "K0705": ("Sizes are given by name.", "kdsl show FILE.py:matmul --stage explain --size 1024"),
+    "K0710": ("`--arg` gives a type or a value to what the annotations leave open.", "--arg x=float"),
+    "K0711": (
+        "A type that the annotations leave open is needed and not given.",
+        "kdsl build FILE.py:generic",
+    ),
+    "K0712": ("A size is not one of the kernel's, or is missing.", "kdsl bench FILE.py:matmul --size Q=8"),
+    "K0713": ("A kernel of that name cannot be a C function.", "kdsl build FILE.py:double"),
+    "K0714": ("A kernel that prints cannot be built as a library.", "print(i)"),
+    "K0715": ("There is no C compiler that links a shared library.", "CC=nothing kdsl build FILE.py:f"),
+    "K0716": ("There is no such CPU to compile for.", "kdsl build FILE.py:f --cpu z80"),
+    "K0717": ("The file has no function of that name.", "kdsl build FILE.py:f --schedule FILE.py:nothing"),
+    "K0718": ("The folder for the files cannot be written.", "kdsl build FILE.py:f -o /proc"),
+    "K0719": ("An argument of a built C function is NULL or a size out of range.", "f(NULL, 8)"),
 }

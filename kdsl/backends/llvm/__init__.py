@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from kdsl.backends.base import Artifact
-from kdsl.backends.llvm.host import host_target
+from kdsl.backends.llvm.host import cpu_names, cpu_target, cpu_text, host_target
 from kdsl.backends.llvm.load import Executable, load, load_code
 from kdsl.target import Target
 
@@ -31,6 +31,13 @@ def compile(
     from kdsl.backends.llvm import codegen
 
     return codegen.compile(func, target, entry=entry, forms=forms)
+
+
+def compile_library(func: Func, target: Target) -> bytes:
+    """Object code for a lowered, verified `func` as a C function (see `c_interface.py`)."""
+    from kdsl.backends.llvm import codegen
+
+    return codegen.compile_library(func, target)
 
 
 def llvm_text(func: Func, target: Target, optimised: bool = True) -> str:
@@ -66,7 +73,11 @@ __all__ = [
     "Executable",
     "asm_text",
     "compile",
+    "compile_library",
     "compile_pool",
+    "cpu_names",
+    "cpu_target",
+    "cpu_text",
     "host_target",
     "llvm_text",
     "load",

@@ -13,7 +13,7 @@ from typing import Any
 
 from kdsl.backends.base import Artifact
 from kdsl.backends.llvm import watch as watch_module
-from kdsl.backends.llvm.emit import emit_module
+from kdsl.backends.llvm.emit import emit_library, emit_module
 from kdsl.backends.llvm.entry import ScalarForm
 from kdsl.backends.llvm.host import NATIVE
 from kdsl.backends.llvm.uniformity import is_instruction, is_vector
@@ -33,6 +33,17 @@ def compile(
     module.link_in(_parsed(emitted.glue_text, target))
     code = bytes(_machine(target).emit_object(module))
     return Artifact(target, emitted.symbol, code, emitted.sites, emitted.conditions)
+
+
+def compile_library(func: Func, target: Target) -> bytes:
+    """Object code for a lowered, verified `func` that needs no Python: its C functions alone are visible."""
+    emitted = emit_library(func, target)
+    module = _kernel(func, emitted.text, target)
+    module.link_in(_parsed(emitted.glue_text, target))
+    for symbol in (*module.functions, *module.global_variables):
+        if symbol.name.startswith(emitted.symbol) and not symbol.is_declaration:
+            symbol.linkage = "internal"
+    return bytes(_machine(target).emit_object(module))
 
 
 def llvm_text(func: Func, target: Target, optimised: bool = True) -> str:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from kdsl.backends.base import Site
 from kdsl.backends.llvm import memory
 from kdsl.backends.llvm.builder import Builder, ModuleText, identifier
+from kdsl.backends.llvm.c_entry import emit_c_functions
 from kdsl.backends.llvm.entry import ScalarForm, can_have_entry, emit_entry
 from kdsl.backends.llvm.expressions import Expressions
 from kdsl.backends.llvm.gil import emit_gil
@@ -39,10 +40,12 @@ from kdsl.target import Target
 SYMBOL_PREFIX = "kernel."
 """Keeps a kernel that is called `memset` or `exp` apart from the function that LLVM knows."""
 
+_GLUE_ATTRIBUTES = 'nounwind "no-trapping-math"="true" noinline optnone'
+
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """LLVM assembly of the kernel, and of the glue to CPython, and what explains the numbers in it."""
+    """LLVM assembly of the kernel, and of the glue to CPython or C, and what explains the numbers in it."""
 
     text: str
     glue_text: str
@@ -65,18 +68,35 @@ def emit_module(
     `@name.run`, `@name.poll` and, with `entry`, where one is possible, `@name.entry`, whose scalar parameters
     take the objects that `forms` says. `watch` takes notes.
     """
+    text, symbol, sites = _kernel_module(func, target, watch)
+    glue = ModuleText([], _GLUE_ATTRIBUTES)
+    glue.declare(f"i64 @{symbol}(ptr)")
+    emit_gil(glue, symbol)
+    if entry and can_have_entry(func):
+        emit_entry(glue, func, symbol, features(target), forms or {})
+    return Module(text, glue.render(), symbol, sites, _conditions(func))
+
+
+def emit_library(func: Func, target: Target) -> Module:
+    """The module for `func` as a library: the glue are C functions (see `c_entry.py`)."""
+    text, symbol, sites = _kernel_module(func, target, None)
+    glue = ModuleText([], _GLUE_ATTRIBUTES)
+    emit_c_functions(glue, func, symbol, sites)
+    return Module(text, glue.render(), symbol, sites, _conditions(func))
+
+
+def _kernel_module(func: Func, target: Target, watch: Watch | None) -> tuple[str, str, tuple[Site, ...]]:
+    """The kernel and its check; the kernel's symbol and its sites."""
     symbol = SYMBOL_PREFIX + identifier(func.name)
     header = [f"; kernel {func.name}", f'source_filename = "{identifier(func.name)}"']
     text = ModuleText(header, watch=watch)
     sites = emit_kernel(text, func, symbol, target)
     emit_check(text, func, symbol, target)
-    glue = ModuleText([], 'nounwind "no-trapping-math"="true" noinline optnone')
-    glue.declare(f"i64 @{symbol}(ptr)")
-    emit_gil(glue, symbol)
-    if entry and can_have_entry(func):
-        emit_entry(glue, func, symbol, features(target), forms or {})
-    conditions = tuple([(c.title, c.loc) for c in func.conditions])
-    return Module(text.render(), glue.render(), symbol, sites, conditions)
+    return text.render(), symbol, sites
+
+
+def _conditions(func: Func) -> tuple[tuple[str, Loc | None], ...]:
+    return tuple([(c.title, c.loc) for c in func.conditions])
 
 
 def emit_kernel(module: ModuleText, func: Func, symbol: str, target: Target) -> tuple[Site, ...]:

@@ -7,11 +7,13 @@ fingerprint. LLVM's own name for the CPU is looked up when something is compiled
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from functools import cache
 from pathlib import Path
 
+from kdsl.errors import TargetError
 from kdsl.target import Target
 
 NATIVE = "native:"
@@ -70,3 +72,47 @@ def _sized(cpu: str, features: str, triple: str) -> Target:
     else:
         width, count = 16, 32 if triple.startswith(("aarch64", "arm64")) else 16
     return Target("cpu", 0, cpu, features, triple, width, count)
+
+
+_V2 = "+cx16,+popcnt,+sse3,+sse4.1,+sse4.2,+ssse3"
+_V3 = f"{_V2},+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe"
+LEVELS = {
+    "x86-64": "",
+    "x86-64-v2": _V2,
+    "x86-64-v3": _V3,
+    "x86-64-v4": f"{_V3},+avx512bw,+avx512cd,+avx512dq,+avx512f,+avx512vl",
+}
+"""What every CPU of a level has. Source: System V ABI, AMD64 supplement, table 3.1."""
+
+
+def cpu_names() -> tuple[str, ...]:
+    """The CPUs that `cpu_target` knows on this machine."""
+    return ("native", *(LEVELS if host_target().triple.startswith("x86_64") else ("generic",)))
+
+
+def cpu_target(name: str) -> Target:
+    """The target of a kind of CPU, for code that will run on other machines than this one.
+
+    "native" is this one; "x86-64-v3" and the other levels, or "generic" elsewhere, are what many have.
+    """
+    host = host_target()
+    if name == "native":
+        return host
+    if name not in cpu_names():
+        near = difflib.get_close_matches(name, cpu_names(), 1)
+        raise TargetError(
+            "K0716",
+            f"there is no CPU {name!r} to compile for",
+            notes=[f"the CPUs are {', '.join(cpu_names())}"],
+            help=f"did you mean {near[0]}?" if near else "write --cpu native for this machine",
+        )
+    return _sized(name, LEVELS.get(name, ""), host.triple)
+
+
+def cpu_text(target: Target) -> str:
+    """A target's CPU for a reader: `x86-64-v3`, or LLVM's name of this machine's."""
+    if not target.cpu.startswith(NATIVE):
+        return target.cpu
+    from kdsl.backends.llvm.codegen import llvm_host
+
+    return f"this CPU ({llvm_host()[0]})"

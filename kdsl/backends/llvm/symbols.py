@@ -30,6 +30,11 @@ def address_of(name: str) -> int:
     raise KeyError(name)
 
 
+def is_library_function(name: str) -> bool:
+    """Whether the C library or the math library has a function of that name."""
+    return hasattr(_libraries()[0 if sys.platform == "win32" else -1], name)
+
+
 @cache
 def _libraries() -> tuple[Any, ...]:
     """Where functions are looked up: this process (with libc and CPython), then the math library."""

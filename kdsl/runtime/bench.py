@@ -1,0 +1,161 @@
+"""The time of a kernel's calls on random arguments: `kdsl bench`."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdsl.analysis.cost import cost
+from kdsl.analysis.counting import Count
+from kdsl.frontend_ast import build
+from kdsl.frontend_ast.signature import ConstArg, Signature
+from kdsl.ir.nodes import ArrayParam, Func
+from kdsl.runtime.explanation import Quantity
+from kdsl.runtime.threads import get_num_threads
+from kdsl.runtime.typed import known_sizes, signature_of
+
+if TYPE_CHECKING:
+    from kdsl.dtypes import DType
+    from kdsl.runtime.kernel import Kernel
+
+SEED = 1
+MOST_CALLS, FEWEST_CALLS = 10_000, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds of single calls, in ascending order."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    def __str__(self) -> str:
+        last = len(self.seconds) - 1
+        low, high = self.seconds[round(0.05 * last)], self.seconds[round(0.95 * last)]
+        return (
+            f"{duration(self.median):>9}   median of {len(self.seconds)} calls, 90 % of them from "
+            f"{duration(low)} to {duration(high)}"
+        )
+
+
+def bench(
+    kernel: Kernel[Any],
+    given: Mapping[str, str],
+    sizes: Mapping[str, int],
+    against: Callable[..., object] | None,
+    seconds: float,
+) -> str:
+    """Times calls of `kernel` for `seconds`, and of `against` in turn with them; gives a report.
+
+    `given` types what the annotations leave open; `sizes` has all sizes.
+    """
+    source = kernel.__kdsl_source__
+    signature = signature_of(source, given)
+    func = build(source, signature)
+    values = known_sizes(func, sizes, all=True)
+    args = random_arguments(func, signature, values)
+    start = time.perf_counter()
+    kernel(*args)
+    first = time.perf_counter() - start
+    contenders: list[Callable[..., object]] = [kernel] if against is None else [kernel, against]
+    times = _timed(contenders, args, seconds)
+    return "\n".join(_report(kernel, func, values, first, times, against))
+
+
+def _report(
+    kernel: Kernel[Any],
+    func: Func,
+    sizes: Mapping[str, int],
+    first: float,
+    times: list[Times],
+    against: Callable[..., object] | None,
+) -> list[str]:
+    costs = cost(func)
+    moved = sum(
+        [
+            (row.touched_read + row.touched_written) * row.dtype.bytes
+            for row in costs.arrays.values()
+            if row.memory is None
+        ],
+        start=Count(),
+    )
+    threads = get_num_threads()
+    where = kernel.target + (f", {threads} thread{'s' * (threads != 1)}" if kernel.target == "cpu" else "")
+    shown = ", ".join(f"{name}={value}" for name, value in sizes.items())
+    own = times[0].median
+    lines = [f"{func.name} on {where}" + (f", {shown}" if shown else ""), f"time     {times[0]}"]
+    lines.append(f"first    {duration(first):>9}   with its compilation, if the code was not cached")
+    for label, count, unit in (("speed", costs.total_flops(), "Gflop/s"), ("memory", moved, "GB/s")):
+        amount = Quantity.of(count, costs.atoms, costs.sizes, dict(sizes), "bytes" if unit == "GB/s" else "")
+        if amount.value:
+            what = "bytes that any schedule moves" if unit == "GB/s" else "flops"
+            bound = "" if amount.bound == "exact" else f"{amount.bound} "
+            lines.append(
+                f"{label:8} {amount.value / own / 1e9:9.4g} {unit}, counting {bound}{amount.formula} {what}"
+            )
+    if against is not None:
+        name = getattr(against, "__name__", "the other")
+        lines += [
+            f"against  {times[1]}: {name}",
+            f"ratio    {times[1].median / own:9.3g} times as fast as {name}",
+        ]
+    return lines
+
+
+def random_arguments(func: Func, signature: Signature, sizes: Mapping[str, int]) -> list[Any]:
+    """Arguments of a call: floats in [0, 1), integers below the smallest size, 1 for scalars."""
+    rng = np.random.default_rng(SEED)
+    limit = max(1, min(sizes.values(), default=1))
+    params = iter([p for p in func.params if not (isinstance(p, ArrayParam) and p.result)])
+    out: list[Any] = []
+    for arg in signature:
+        if isinstance(arg, ConstArg):
+            out.append(arg.value)
+            continue
+        p = next(params)
+        if isinstance(p, ArrayParam):
+            shape = tuple([max(0, extent.evaluate(sizes)) for extent in p.shape])
+            out.append(_random(rng, p.dtype, shape, limit))
+        else:
+            out.append(p.dtype(1))
+    return out
+
+
+def _random(rng: np.random.Generator, dtype: DType, shape: tuple[int, ...], limit: int) -> Any:
+    if dtype.is_float:
+        return rng.random(shape).astype(dtype.np)
+    if dtype.kind == "bool":
+        return rng.integers(0, 2, shape).astype(dtype.np)
+    return rng.integers(0, min(limit, dtype.max + 1), shape).astype(dtype.np)
+
+
+def _timed(contenders: list[Callable[..., object]], args: list[Any], seconds: float) -> list[Times]:
+    """Calls all of them in turn until the time is over, each at least `FEWEST_CALLS` times."""
+    samples: list[list[float]] = [[] for _ in contenders]
+    for run in contenders:
+        run(*args)
+    until = time.perf_counter() + seconds
+    while len(samples[0]) < FEWEST_CALLS or (
+        time.perf_counter() < until and len(samples[0]) < MOST_CALLS * len(contenders)
+    ):
+        for run, into in zip(contenders, samples):
+            start = time.perf_counter()
+            run(*args)
+            into.append(time.perf_counter() - start)
+    return [Times(tuple(sorted(s))) for s in samples]
+
+
+def duration(seconds: float) -> str:
+    """`seconds` with a unit that leaves one to three digits before the point."""
+    for scale, unit in ((1e-9, "ns"), (1e-6, "us"), (1e-3, "ms")):
+        if seconds < 1000 * scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds:.3g} s"

@@ -1,0 +1,184 @@
+"""Kernels as files that need no Python: `kdsl build`.
+
+    Kernel, types --frontend_ast.build--> Func --sizes fixed, scheduled--> Func --passes.lower--> Func
+        cpu      --> NAME.o, libNAME.so, NAME.h
+
+Files are written into a temporary folder and moved to their place when all are there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdsl.backends import llvm
+from kdsl.backends.llvm.c_header import c_header
+from kdsl.backends.llvm.c_interface import reserved
+from kdsl.backends.llvm.symbols import is_library_function
+from kdsl.errors import CompileError, KdslError, TargetError
+from kdsl.frontend_ast import build as front_end
+from kdsl.ir.nodes import Func, Print
+from kdsl.ir.printer import print_func
+from kdsl.ir.walk import stmts
+from kdsl.runtime.compile import lowered
+from kdsl.runtime.scheduling import scheduled
+from kdsl.runtime.typed import decided, fixed, known_sizes, signature_of
+
+if TYPE_CHECKING:
+    from kdsl.runtime.kernel import Kernel
+    from kdsl.runtime.scheduling import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be built: `given` types what the annotations leave open, `sizes` are fixed.
+
+    `schedule`: instead of the kernel's own. `name`: of the C function and the files. `maker`: the version of
+    kdsl, for the record.
+    """
+
+    kernel: Kernel[Any]
+    given: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    schedule: Recipe | None = None
+    name: str = ""
+    maker: str = "kdsl"
+
+    def func(self) -> Func:
+        """The kernel's IR, scheduled."""
+        source = self.kernel.__kdsl_source__
+        func = front_end(source, signature_of(source, self.given))
+        sizes = known_sizes(func, self.sizes)
+        func = replace(fixed(func, sizes) if sizes else func, name=self.name or func.name)
+        return scheduled(self.schedule or self.kernel._schedule, func)
+
+    def about(self, func: Func) -> list[str]:
+        """Lines on how it is made."""
+        head = next(line for line in print_func(func).split("\n") if line.startswith("def ")).rstrip(":")
+        fixed = ", ".join(f"{name} = {value}" for name, value in self.sizes.items())
+        return [head, "", f"Made by {self.maker}" + (f" for {fixed}." if fixed else ".")]
+
+
+# -------------------------------------------------------------------------- cpu
+
+
+def build_cpu(order: Order, folder: Path, cpu: str = "native", shared: bool = True) -> list[Path]:
+    """Writes `NAME.o`, `NAME.h` and, if `shared`, the shared library; gives their paths.
+
+    `cpu`: "native", or a name that `llvm.cpu_target` knows. docs/build.md describes the C interface.
+    """
+    target = llvm.cpu_target(cpu)
+    func = order.func()
+    _check_name(func)
+    _check_no_print(func)
+    low = decided(lowered(func, target), order.sizes)
+    about = [*order.about(func), f"Compiled for {llvm.cpu_text(target)}. Needs the C library and libm alone."]
+    name = func.name
+    files = {f"{name}.o": llvm.compile_library(low, target), f"{name}.h": c_header(low, about).encode()}
+    return written(folder, files, lambda at: _link(at, f"{name}.o", _library_name(name)) if shared else None)
+
+
+def _check_name(func: Func) -> None:
+    """C has one name space: a kernel called `double` or `exp` cannot be a function of that name."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", func.name):
+        why = "not letters, digits and `_` alone"
+    elif reserved(func.name):
+        why = "a word of C or C++"
+    elif is_library_function(func.name):
+        why = "a function of the C library"
+    else:
+        return
+    near = re.sub("[^A-Za-z0-9_]|^_+", "", func.name)
+    raise CompileError(
+        "K0713",
+        f"a C function cannot be called `{func.name}`",
+        loc=func.loc,
+        label=why,
+        help=f"give the files and the function another name: --name {near}_kernel",
+    )
+
+
+def _check_no_print(func: Func) -> None:
+    for s in stmts(func.body):
+        if isinstance(s, Print):
+            raise CompileError(
+                "K0714",
+                f"{func.name} prints, which a library without Python cannot",
+                loc=s.loc,
+                help="take the `print` out, or build a kernel without it",
+            )
+
+
+def _library_name(name: str) -> str:
+    if sys.platform == "win32":
+        return f"{name}.dll"
+    return f"lib{name}.dylib" if sys.platform == "darwin" else f"lib{name}.so"
+
+
+def _link(folder: Path, obj: str, library: str) -> None:
+    """Links an object into a shared library with the system's C compiler."""
+    command = [*_compiler(), "-shared", "-o", library, obj]
+    if sys.platform == "linux":
+        command.append(f"-Wl,-soname,{library}")
+    if sys.platform != "win32":
+        command.append("-lm")
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise TargetError(
+            "K0715",
+            f"the C compiler could not link {library}",
+            notes=[shlex.join(command), *done.stderr.strip().splitlines()[:8]],
+            help="build the object and the header alone: --no-shared",
+        )
+
+
+def _compiler() -> list[str]:
+    """The command of the C compiler: `CC`, or the first that is there."""
+    chosen = shlex.split(os.environ.get("CC", ""))
+    for name in [chosen[0]] if chosen else ["cc", "gcc", "clang"]:
+        found = shutil.which(name)
+        if found is not None:
+            return [found, *chosen[1:]]
+    raise TargetError(
+        "K0715",
+        f"there is no C compiler `{chosen[0]}` to link a shared library"
+        if chosen
+        else "there is no C compiler to link a shared library",
+        help="install gcc or clang, or build the object and the header alone: --no-shared",
+    )
+
+
+# ------------------------------------------------------------------------ files
+
+
+def written(folder: Path, files: Mapping[str, bytes], finish: Callable[[Path], None]) -> list[Path]:
+    """Writes `files` into `folder`, which may be new, all or none; gives their paths.
+
+    `finish(temporary folder)` makes further files of them.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".kdsl-", dir=folder) as temporary:
+            at = Path(temporary)
+            for name, content in files.items():
+                (at / name).write_bytes(content)
+            finish(at)
+            made = sorted(at.iterdir())
+            for path in made:
+                os.replace(path, folder / path.name)
+    except OSError as error:
+        raise KdslError(
+            "K0718",
+            f"nothing was written to {folder}: {error.strerror or error}",
+            help="choose another folder: -o DIR",
+        ) from None
+    return [folder / path.name for path in made]
