@@ -64,7 +64,13 @@ class HostProgram:
 
     def commands(self, frame: Frame) -> Iterator[Command]:
         """The dispatches in order; those without work-groups are left out."""
-        return self._run(frame)
+        at = next((f["offset"] for f in self._fields if f["kind"] == "sequence"), None)
+        if at is None:
+            yield from self._run(frame)
+            return
+        for number, command in enumerate(self._run(frame)):
+            before, behind = command.parameters[:at], command.parameters[at + 4 :]
+            yield command._replace(parameters=before + number.to_bytes(4, "little") + behind)
 
     # -- closures of expressions and steps
 
