@@ -96,6 +96,10 @@ def resolve(name: str) -> Target:
     """The target called `name` on this machine; TargetError when there is none or something is missing."""
     name = check_name(name)
     kind = name.partition(":")[0]
+    if kind == "vulkan":
+        from kdsl.backends import vulkan
+
+        vulkan.check_process()
     missing = _missing(kind)
     if missing is not None:
         raise TargetError(

@@ -50,7 +50,7 @@ def _memory_refusal(edit: Edit, after: Func, target: Target, device: str) -> Sch
 
 
 def shared_arrays(loop: Loop) -> dict[str, int]:
-    """The arrays in shared memory that `loop` makes, with their bytes. Those of unknown shape do not count."""
+    """The arrays in shared memory that `loop` makes, with their bytes; those of unknown shape not."""
     out: dict[str, int] = {}
     for s in stmts((loop,)):
         if isinstance(s, Alloc) and s.memory == "shared":

@@ -80,6 +80,8 @@ def stage(
         for place in chosen:
             edit = out_of_invocations(edit, _at_place(edit, place.loop), stem)
         chosen = [_at_place(edit, place.loop) for place in chosen]
+        # A local of the invocations has got an element for each.
+        stem, copies = resolve_array(edit, buffer)
     for place in chosen:
         source = array_of(edit, meant(edit, place, stem, copies))
         _check(edit, place, source)

@@ -12,6 +12,7 @@ import pytest
 
 from kdsl.backends import vulkan
 from kdsl.backends.base import Artifact
+from kdsl.backends.spirv import pack
 from kdsl.dtypes import DType, f32
 
 needs_vulkan = pytest.mark.skipif(vulkan.available() is not None, reason=f"no Vulkan: {vulkan.available()}")
@@ -170,7 +171,7 @@ class Hand:
 
     def __init__(self, manifest: Mapping[str, Any] = MANIFEST, text: str = SAXPY) -> None:
         target = vulkan.devices()[0].target(0)
-        artifact = Artifact(target, "saxpy", vulkan.pack(manifest, assembled(text)), (), ())
+        artifact = Artifact(target, "saxpy", pack(manifest, assembled(text)), (), ())
         scalars: dict[str, DType] = {"a": f32}
         self.executable = vulkan.load(artifact, ["N"], scalars)
 

@@ -280,7 +280,8 @@ def step(pick: Pick, s: Schedule) -> Schedule:
         case "stage":
             inside = next(x for x in loops if x.var == loop.partition("@")[0]).body
             layout: Any = pick((None, {"pad": 1}, {"fill": 1}))
-            return s.stage(pick(sorted(buffers(inside)) or ["x"]), loop, layout=layout)
+            memory: Any = pick(("local", "shared", "register"))
+            return s.stage(pick(sorted(buffers(inside)) or ["x"]), loop, memory, layout=layout)
         case "collapse":
             outer, inner = pick(_nested(s) or [(loop, loop)])
             return s.collapse(outer, inner)
@@ -312,7 +313,7 @@ def step(pick: Pick, s: Schedule) -> Schedule:
         case _:
             kind = pick(("parallel", "vectorize", "bind"))
             if kind == "bind":
-                return s.bind(loop, pick(("grid.x", "block.x")))
+                return s.bind(loop, pick(("grid.x", "block.x", "grid.y", "block.y")))
             return s.parallel(loop) if kind == "parallel" else s.vectorize(loop, pick((2, 4)))
 
 

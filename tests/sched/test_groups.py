@@ -57,6 +57,16 @@ def triangular(A: i64[N, N], B: i64[N], C: i64[N]):
         C[i] = total
 
 
+@kdsl.kernel
+def private(X: i64[M, N], Y: i64[M, N]):
+    for i in range(M):
+        T = kdsl.empty(8, i64)
+        for a in range(8):
+            T[a] = X[i, 0] * a if N > 0 else a
+        for j in range(N):
+            Y[i, j] = T[j % 8]
+
+
 def groups(s: Schedule) -> Schedule:
     """Tiles of 4 x 4 invocations; the sum in blocks of 8."""
     s = s.tile(["i", "j"], [4, 4]).split("k", 8)
@@ -126,6 +136,12 @@ ACCEPTED: list[tuple[str, Any, Steps, str]] = [
         k.matmul,
         lambda s: groups(s).split("k_o", 2).stage("A", at="k_o_i", memory="shared"),
         "for k_o_i in range(2):",
+    ),
+    (
+        "a local of the invocations",
+        private,
+        lambda s: s.split("i", 4).bind("i_o", "grid.x").bind("i_i", "block.x").stage("T", "a", "shared"),
+        "T: i64[4, 8]",
     ),
     (
         "as many copies as loops",

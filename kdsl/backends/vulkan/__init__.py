@@ -5,7 +5,7 @@ driver, and loads them on first use; `available` says what is missing.
 from __future__ import annotations
 
 import importlib.util
-import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,15 @@ def available() -> str | None:
     try:
         found = devices()
     except TargetError as error:
-        return error.title if error.code == "K0520" else str(error)
+        return error.title
     return None if found else NO_DEVICE
+
+
+def check_process() -> None:
+    """TargetError in a process that was forked off from one in which Vulkan had started."""
+    started = sys.modules.get("kdsl.backends.vulkan.instance")
+    if started is not None:
+        started.check_process()
 
 
 def devices() -> list[Physical]:
@@ -57,17 +64,8 @@ def load(
     artifact: Artifact, sizes: Sequence[str], scalars: Mapping[str, DType], blobs: Blobs | None = None
 ) -> Executable:
     """A compiled kernel on its target's device. `sizes` and `scalars` are those of the kernel, in order."""
+    from kdsl.backends.spirv.manifest import unpack
     from kdsl.backends.vulkan.executable import Executable
 
     manifest, spirv = unpack(artifact.code)
     return Executable(open_device(artifact.target.index), manifest, spirv, sizes, scalars, blobs)
-
-
-def pack(manifest: Mapping[str, Any], spirv: bytes) -> bytes:
-    text = json.dumps(manifest).encode()
-    return len(text).to_bytes(4, "little") + text + spirv
-
-
-def unpack(code: bytes) -> tuple[dict[str, Any], bytes]:
-    end = 4 + int.from_bytes(code[:4], "little")
-    return json.loads(code[4:end]), code[end:]

@@ -38,6 +38,7 @@ class HostProgram:
         self._parser = ExprParser("", "", scope={**dict.fromkeys(sizes, i64), **scalars})
         self._compiler = ExprCompiler()
         self._inputs = [self._compiler.name(name) for name in (*sizes, *scalars)]
+        self._sequence = self._compiler.fresh()
         self._fields = manifest["parameters"]["fields"]
         self._parameter_bytes: int = manifest["parameters"]["bytes"]
         self._entries = manifest["entries"]
@@ -63,14 +64,9 @@ class HostProgram:
         return tuple([max(extent(frame), 0) for extent in self._shapes[buffer]])
 
     def commands(self, frame: Frame) -> Iterator[Command]:
-        """The dispatches in order; those without work-groups are left out."""
-        at = next((f["offset"] for f in self._fields if f["kind"] == "sequence"), None)
-        if at is None:
-            yield from self._run(frame)
-            return
-        for number, command in enumerate(self._run(frame)):
-            before, behind = command.parameters[:at], command.parameters[at + 4 :]
-            yield command._replace(parameters=before + number.to_bytes(4, "little") + behind)
+        """The dispatches in order; those without work-groups are left out. Uses up `frame`."""
+        frame[self._sequence] = 0
+        return self._run(frame)
 
     # -- closures of expressions and steps
 
@@ -113,8 +109,8 @@ class HostProgram:
 
     def _dispatch(self, number: int) -> Step:
         x, y, z = [self._expr(text, i64) for text in self._entries[number]["groups"]]
-        parts = [self._packer(f) for f in self._fields if f["name"] in self._parser.scope]
-        size = self._parameter_bytes
+        parts = [self._packer(f) for f in self._fields if self._known(f)]
+        size, sequence = self._parameter_bytes, self._sequence
 
         def dispatch(frame: Frame) -> Iterator[Command]:
             groups = x(frame), y(frame), z(frame)
@@ -122,13 +118,19 @@ class HostProgram:
                 parameters = bytearray(size)
                 for pack in parts:
                     pack(frame, parameters)
+                frame[sequence] += 1
                 yield Command(number, groups, bytes(parameters))
 
         return dispatch
 
+    def _known(self, f: Mapping[str, Any]) -> bool:
+        """Whether a field has a value here: not the variable of a loop elsewhere."""
+        return f["kind"] == "sequence" or f["name"] in self._parser.scope
+
     def _packer(self, f: Mapping[str, Any]) -> Callable[[Frame, bytearray], None]:
         """Writes a field's value to its place."""
-        slot, offset, dtype = self._compiler.slot(f["name"]), f["offset"], by_name(f["dtype"]).np
+        slot = self._sequence if f["kind"] == "sequence" else self._compiler.slot(f["name"])
+        offset, dtype = f["offset"], by_name(f["dtype"]).np
         end = offset + dtype.itemsize
 
         def pack(frame: Frame, parameters: bytearray) -> None:

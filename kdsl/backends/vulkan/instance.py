@@ -104,9 +104,14 @@ def instance() -> Instance:
                 made = Instance()
                 atexit.register(close)
                 _instance = made
-    if _instance.pid != os.getpid():
-        raise forked()
+    check_process()
     return _instance
+
+
+def check_process() -> None:
+    """TargetError in a process that was forked off from one that had an instance."""
+    if _instance is not None and _instance.pid != os.getpid():
+        raise forked()
 
 
 def forked() -> TargetError:

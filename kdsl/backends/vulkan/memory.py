@@ -25,6 +25,8 @@ Place = Literal["device", "host"]
 
 SMALL_BYTES = 1 << 20
 CHUNK_BYTES = 4 << 20
+AHEAD = 2
+"""How many large regions of one size the device may still be busy with before the host waits for it."""
 IDLE_BYTES = 256 << 20
 """How much memory of large regions waits for a next owner."""
 
@@ -106,6 +108,10 @@ class MemoryPool:
         """Bytes of all blocks, in use or not."""
         return sum(block.size for block in self._blocks.values())
 
+    def view_count(self) -> int:
+        """How many views of mapped memory there are."""
+        return sum(block.views for block in self._blocks.values())
+
     def take(self, nbytes: int, place: Place = "device") -> Memory:
         """A region of at least `nbytes` bytes that nothing submitted uses any more.
 
@@ -119,6 +125,8 @@ class MemoryPool:
             if free:
                 if free[0].serial > device.done:
                     device.retire()
+                if size > SMALL_BYTES and len(free) >= AHEAD:
+                    device.wait(free[0].serial)
                 if free[0].serial <= device.done:
                     region = free.popleft()
                     if size > SMALL_BYTES:
@@ -136,15 +144,14 @@ class MemoryPool:
             self.trim(IDLE_BYTES // 2)
 
     def trim(self, keep_bytes: int = 0) -> None:
-        """Frees idle large regions until `keep_bytes` are left, those that the device still uses excepted."""
-        device = self._device
-        device.retire()
-        for (_, size), free in self._free.items():
-            if size <= SMALL_BYTES:
-                continue
-            while free and self._idle_bytes > keep_bytes and free[0].serial <= device.done:
-                self._destroy(free.popleft().block)
-                self._idle_bytes -= size
+        """Frees idle large regions until `keep_bytes` are left, once the device is done with them."""
+        with self._device.lock:
+            for (_, size), free in self._free.items():
+                while size > SMALL_BYTES and free and self._idle_bytes > keep_bytes:
+                    region = free.popleft()
+                    self._idle_bytes -= size
+                    self._device.wait(region.serial)
+                    self._destroy(region.block)
 
     def _made(self, size: int, place: Place) -> Region:
         if size > SMALL_BYTES:

@@ -75,5 +75,5 @@ def _send(device: Device, source: Memory, target: Memory, nbytes: int) -> None:
                 "pCommandBuffers": handles,
             },
         )
-        serial = device.submit(info, (source, target), lambda: device.give_commands(buffer))
+        serial = device.submit(info, None, lambda: device.give_commands(buffer))
         source.region.serial = target.region.serial = serial
