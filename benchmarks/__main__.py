@@ -16,6 +16,7 @@ NAMES = (
     "tutorial",
     "gather",
     "pool",
+    "vulkan",
 )
 
 

@@ -52,6 +52,25 @@ def planned(func: Func, answers: _Answers) -> list[Band]:
     return list(_Planner(func, answers).host(func.body, frozenset()))
 
 
+def why_in_order(func: Func, loop: Loop) -> str:
+    """Why no loop of a GPU was made of `loop`, a loop of a function that is bound."""
+    if leaves_loop(loop.body) is not None:
+        return "it may be left early"
+    if first_return(func.body) is not None:
+        return "a `return` may end the kernel"
+    if loop.mark is not None:
+        return f"it is marked by `{loop.mark.kind}`"
+    from kdsl.analysis.dependence import Unproved, check_mark
+
+    verdict = check_mark(func, loop.id, "bind")
+    if verdict is None:
+        count = extent(loop)
+        if count is not None and count < FEW:
+            return "it is too short to start work-groups for"
+        return "its bounds, or a condition around it, are computed on the device"
+    return verdict.reason if isinstance(verdict, Unproved) else verdict.text
+
+
 @dataclass(slots=True)
 class _Answers:
     """Which loops of `func` have independent iterations; known again in other processes."""

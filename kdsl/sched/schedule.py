@@ -49,6 +49,9 @@ class Launcher(Protocol):
     def spirv(self, schedule: Schedule, /) -> str:
         """SPIR-V assembly."""
 
+    def spirv(self, schedule: Schedule, /) -> str:
+        """What a Vulkan device runs, as text."""
+
     def explain(self, schedule: Schedule, args: tuple[Any, ...], kwargs: Mapping[str, Any], /) -> Any:
         """How it is lowered and what it costs."""
 
@@ -205,6 +208,10 @@ class Schedule:
 
     def spirv(self) -> str:
         """What runs on a Vulkan device, as SPIR-V assembly."""
+        return self._lent().spirv(self)
+
+    def spirv(self) -> str:
+        """What a Vulkan device runs: SPIR-V assembly."""
         return self._lent().spirv(self)
 
     def explain(self, *args: Any, **kwargs: Any) -> Any:
