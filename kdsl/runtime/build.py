@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdsl.backends import llvm
+from kdsl.backends.c_interface import reserved
 from kdsl.backends.llvm.c_header import c_header
-from kdsl.backends.llvm.c_interface import reserved
 from kdsl.backends.llvm.symbols import is_library_function
 from kdsl.errors import CompileError, KdslError, TargetError
 from kdsl.frontend_ast import build as front_end
@@ -128,7 +128,8 @@ def _link(folder: Path, obj: str, library: str) -> None:
     """Links an object into a shared library with the system's C compiler."""
     command = [*_compiler(), "-shared", "-o", library, obj]
     if sys.platform == "linux":
-        command.append(f"-Wl,-soname,{library}")
+        # Worker threads may be in the library's code when it is closed: it stays in the process.
+        command += [f"-Wl,-soname,{library},-z,nodelete", "-pthread"]
     if sys.platform != "win32":
         command.append("-lm")
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
