@@ -221,7 +221,7 @@ def test_from_c(file: Path, tmp_path: Path, cpu: str, link: str) -> None:
     (tmp_path / "main.c").write_text(PROGRAM)
     parts = [f"{k}.o" for k in kernels] if link == "object" else ["-L.", *[f"-l{k}" for k in kernels]]
     strict = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
-    subprocess.run([cc, *strict, "-o", "main", "main.c", *parts, "-lm"], cwd=tmp_path, check=True)
+    subprocess.run([cc, *strict, "-o", "main", "main.c", *parts, "-lm", "-pthread"], cwd=tmp_path, check=True)
     found = {} if link == "object" else {"LD_LIBRARY_PATH": ".", "DYLD_LIBRARY_PATH": "."}
     done = subprocess.run(["./main"], cwd=tmp_path, capture_output=True, text=True, env=found)
     assert done.returncode == 0, (done.returncode, done.stdout)

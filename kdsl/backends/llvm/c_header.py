@@ -90,9 +90,8 @@ def _about(func: Func) -> list[str]:
     if func.conditions:
         lines.append("Call conditions; nothing is written when one does not hold:")
         lines += [f"    {n}. {_plain(c.title)}" for n, c in enumerate(func.conditions, 1)]
-    if any(
-        isinstance(s, Loop) and s.mark is not None and s.mark.kind == "parallel" for s in stmts(func.body)
-    ):
+    marks = [s.mark.kind for s in stmts(func.body) if isinstance(s, Loop) and s.mark is not None]
+    if "parallel" in marks:
         lines.append("Parallel loops have worker threads: KDSL_NUM_THREADS in all, else one for each CPU.")
     lines.append("May be called from several threads at once.")
     return lines
