@@ -53,6 +53,7 @@ from kdsl.errors import (
     ScheduleError,
     TargetError,
 )
+from kdsl.runtime.device_array import DeviceArray, synchronize, to_device
 from kdsl.runtime.kernel import Function, Kernel, func, kernel
 from kdsl.runtime.targets import Device, devices
 from kdsl.runtime.threads import get_num_threads, set_num_threads
@@ -72,6 +73,7 @@ __all__ = [
     "CompileError",
     "DType",
     "Device",
+    "DeviceArray",
     "Function",
     "KdslError",
     "Kernel",
@@ -103,6 +105,8 @@ __all__ = [
     "recipes",
     "set_num_threads",
     "sizes",
+    "synchronize",
+    "to_device",
     "typevar",
     "u8",
     "u16",

@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("show", help="show what a kernel becomes")
     show.add_argument("kernel", metavar="FILE.py:kernel", help="a Python file and the name of a kernel in it")
     show.add_argument(
-        "--stage", choices=("ir", "explain", "llvm", "asm"), default="ir", help="default: ir, the loop nest"
+        "--stage", choices=("ir", "explain", "llvm", "asm", "spirv"), default="ir", help="default: ir, the loop nest"
     )
     show.add_argument("--size", metavar="M=1024,...", help="with --stage explain: numbers for these sizes")
     show.set_defaults(run=_show)

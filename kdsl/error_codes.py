@@ -208,6 +208,39 @@ CODES: dict[str, tuple[str, str]] = {
     # K0360 and K0361: what the interpreter finds while a scheduled kernel runs
     "K0360": ("Two iterations of a parallel loop use one element, and one of them writes.", "unsafe=True"),
     "K0361": ("Lanes of a vector use one element in an order that lockstep changes.", "unsafe=True"),
+    # K0362 to K0375: work-groups and their memory
+    "K0362": (
+        "Shared memory belongs to a work-group, not to one invocation.",
+        's.bind("i", "block.x").stage("A", at="i", memory="shared")',
+    ),
+    "K0363": (
+        "The invocations of a work-group cannot run a loop together.",
+        'for k in range(i, N), in i bound to block.x  ->  s.stage("A", at="k", memory="shared")',
+    ),
+    "K0364": (
+        "Shared memory belongs to a work-group, and these start further in.",
+        's.bind("j", "grid.x").stage("A", at="i", memory="shared")',
+    ),
+    "K0365": (
+        "Arrays in shared memory are of constant shape.",
+        's.bind("i", "grid.x").stage("A", at="i", memory="shared") where i reads a row',
+    ),
+    "K0366": (
+        "Each axis of a GPU is taken once on a path, work-groups outside of invocations.",
+        's.bind("i", "grid.x").bind("j", "grid.x")',
+    ),
+    "K0367": (
+        "A work-group has a constant number of invocations.",
+        'for i in range(N)  ->  s.bind("i", "block.x")',
+    ),
+    "K0368": (
+        "A work-group has more invocations than the device takes.",
+        'for i in range(4096)  ->  s.bind("i", "block.x")',
+    ),
+    "K0369": (
+        "A work-group has more shared memory than the device has.",
+        's.tile(["i", "j"], [128, 128])...stage("A", at="k_o", memory="shared")',
+    ),
     # From K0380 on: loops that code generation has no form for
     "K0380": (
         "A vector loop has a constant number of iterations.",

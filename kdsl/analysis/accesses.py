@@ -20,6 +20,7 @@ from kdsl.ir.nodes import (
     Alloc,
     Assert,
     Atomic,
+    Barrier,
     Binary,
     Body,
     Break,
@@ -197,7 +198,7 @@ class _Walk:
                     self.lost = True
             case Break() | Continue() | Return():
                 self.reachable = False
-            case Print() | Prefetch():
+            case Print() | Prefetch() | Barrier():
                 self.visit_all(s)
             case _:
                 raise AssertionError(type(s).__name__)

@@ -35,6 +35,7 @@ from kdsl.ir.nodes import (
     Alloc,
     Assert,
     Atomic,
+    Barrier,
     Body,
     Break,
     Condition,
@@ -144,7 +145,7 @@ class _Walk:
                 self.state.forget(s.name)
             case Store() | Accumulate() | Atomic():
                 self.write(s)
-            case Assert() | Prefetch():
+            case Assert() | Prefetch() | Barrier():
                 self.leaf(s, ())
             case Print():
                 self.leaf(s, (self.virtual(Buffer("print", "print", "print"), "write", s),))

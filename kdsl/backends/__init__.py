@@ -1,1 +1,3 @@
-"""Back ends: `base` says what one is; `llvm` compiles for CPUs, `interp` runs the IR itself."""
+"""Back ends: `base` says what one is; `llvm` compiles for CPUs, `vulkan` runs SPIR-V on devices, `interp`
+runs the IR itself.
+"""

@@ -41,6 +41,7 @@ from kdsl.ir.nodes import (
     ArrayParam,
     Assert,
     Atomic,
+    Barrier,
     Body,
     Break,
     Continue,
@@ -199,6 +200,8 @@ class _Compiler(ExprCompiler):
                 return self.update(s)
             case Prefetch():
                 return self.prefetch(s)
+            case Barrier():
+                return lambda f: None
             case Assert():
                 return self.assertion(s)
             case Print():

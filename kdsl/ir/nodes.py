@@ -9,7 +9,7 @@ conversion is a `Cast`. Weak Python numbers exist in the front end only.
     Param  ArrayParam | ScalarParam                       (in `ir.params`, which loads fast)
 
     Stmt   Loop | While | If | Break | Continue | Return
-         | Alloc | Store | Accumulate | Atomic | Prefetch | Assert | Print
+         | Alloc | Store | Accumulate | Atomic | Prefetch | Barrier | Assert | Print
     Expr   Const | Var | Load | Unary | Binary | Compare | Logic | Select | Cast | Call | Let
 
 Names: sizes, parameters, loop variables and buffers share one namespace; on any path from the root no
@@ -382,6 +382,15 @@ class Prefetch(Stmt):
 
     buffer: str
     index: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier(Stmt):
+    """`barrier()`: all invocations of a work-group wait for one another, and see what the others wrote.
+
+    The lowering to GPU launches puts it between loops bound to block axes, where control flow is uniform.
+    Elsewhere it does nothing.
+    """
 
 
 @dataclass(frozen=True, slots=True)

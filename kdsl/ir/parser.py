@@ -21,6 +21,7 @@ from kdsl.ir.nodes import (
     Assert,
     Atomic,
     AtomicOp,
+    Barrier,
     Binary,
     Body,
     Break,
@@ -255,6 +256,8 @@ class _Parser(ExprParser):
             case ast.Expr(value=ast.Call(func=ast.Name(id="prefetch"), args=[place], keywords=[])):
                 at = self.access(place)
                 return Prefetch(at.buffer, at.index, loc=loc)
+            case ast.Expr(value=ast.Call(func=ast.Name(id="barrier"), args=[], keywords=[])):
+                return Barrier(loc=loc)
             case ast.Expr(value=ast.Call() as call) if _called(call) == "print":
                 return self.print(node, call)
             case _:

@@ -35,6 +35,7 @@ from kdsl.ir.nodes import (
     ArrayParam,
     Assert,
     Atomic,
+    Barrier,
     Binary,
     Body,
     Break,
@@ -259,6 +260,8 @@ def _simple(s: Stmt) -> str:
             return f"{s.old} = {call}" if s.old else call
         case Prefetch():
             return f"prefetch({_access(s)})"
+        case Barrier():
+            return "barrier()"
         case Assert():
             return f"assert {_text(s.cond, True)}, {_quoted(s.message)}"
         case Print():

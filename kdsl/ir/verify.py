@@ -20,6 +20,7 @@ from kdsl.ir.nodes import (
     ArrayParam,
     Assert,
     Atomic,
+    Barrier,
     Binary,
     BinaryOp,
     Body,
@@ -194,7 +195,7 @@ class _Verifier:
             case Break() | Continue():
                 if not self.loops:
                     self.fail(f"`{print_head(s)}` stands outside of a loop")
-            case Return():
+            case Return() | Barrier():
                 pass
             case Alloc():
                 self.alloc(s)

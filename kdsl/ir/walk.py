@@ -13,6 +13,7 @@ from kdsl.ir.nodes import (
     Alloc,
     Assert,
     Atomic,
+    Barrier,
     Binary,
     Body,
     Break,
@@ -110,7 +111,7 @@ def stmt_exprs(s: Stmt) -> tuple[Expr, ...]:
             return (s.cond,)
         case Print():
             return tuple(i for i in s.items if isinstance(i, Expr))
-        case Break() | Continue() | Return():
+        case Break() | Continue() | Return() | Barrier():
             return ()
         case _:
             raise AssertionError(f"unknown statement {type(s).__name__}")
@@ -151,7 +152,7 @@ def map_stmt(s: Stmt, on_expr: ExprMap, on_body: BodyMap) -> Stmt:
             new = replace(s, cond=on_expr(s.cond))
         case Print():
             new = replace(s, items=tuple([on_expr(i) if isinstance(i, Expr) else i for i in s.items]))
-        case Break() | Continue() | Return():
+        case Break() | Continue() | Return() | Barrier():
             return s
         case _:
             raise AssertionError(f"unknown statement {type(s).__name__}")

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdsl.dtypes import ArrayType, DType, TypeVar, constexpr
+from kdsl.dtypes import ArrayType, DType, TypeVar, constexpr, from_numpy
 from kdsl.errors import ArgumentError
 from kdsl.frontend_ast.signature import Arg, ArrayArg, ConstArg, Signature
 from kdsl.frontend_ast.source import MISSING, KernelSource, ParamSpec
 from kdsl.runtime.arrays import Array, array_dtype, as_array, numpy_text, type_name
+from kdsl.runtime.device_array import DeviceArray
 from kdsl.runtime.scalars import Bound, bind_typevar, is_scalar, scalar
 
 
@@ -43,8 +44,15 @@ def identity(value: Any) -> Any:
     return type(value), repr(value) if isinstance(value, float) else value
 
 
-def arguments(source: KernelSource, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Arguments:
-    """The arguments of the call `kernel(*args, **kwargs)`, converted."""
+def arguments(
+    source: KernelSource, args: Sequence[Any], kwargs: Mapping[str, Any], target: str = "cpu"
+) -> Arguments:
+    """The arguments of the call `kernel(*args, **kwargs)` on a target, converted.
+
+    On a Vulkan device arrays may be there already; all are contiguous in the signature, since others are
+    packed on their way.
+    """
+    packed = target.startswith("vulkan")
     given = bind(source, args, kwargs)
     values: list[Any] = [None] * len(given)
     signature: list[Arg | None] = [None] * len(given)
@@ -53,10 +61,10 @@ def arguments(source: KernelSource, args: Sequence[Any], kwargs: Mapping[str, An
     for n, (p, x) in enumerate(zip(source.params, given)):
         match p.annotation:
             case ArrayType() as annotation:
-                values[n], signature[n] = _annotated_array(source, p, annotation, x, bound)
+                values[n], signature[n] = _annotated_array(source, p, annotation, x, bound, target)
             case None if not is_scalar(x):
-                a = as_array(source, p, x)
-                values[n], signature[n] = a, _array_arg(array_dtype(source, p, a), a)
+                a = _array(source, p, x, target)
+                values[n], signature[n] = a, _array_arg(_dtype(source, p, a), a)
             case _ if p.annotation is constexpr:
                 values[n], signature[n] = x, ConstArg(_hashable(source, p, x))
             case _:
@@ -64,6 +72,8 @@ def arguments(source: KernelSource, args: Sequence[Any], kwargs: Mapping[str, An
     # Scalars after all arrays: `s: T` takes the type that the arrays give T.
     for n in scalars:
         values[n], signature[n] = scalar(source, source.params[n], given[n], bound)
+    if packed:
+        signature = [ArrayArg(a.dtype, a.rank) if isinstance(a, ArrayArg) else a for a in signature]
     return Arguments(tuple(a for a in signature if a is not None), tuple(values))
 
 
@@ -144,13 +154,37 @@ def _hashable(source: KernelSource, p: ParamSpec, x: Any) -> Any:
     return x
 
 
-# ------------------------------------------------------------ annotated arrays
+# ---------------------------------------------------------------------- arrays
+
+
+def _array(source: KernelSource, p: ParamSpec, x: Any, target: str) -> Array | DeviceArray:
+    """As `as_array`; on a Vulkan device also an array that is there."""
+    if not isinstance(x, DeviceArray):
+        return as_array(source, p, x)
+    if x.device == target:
+        return x
+    other = "the CPU's memory" if target in ("cpu", "interpreter") else target
+    raise ArgumentError(
+        "K0528",
+        f"argument `{p.name}` of {source.name} lies on {x.device}, and the kernel runs on {target}",
+        loc=p.loc,
+        label=f"it takes arrays in {other}",
+        help=f'run the kernel there, `{source.name}.on("{x.device}")(...)`, or pass `{p.name}.numpy()`',
+    )
+
+
+def _dtype(source: KernelSource, p: ParamSpec, a: Array | DeviceArray) -> DType:
+    if isinstance(a, DeviceArray):
+        found = from_numpy(a.dtype)
+        assert found is not None, "`to_device` takes types that kdsl has"
+        return found
+    return array_dtype(source, p, a)
 
 
 def _annotated_array(
-    source: KernelSource, p: ParamSpec, annotation: ArrayType, x: Any, bound: Bound
-) -> tuple[Array, ArrayArg]:
-    a = as_array(source, p, x)
+    source: KernelSource, p: ParamSpec, annotation: ArrayType, x: Any, bound: Bound, target: str
+) -> tuple[Array | DeviceArray, ArrayArg]:
+    a = _array(source, p, x, target)
     rank = len(annotation.shape)
     if a.ndim != rank:
         raise ArgumentError(
@@ -160,7 +194,7 @@ def _annotated_array(
             label=f"its shape is {a.shape}",
             help=_reshape_hint(p, a, annotation),
         )
-    dtype = array_dtype(source, p, a)
+    dtype = _dtype(source, p, a)
     if isinstance(annotation.dtype, TypeVar):
         bind_typevar(source, p, annotation.dtype, dtype, bound)
     elif dtype != annotation.dtype:
@@ -175,15 +209,15 @@ def _annotated_array(
     return a, _array_arg(dtype, a)
 
 
-def _array_arg(dtype: DType, a: Array) -> ArrayArg:
-    return ArrayArg(dtype, a.ndim, a.flags.c_contiguous)
+def _array_arg(dtype: DType, a: Array | DeviceArray) -> ArrayArg:
+    return ArrayArg(dtype, a.ndim, isinstance(a, DeviceArray) or a.flags.c_contiguous)
 
 
 def _dimensions(n: int) -> str:
     return f"{n} dimension{'' if n == 1 else 's'}"
 
 
-def _reshape_hint(p: ParamSpec, a: Array, annotation: ArrayType) -> str:
+def _reshape_hint(p: ParamSpec, a: Array | DeviceArray, annotation: ArrayType) -> str:
     if a.ndim == len(annotation.shape) + 1 and 1 in a.shape:
         return f"drop the axis of length 1: `{p.name}.squeeze({a.shape.index(1)})`"
     if a.ndim + 1 == len(annotation.shape):

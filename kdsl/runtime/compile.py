@@ -98,6 +98,8 @@ def _program(request: Request) -> Program:
         func = front(request)
         executor = InterpreterExecutor(lowered(func, request.target))
         made = Program.of(Interface.of(func, request.source), executor)
+    elif request.target.kind == "vulkan":
+        made = _vulkan_program(request)
     else:
         made = _cpu_program(request)
     name, on = request.source.name, request.target.name
@@ -110,6 +112,14 @@ def _cpu_program(request: Request) -> Program:
     executable = llvm.load(compiled.artifact)
     executor = CpuExecutor.of(compiled.interface, executable, compiled.explain)
     return Program.of(compiled.interface, executor, executor.make_entry)
+
+
+def _vulkan_program(request: Request) -> Program:
+    from kdsl.runtime.vulkan_executor import VulkanExecutor
+
+    compiled = _cached(request) or _compiled(request)
+    executor = VulkanExecutor.of(compiled.interface, compiled.artifact, compiled.explain)
+    return Program.of(compiled.interface, executor, allocator=executor.allocator)
 
 
 def front(request: Request) -> Func:
@@ -141,7 +151,7 @@ def _quick_key(request: Request, cache: DiskCache) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """Code for the CPU. `explain` gives the artifact with the places in the source, for messages."""
+    """Code for the CPU or a Vulkan device. `explain` gives the artifact with the places in the source, for messages."""
 
     interface: Interface
     artifact: Artifact
@@ -189,11 +199,7 @@ def _compiled(request: Request) -> Compiled:
     else:
         if dump is not None:
             dump("ir", _text(func))
-        low = lowered(func, target, dump)
-        made = llvm.compile(low, target, entry=request.entry, forms=forms)
-        if dump is not None:
-            dump("ll", llvm.llvm_text(low, target))
-            dump("s", llvm.asm_text(low, target))
+        made = _made(request, func, forms, dump)
         if cache is not None:
             cache.store(key, stored.header(func.name, made, places), made.code)
         compiled = Compiled(interface, made, lambda: made)
@@ -202,6 +208,23 @@ def _compiled(request: Request) -> Compiled:
         if quick is not None:
             cache.store(quick, {"code": key, "interface": interface.to_json()})
     return compiled
+
+
+def _made(
+    request: Request, func: Func, forms: dict[str, ScalarForm], dump: Callable[[str, str], None] | None
+) -> Artifact:
+    """Code for the IR of a request."""
+    target = request.target
+    if target.kind == "vulkan":
+        from kdsl.runtime.device_code import spirv_artifact
+
+        return spirv_artifact(func, target, dump)
+    low = lowered(func, target, dump)
+    made = llvm.compile(low, target, entry=request.entry, forms=forms)
+    if dump is not None:
+        dump("ll", llvm.llvm_text(low, target))
+        dump("s", llvm.asm_text(low, target))
+    return made
 
 
 def lowered(func: Func, target: Target, dump: Callable[[str, str], None] | None = None) -> Func:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kdsl.dtypes import ArrayType, DType, TypeVar, constexpr
-from kdsl.errors import ArgumentError
+from kdsl.errors import ArgumentError, TargetError
 from kdsl.frontend_ast.signature import Arg, ArrayArg, ConstArg, ScalarArg, Signature
 from kdsl.frontend_ast.source import MISSING, KernelSource, ParamSpec
 from kdsl.runtime.compile import Request, front, lowered
 from kdsl.runtime.targets import resolve
+from kdsl.target import Target
 
 
 def llvm_text(request: Request) -> str:
     """LLVM assembly after LLVM's passes."""
     from kdsl.backends import llvm
 
+    _for_cpu(request, "llvm")
     cpu = resolve("cpu")
     return llvm.llvm_text(lowered(front(request), cpu), cpu)
 
@@ -22,8 +26,31 @@ def asm_text(request: Request) -> str:
     """Machine code as assembly."""
     from kdsl.backends import llvm
 
+    _for_cpu(request, "asm")
     cpu = resolve("cpu")
     return llvm.asm_text(lowered(front(request), cpu), cpu)
+
+
+def spirv_text(request: Request) -> str:
+    """The SPIR-V module as assembly: for the request's Vulkan device, else for the first one; without one,
+    for a device that can do what Vulkan 1.1 promises."""
+    from kdsl.backends import vulkan
+    from kdsl.runtime.device_code import spirv_text
+
+    target = request.target
+    if target.kind != "vulkan":
+        target = resolve("vulkan") if vulkan.available() is None else Target("vulkan")
+    packed = [ArrayArg(a.dtype, a.rank) if isinstance(a, ArrayArg) else a for a in request.signature]
+    return spirv_text(front(replace(request, signature=tuple(packed), target=target)), target)
+
+
+def _for_cpu(request: Request, what: str) -> None:
+    if request.target.kind == "vulkan":
+        raise TargetError(
+            "K0531",
+            f"{request.source.name} runs on {request.target.name}, which has no `{what}` form",
+            help=f'`spirv()` shows what it becomes there; `kernel.on("cpu").{what}()` what on a CPU',
+        )
 
 
 def default_signature(source: KernelSource) -> Signature:

@@ -112,7 +112,7 @@ class Kernel(_OfFunction, Generic[P]):
 
     def on(self, target: str) -> Kernel[P]:
         """The same kernel on another target (`kdsl.devices()` lists them)."""
-        check_name(target)
+        target = check_name(target)
         if target == self.target:
             return self
         with self._lock:
@@ -172,6 +172,12 @@ class Kernel(_OfFunction, Generic[P]):
 
         return asm_text(self._request(args, kwargs))
 
+    def spirv(self, *args: Any, **kwargs: Any) -> str:
+        """What runs on a Vulkan device, as SPIR-V assembly; arguments as for `ir`."""
+        from kdsl.runtime.inspection import spirv_text
+
+        return spirv_text(self._request(args, kwargs))
+
     @property
     def __kdsl_instruction__(self) -> Instruction:
         """For `tensorize`: the kernel's body can take the place of a loop that does the same."""
@@ -205,7 +211,7 @@ class Kernel(_OfFunction, Generic[P]):
         """The way of a call that no entry took."""
         from kdsl.runtime.arguments import arguments
 
-        given = arguments(self.__kdsl_source__, args, kwargs)
+        given = arguments(self.__kdsl_source__, args, kwargs, self.target)
         return self._program(given)(given.for_ir())
 
     def _program(self, given: Arguments) -> Program:
@@ -260,7 +266,7 @@ class Kernel(_OfFunction, Generic[P]):
                 return self._last
             signature = default_signature(self.__kdsl_source__)
         else:
-            signature = arguments(self.__kdsl_source__, args, kwargs).signature
+            signature = arguments(self.__kdsl_source__, args, kwargs, self.target).signature
         return Request(self.__kdsl_source__, signature, self._resolved(), self._schedule)
 
 

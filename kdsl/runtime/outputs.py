@@ -9,13 +9,14 @@ import numpy as np
 
 from kdsl.errors import ArgumentError
 from kdsl.ir.params import ArrayParam
-from kdsl.runtime.aliasing import overlap, self_overlap
+from kdsl.runtime.aliasing import Overlap, overlap, self_overlap
+from kdsl.runtime.device_array import DeviceArray
 from kdsl.runtime.interface import Interface
 
 Array = np.ndarray[Any, Any]
 
 
-def check_outputs(kernel: Interface, arrays: Mapping[str, Array]) -> None:
+def check_outputs(kernel: Interface, arrays: Mapping[str, Array | DeviceArray]) -> None:
     """Raises ArgumentError unless `kernel` may write to these arguments (results are not among them)."""
     params = kernel.arrays
     written = [p for p in params if p.written]
@@ -27,7 +28,9 @@ def check_outputs(kernel: Interface, arrays: Mapping[str, Array]) -> None:
                 _apart(kernel, p, q, arrays[p.name], arrays[q.name])
 
 
-def _writable(kernel: Interface, p: ArrayParam, a: Array) -> None:
+def _writable(kernel: Interface, p: ArrayParam, a: Array | DeviceArray) -> None:
+    if isinstance(a, DeviceArray):
+        return
     if not a.flags.writeable:
         raise ArgumentError(
             "K0417",
@@ -63,8 +66,17 @@ def _writable(kernel: Interface, p: ArrayParam, a: Array) -> None:
     )
 
 
-def _apart(kernel: Interface, p: ArrayParam, q: ArrayParam, a: Array, b: Array) -> None:
-    match overlap(a, b):
+def _overlap(a: Array | DeviceArray, b: Array | DeviceArray) -> Overlap:
+    if isinstance(a, DeviceArray) or isinstance(b, DeviceArray):
+        both = isinstance(a, DeviceArray) and isinstance(b, DeviceArray) and a.memory is b.memory and a.size
+        return "some" if both else "none"
+    return overlap(a, b)
+
+
+def _apart(
+    kernel: Interface, p: ArrayParam, q: ArrayParam, a: Array | DeviceArray, b: Array | DeviceArray
+) -> None:
+    match _overlap(a, b):
         case "none":
             return
         case "some":

@@ -19,6 +19,10 @@ from kdsl.runtime.sizes import bind_sizes
 Array = np.ndarray[Any, Any]
 EntryMaker = Callable[[Callable[..., Any]], Any]
 """Gives a C function that passes on to the one given what it does not take; None where none can be made."""
+New = Callable[[tuple[int, ...], Any], Any]
+"""Makes an array without values, of a shape and dtype."""
+Allocator = Callable[[Sequence[Any]], New]
+"""How the results of a call with these values are made."""
 
 
 class Executor(Protocol):
@@ -39,15 +43,21 @@ class Program:
     plan: BindingPlan
     executor: Executor
     make_entry: EntryMaker | None = None
+    allocator: Allocator = lambda values: np.empty
 
     @staticmethod
-    def of(interface: Interface, executor: Executor, make_entry: EntryMaker | None = None) -> Program:
-        """`make_entry` makes the code's C-level entry."""
+    def of(
+        interface: Interface,
+        executor: Executor,
+        make_entry: EntryMaker | None = None,
+        allocator: Allocator = lambda values: np.empty,
+    ) -> Program:
+        """`make_entry` makes the code's C-level entry; `allocator` says how a call's results are made."""
         plan = binding_plan(interface.params, interface.sizes)
         assert not plan.unsolved, f"{interface.name}: no argument determines {plan.unsolved}"
         if make_entry is not None and interface.results:
             make_entry = with_results(interface, plan, make_entry)
-        return Program(interface, plan, executor, make_entry)
+        return Program(interface, plan, executor, make_entry, allocator)
 
     def __call__(self, values: Sequence[Any]) -> Any:
         """Runs on converted values, one for each parameter that is neither constexpr nor a result."""
@@ -56,27 +66,29 @@ class Program:
         shapes = {n: v.shape for n, (p, v) in enumerate(zip(params, values)) if isinstance(p, ArrayParam)}
         sizes = bind_sizes(self.interface.name, params, self.plan, shapes)
         check_outputs(self.interface, arrays)
-        results = [self._new(p, sizes) for p in self.interface.results]
+        new = self.allocator(values)
+        results = [_new(p, sizes, new) for p in self.interface.results]
         self.executor.run([*values, *results], sizes)
-        out = tuple([r if r.ndim else r[()] for r in results])
+        out = tuple([r[()] if isinstance(r, np.ndarray) and not r.ndim else r for r in results])
         return out if self.interface.tuple_result else out[0] if out else None
 
-    def _new(self, p: ArrayParam, sizes: Mapping[str, int]) -> Array:
-        shape = tuple([extent.evaluate(sizes) for extent in p.shape])
-        for dim, extent in enumerate(shape):
-            if extent < 0:
-                raise ArgumentError(
-                    "K0406",
-                    f"dimension {dim} of the result would have {p.shape[dim]} = {extent} elements",
-                    loc=p.loc,
-                    help="pass larger arrays",
-                )
-        try:
-            return np.empty(shape, p.dtype.np)
-        except (MemoryError, ValueError):  # NumPy's ValueError: more bytes than an address can count
-            raise KernelMemoryError(
-                "K0606",
-                f"no memory for a result of shape {shape} and type {p.dtype}",
+
+def _new(p: ArrayParam, sizes: Mapping[str, int], new: New) -> Any:
+    shape = tuple([extent.evaluate(sizes) for extent in p.shape])
+    for dim, extent in enumerate(shape):
+        if extent < 0:
+            raise ArgumentError(
+                "K0406",
+                f"dimension {dim} of the result would have {p.shape[dim]} = {extent} elements",
                 loc=p.loc,
-                help="pass smaller arrays",
-            ) from None
+                help="pass larger arrays",
+            )
+    try:
+        return new(shape, p.dtype.np)
+    except (MemoryError, ValueError):  # NumPy's ValueError: more bytes than an address can count
+        raise KernelMemoryError(
+            "K0606",
+            f"no memory for a result of shape {shape} and type {p.dtype}",
+            loc=p.loc,
+            help="pass smaller arrays",
+        ) from None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kdsl.runtime.explanation import Explanation
     from kdsl.runtime.kernel import Kernel
     from kdsl.sched.schedule import Schedule
+    from kdsl.target import Target
 
 # The proofs of this process are kept where its code is.
 lend(proof_log)
@@ -37,6 +38,10 @@ class Launcher:
         """Runs the kernel under `schedule`, compiling it once for each signature."""
         return self.kernel.with_schedule(schedule)(*args, **kwargs)
 
+    def target(self) -> Target | None:
+        """The GPU that the kernel runs on; None for other targets, on which no step depends."""
+        return self.kernel._resolved() if self.kernel.target.startswith("vulkan") else None
+
     def llvm(self, schedule: Schedule) -> str:
         """LLVM assembly after LLVM's passes, for contiguous arrays or the last call's arguments."""
         return self.kernel.with_schedule(schedule).llvm()
@@ -44,6 +49,10 @@ class Launcher:
     def asm(self, schedule: Schedule) -> str:
         """Machine code as assembly, likewise."""
         return self.kernel.with_schedule(schedule).asm()
+
+    def spirv(self, schedule: Schedule) -> str:
+        """SPIR-V assembly, likewise."""
+        return self.kernel.with_schedule(schedule).spirv()
 
     def explain(self, schedule: Schedule, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Explanation:
         """How the schedule is lowered and what it costs, in sizes, for sizes, or for a call's arguments."""

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 DESCRIPTIONS: dict[str, str] = {
     "cpu": "native code through LLVM",
+    "vulkan": "GPUs, and CPUs as such, through SPIR-V",
     "interpreter": "runs the IR step by step and checks everything",
 }
-"""The targets that there are, in the order in which they are listed."""
+"""The targets that there are, in the order in which they are listed. `vulkan:1` is the second Vulkan device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,9 @@ def devices() -> list[Device]:
     out = []
     for name, description in DESCRIPTIONS.items():
         missing = _missing(name)
+        if name == "vulkan" and missing is None:
+            out += _vulkan_devices()
+            continue
         if missing is None and name == "cpu":
             target = resolve(name)
             cores = os.cpu_count() or 1
@@ -54,10 +58,27 @@ def default_name() -> str:
     return os.environ.get("KDSL_TARGET") or "cpu"
 
 
+def _vulkan_devices() -> list[Device]:
+    from kdsl.backends import vulkan
+
+    return [
+        Device(
+            "vulkan" if n == 0 else f"vulkan:{n}",
+            f"{d.kind} {d.name}, Vulkan {d.version[0]}.{d.version[1]}",
+            d.missing,
+        )
+        for n, d in enumerate(vulkan.devices())
+    ]
+
+
 def check_name(name: object) -> str:
-    """`name` if it is a target's; TargetError else."""
-    if isinstance(name, str) and name in DESCRIPTIONS:
-        return name
+    """`name` if it is a target's; TargetError else. "vulkan:0" is "vulkan"."""
+    if isinstance(name, str):
+        kind, colon, number = name.partition(":")
+        if kind == "vulkan" and number.isascii() and number.isdecimal():
+            return kind if int(number) == 0 else f"vulkan:{int(number)}"
+        if name in DESCRIPTIONS:
+            return name
     near = difflib.get_close_matches(str(name), DESCRIPTIONS, 1, cutoff=0.7)  # "gpu" is not meant to be "cpu"
     raise TargetError(
         "K0501",
@@ -66,10 +87,16 @@ def check_name(name: object) -> str:
     )
 
 
+def index_of(name: str) -> int:
+    """The number of the device in a target's name: 1 for "vulkan:1"."""
+    return int(check_name(name).partition(":")[2] or 0)
+
+
 def resolve(name: str) -> Target:
     """The target called `name` on this machine; TargetError when there is none or something is missing."""
-    check_name(name)
-    missing = _missing(name)
+    name = check_name(name)
+    kind = name.partition(":")[0]
+    missing = _missing(kind)
     if missing is not None:
         raise TargetError(
             "K0502", f"target {name!r} cannot be used here: {missing}", help="see `kdsl devices`"
@@ -78,12 +105,35 @@ def resolve(name: str) -> Target:
         from kdsl.backends.llvm import host_target
 
         return host_target()
+    if kind == "vulkan":
+        return _vulkan_target(index_of(name))
     from kdsl.target import Target
 
     return Target("interpreter")
 
 
+def _vulkan_target(index: int) -> Target:
+    from kdsl.backends import vulkan
+
+    found = vulkan.devices()
+    if index >= len(found):
+        raise TargetError(
+            "K0520",
+            f"there is no Vulkan device {index}: this machine has {len(found)}",
+            help="see `kdsl devices`",
+        )
+    if found[index].missing is not None:
+        raise TargetError(
+            "K0520", f"{found[index].name} cannot be used: {found[index].missing}", help="see `kdsl devices`"
+        )
+    return found[index].target(index)
+
+
 def _missing(name: str) -> str | None:
     if name == "cpu" and importlib.util.find_spec("llvmlite") is None:
         return "llvmlite is not installed (pip install llvmlite)"
+    if name == "vulkan":
+        from kdsl.backends import vulkan
+
+        return vulkan.available()
     return None

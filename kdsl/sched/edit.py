@@ -21,10 +21,12 @@ from kdsl.ir.verify import MAX_NESTING, verify
 from kdsl.ir.walk import stmt_bodies
 from kdsl.sched import legality
 from kdsl.sched.arith import buffers_in
+from kdsl.sched.limits import target_refusal
 from kdsl.sched.names import header, resolve
 from kdsl.sched.step import Step
 from kdsl.sched.tree import Place, Track, bound, places, written
 from kdsl.source import Loc
+from kdsl.target import Target
 
 NESTING = MAX_NESTING - 20
 """Statements nested deeper than this are refused: what is lowered later nests a little deeper."""
@@ -38,11 +40,15 @@ FAR = 1 << 31
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """`func` before (part of) the step `number` (1-based). `unsafe`: the user vouches for the order."""
+    """`func` before (part of) the step `number` (1-based). `unsafe`: the user vouches for the order.
+
+    `target`: the GPU that the schedule is for, whose limits hold; None when it is for any target.
+    """
 
     func: Func
     step: Step
     number: int
+    target: Target | None = None
 
     @property
     def unsafe(self) -> bool:
@@ -224,6 +230,10 @@ class Edit:
                 refusal = legality.mark_refusal(self, after, p.loop, mark)
                 if refusal is not None:
                     raise refusal
+        if self.target is not None:
+            refusal = target_refusal(self, after, self.target)
+            if refusal is not None:
+                raise refusal
         return replace(self, func=after)
 
 

@@ -41,9 +41,18 @@ def origins(before: Func, after: Func, track: Track) -> dict[int, Origin]:
 
 
 def order_refusal(
-    edit: Edit, before: Func, after: Func, track: Track, loop: Loop, help: str
+    edit: Edit,
+    before: Func,
+    after: Func,
+    track: Track,
+    loop: Loop,
+    help: str,
+    *,
+    code: str = "K0320",
+    title: str = "",
 ) -> ScheduleError | None:
-    """None when `after` keeps every dependence of `before`; `help` is the way out of a violation."""
+    """None when `after` keeps every dependence of `before`; `help` is the way out of a violation, `code` and
+    `title` what it is called."""
     from kdsl.analysis.dependence import check_rewrite
 
     verdict = check_rewrite(before, after, origins(before, after, track))
@@ -53,8 +62,8 @@ def order_refusal(
     if isinstance(verdict, Unproved):
         return _unproved(edit, f"cannot prove that `{name}` keeps the meaning", verdict, loop)
     return edit.refused(
-        "K0320",
-        f"cannot {name} here: it would reverse a dependence",
+        code,
+        title or f"cannot {name} here: it would reverse a dependence",
         loop,
         label=verdict.text,
         notes=_lines(verdict, loop.loc),

@@ -13,13 +13,13 @@ from typing import Literal
 
 from kdsl.ir.nodes import Body, Const, Func, Loop, fresh_id
 from kdsl.ir.walk import stmts
-from kdsl.sched.arith import add, largest, least, mul, names_in, sub, var
+from kdsl.sched.arith import add, largest, least, mul, sub, var
 from kdsl.sched.edit import Edit
 from kdsl.sched.names import copy_name, header
-from kdsl.sched.nests import Nest
+from kdsl.sched.nests import Nest, rearranged
 from kdsl.sched.primitive import primitive
-from kdsl.sched.ranges import Tail, add_conditions, at, check_splittable, counted, split_loop, trips
-from kdsl.sched.tree import Track, places, replaced
+from kdsl.sched.ranges import Tail, add_conditions, at, check_splittable, split_loop, trips
+from kdsl.sched.tree import Track, replaced
 
 STEEP = 1 << 15
 """The largest factor of a skew: its product with a size (below 2**47) stays within 64 bits."""
@@ -246,18 +246,11 @@ def _reorder(
     for chain in chains:
         nest = Nest(edit, chain[0], after)
         nest.check(chain[-1])
-        band = [s for s in nest.chain(chain[0], chain[-1].id) if isinstance(s, Loop)]
         wanted = iter([_stem(n) for n in names])
         named = {s.var for s in chain}
-        order = [next(wanted) if s.var in named else s.var for s in band]
-        if order == [s.var for s in band]:
-            continue
-        if names_in(e for s in band for e in (s.lo, s.hi)) & {s.var for s in band}:
-            # Bounds are solved for loops of step 1.
-            after = counted(after, {s.id for s in band}, track)
-            root = next(p.loop for p in places(after) if p.loop.id == chain[0].id)
-            nest = Nest(edit, root, after)
-        after = replaced(after, {chain[0].id: nest.reordered(chain[-1].id, order)})
+        band = [s.var for s in nest.chain(chain[0], chain[-1].id) if isinstance(s, Loop)]
+        order = [next(wanted) if name in named else name for name in band]
+        after = rearranged(edit, after, chain[0], chain[-1], order, track)
     if after is edit.func:
         return edit
     return edit.proved(after, track, chains[0][0], before=before, help=help)

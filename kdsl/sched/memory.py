@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
+from kdsl.analysis.axes import axis_of
 from kdsl.ir.nodes import Alloc, Atomic, Body, Loop, Prefetch
 from kdsl.ir.walk import stmts
 from kdsl.sched.arrays import Array, array_of, local_arrays, meant, of_copy, resolve_array
 from kdsl.sched.copies import Plan, Stage
 from kdsl.sched.edit import Edit
+from kdsl.sched.hoisting import out_of_invocations
 from kdsl.sched.layout import Layout, layout_of
 from kdsl.sched.names import header
 from kdsl.sched.primitive import primitive
@@ -23,6 +25,7 @@ from kdsl.sched.tree import (
     free_stem,
     leaves_loop,
     map_accesses,
+    places,
     replaced,
 )
 
@@ -59,18 +62,24 @@ def stage(
     read, and the box of what is written is copied back. `layout` arranges the copy: `tile=(None, 64)` splits
     dimensions in place into outer and inner, `order=(1, 0, 2)` permutes the result, `pad` adds elements to
     the last dimension, `fill` is the value of cells outside of the array, `align` asks for so many bytes.
-    On a CPU all kinds of memory are ordinary; "register" wants a constant shape.
+    On a CPU all kinds of memory are ordinary; "register" wants a constant shape. "shared" is the memory of a
+    GPU's work-group: a loop inside block loops moves out of them first, as by `reorder`, so that the group
+    runs it together; the loops that copy are shared out to the invocations unless they are bound by hand.
 
     legal: indices are affine and proved to lie inside the array, and nothing else reaches it under `at`.
     known as: cache_read and cache_write (TVM), stage_mem (Exo), compute_at of a wrapper (Halide), packing.
     """
-    places = edit.loops(at)
+    named = edit.loops(at)
     stem, copies = resolve_array(edit, buffer)
-    chosen = [p for p in places if stem in accessed(p.loop.body) and of_copy(p, copies)]
+    chosen = [p for p in named if stem in accessed(p.loop.body) and of_copy(p, copies)]
     if not chosen:
-        raise _untouched(edit, buffer, stem, places[0].loop)
+        raise _untouched(edit, buffer, stem, named[0].loop)
     name = free_stem(edit.func, f"{stem}_s")
     new: dict[int, Body] = {}
+    if memory == "shared":
+        for place in chosen:
+            edit = out_of_invocations(edit, _at_place(edit, place.loop), stem)
+        chosen = [_at_place(edit, place.loop) for place in chosen]
     for place in chosen:
         source = array_of(edit, meant(edit, place, stem, copies))
         _check(edit, place, source)
@@ -85,8 +94,22 @@ def stage(
                 label=f"the region is {found.region_text()}",
                 help=f'stage at an inner loop, or in memory="local": s.stage("{buffer}", at="{at}")',
             )
+        in_group = any(axis_of(s) for s in (place.loop, *place.outer))
+        if memory == "shared" and in_group and not all(e.is_const for e in found.memory.shape):
+            raise edit.refused(
+                "K0365",
+                f"cannot keep `{stem}` in shared memory at `{place.loop.var}`: its shape is not constant",
+                place.loop,
+                label=f"the region is {found.region_text()}",
+                help="stage at a loop further in, or split the loops over it by constant factors first",
+            )
         new[place.loop.id] = (_staged(request, found, memory),)
     return edit.keeps_order(replaced(edit.func, new))
+
+
+def _at_place(edit: Edit, loop: Loop) -> Place:
+    """Where `loop` stands now."""
+    return next(p for p in places(edit.func) if p.loop.id == loop.id)
 
 
 def _staged(request: Stage, found: Plan, memory: Literal["register", "local", "shared"]) -> Loop:

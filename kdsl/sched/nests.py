@@ -25,7 +25,9 @@ from kdsl.sched.arith import names_in
 from kdsl.sched.edit import Edit
 from kdsl.sched.expansion import expansion, need_no_old_values
 from kdsl.sched.names import header
+from kdsl.sched.ranges import counted
 from kdsl.sched.tree import (
+    Track,
     buffers,
     contains,
     first_return,
@@ -33,6 +35,7 @@ from kdsl.sched.tree import (
     leaves_loop,
     places,
     renamed_buffers,
+    replaced,
     siblings,
     wrap,
 )
@@ -252,6 +255,20 @@ class Nest:
             if piece:
                 out.extend(wrap(_fresh(nodes) if n else nodes, piece))
         return tuple(out)
+
+
+def rearranged(edit: Edit, func: Func, root: Loop, last: Loop, order: Sequence[str], track: Track) -> Func:
+    """`func` with the loops from `root` inwards to `last` in the given `order` of variables; not proved."""
+    nest = Nest(edit, root, func)
+    band = [s for s in nest.chain(root, last.id) if isinstance(s, Loop)]
+    if [s.var for s in band] == list(order):
+        return func
+    if names_in(e for s in band for e in (s.lo, s.hi)) & {s.var for s in band}:
+        # Bounds are solved for loops of step 1.
+        func = counted(func, {s.id for s in band}, track)
+        root = next(p.loop for p in places(func) if p.loop.id == root.id)
+        nest = Nest(edit, root, func)
+    return replaced(func, {root.id: nest.reordered(last.id, order)})
 
 
 def _body(node: Node) -> Body:

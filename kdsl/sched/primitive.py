@@ -37,9 +37,8 @@ def primitive(fn: Callable[Concatenate[Edit, P], Edit]) -> Callable[Concatenate[
     @functools.wraps(fn)
     def method(self: Schedule, /, *args: P.args, **kwargs: P.kwargs) -> Schedule:
         step, bound = bind(name, fn, args, kwargs, _callers_line())
-        return self._with(
-            step, fn(Edit(self.func, step, len(self.steps) + 1), *bound.args, **bound.kwargs).func
-        )
+        edit = Edit(self.func, step, len(self.steps) + 1, self.target)
+        return self._with(step, fn(edit, *bound.args, **bound.kwargs).func)
 
     return method
 

@@ -28,6 +28,7 @@ from kdsl.sched.primitive import PRIMITIVES
 from kdsl.sched.step import Step, from_json, to_json
 from kdsl.sched.text import changes, nest_text, shortened
 from kdsl.sched.tree import with_fresh_ids
+from kdsl.target import Target
 
 
 class Launcher(Protocol):
@@ -36,11 +37,17 @@ class Launcher(Protocol):
     def __call__(self, schedule: Schedule, args: tuple[Any, ...], kwargs: Mapping[str, Any], /) -> Any:
         """Runs the kernel by `schedule` on a call's arguments."""
 
+    def target(self) -> Target | None:
+        """What it runs on, where steps depend on that: on the limits of a GPU."""
+
     def llvm(self, schedule: Schedule, /) -> str:
         """LLVM assembly."""
 
     def asm(self, schedule: Schedule, /) -> str:
         """Machine code as assembly."""
+
+    def spirv(self, schedule: Schedule, /) -> str:
+        """SPIR-V assembly."""
 
     def explain(self, schedule: Schedule, args: tuple[Any, ...], kwargs: Mapping[str, Any], /) -> Any:
         """How it is lowered and what it costs."""
@@ -103,6 +110,11 @@ class Schedule:
     def steps(self) -> tuple[Step, ...]:
         """The steps, in order."""
         return self._steps
+
+    @property
+    def target(self) -> Target | None:
+        """The GPU whose limits the steps are held to; None when there is none."""
+        return None if self._launcher is None else self._launcher.target()
 
     def ir(self) -> str:
         """The function after all steps, as text that the IR's parser reads."""
@@ -190,6 +202,10 @@ class Schedule:
     def asm(self) -> str:
         """Machine code as assembly."""
         return self._lent().asm(self)
+
+    def spirv(self) -> str:
+        """What runs on a Vulkan device, as SPIR-V assembly."""
+        return self._lent().spirv(self)
 
     def explain(self, *args: Any, **kwargs: Any) -> Any:
         """How each loop is lowered, why, and what it costs: lanes, bytes, operations. Print it, or look at

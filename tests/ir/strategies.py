@@ -17,6 +17,7 @@ from kdsl.ir.nodes import (
     ArrayParam,
     Assert,
     Atomic,
+    Barrier,
     Binary,
     Body,
     Break,
@@ -193,6 +194,7 @@ class _Maker:
             lambda: Assert(self.expr(bool_), self.draw(TEXTS)),
             self.print,
             lambda: Return(),
+            lambda: Barrier(),
         ]
         arrays = [n for n, (_, rank, _) in self.buffers.items() if rank]
         if arrays:

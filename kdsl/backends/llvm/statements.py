@@ -36,6 +36,7 @@ from kdsl.ir.nodes import (
     Alloc,
     Assert,
     Atomic,
+    Barrier,
     Body,
     Break,
     Const,
@@ -139,6 +140,8 @@ class Statements:
                 if not buffer.registers:
                     index = [self.x.emit(i) for i in s.index]
                     memory.prefetch(b, buffer, memory.address(b, buffer, index, inside=False))
+            case Barrier():
+                pass  # one thread does the whole work-group
             case Assert():
                 number = self.sites.fault("assertion", s.message, 0, s.loc)
                 b.guard(self.x.emit(s.cond), number)
