@@ -60,7 +60,8 @@ static void open_device(void) {
         else if (strcmp(*name, "shaderFloat64") == 0) features.features.shaderFloat64 = VK_TRUE;
         else if (strcmp(*name, "shaderInt16") == 0) features.features.shaderInt16 = VK_TRUE;
         else if (strcmp(*name, "storageBuffer16BitAccess") == 0) half.storageBuffer16BitAccess = VK_TRUE;
-        else DIE("this host does not enable %s", *name);
+        else if (strncmp(*name, "subgroup", 8) && !strstr(*name, "PreserveFloat") && !strstr(*name, "ModeRTEFloat"))
+            DIE("this host does not enable %s", *name); /* those are properties, which need not be enabled */
     }
     VkQueueFamilyProperties found[16];
     vkGetPhysicalDeviceQueueFamilyProperties(physical, &families, found);

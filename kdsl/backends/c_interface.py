@@ -183,6 +183,15 @@ def site_messages(site: Site) -> Iterator[Message]:
         yield template(_CLASSES[kind], make, changing)
 
 
+def site_text(site: Site) -> str:
+    """What a site says, with `{value}` and `{extent}` for what only the call knows."""
+    message = next(m for n, m in enumerate(site_messages(site)) if site.kind != "index" or n == 2)
+    text = message.form.replace("%%", "%")
+    for name in message.values:
+        text = text.replace("%lld", f"{{{name}}}", 1)
+    return text
+
+
 INDEX_CLASSES = 6
 """Texts of an index: (0 or more, below 0) times (no elements, one, many)."""
 

@@ -66,6 +66,7 @@ class _Header:
         guard = f"KDSL_{upper}_MANIFEST_H"
         parameters = m["parameters"]
         entries = m["entries"]
+        sites = ["", *[s["message"] for s in m["sites"]]]
         parts = [
             f"/* How a Vulkan host runs {self.name}.spv; as {self.name}.json says. */",
             f"#ifndef {guard}",
@@ -86,8 +87,8 @@ class _Header:
             f"static const char *const {self.name}_entries[] = {_strings([e['name'] for e in entries])};",
             "/* Features of the device that the module needs, as Vulkan spells them. */",
             f"static const char *const {self.name}_features[] = {_strings(m['features'])};",
-            "/* What a fault at a place of the kernel (1, 2, ...) says. */",
-            f"static const char *const {self.name}_sites[] = {_strings(['', *m['sites']])};",
+            "/* What a fault at a place of the kernel (1, 2, ...) says, of a {value} and an {extent}. */",
+            f"static const char *const {self.name}_sites[] = {_strings(sites)};",
             f"static const {self.name}_buffer {self.name}_buffers[] = {{",
             *self._buffers(),
             "};",
@@ -119,9 +120,10 @@ class _Header:
 
     def _buffers(self) -> Iterator[str]:
         for b in self.manifest["buffers"]:
-            bytes_ = by_name(b["dtype"]).bytes
-            words = ", ".join(_string(b[key]) for key in ("name", "kind", "dtype"))
-            yield f"    {{{words}, {b['binding']}, {bytes_}, {int(b['read'])}, {int(b['written'])}}},"
+            dtype = b.get("dtype", "u32")
+            words = ", ".join(map(_string, (b["name"], b["kind"], dtype)))
+            how = f"{int(b.get('read', True))}, {int(b.get('written', False))}"
+            yield f"    {{{words}, {b['binding']}, {by_name(dtype).bytes}, {how}}},"
 
     def _set(self) -> Iterator[str]:
         """Values by name, as they stand on a command line."""

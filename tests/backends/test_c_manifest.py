@@ -21,13 +21,13 @@ MANIFEST: dict[str, Any] = {
     "scalars": [{"name": "a", "dtype": "f64"}, {"name": "s", "dtype": "i64"}],
     "conditions": ["M >= 1 or N == 0", "N // s + N % s > -100 and not M == 7", "a > 0.5"],
     "condition_titles": ['M is "too" small\\', "N and s", "100 % a"],
-    "sites": ["index\nout"],
+    "sites": [{"message": "index {value}\nout"}],
     "buffers": [
         {"binding": 0, "name": "A", "kind": "argument", "dtype": "f32", "shape": ["M", "2 * N - 3"],
          "read": True, "written": False},
         {"binding": 2, "name": "$status", "kind": "status", "dtype": "u32", "shape": ["9"],
          "read": True, "written": True},
-        {"binding": 3, "name": "p", "kind": "parameters", "dtype": "u8", "read": True, "written": False},
+        {"binding": 3, "name": "p", "kind": "parameters"},
     ],
     "parameters": {
         "in": "buffer",
