@@ -72,8 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     build = commands.add_parser(
         "build",
         help="write a kernel as files that need no Python",
-        description="Writes a kernel as files that need no Python. For a CPU: NAME.o, libNAME.so and the header "
-        "NAME.h. For Vulkan devices: NAME.spv, its manifest NAME.json, and the same as a C header, "
+        description="Writes a kernel as files that need no Python. For a CPU: NAME.o, libNAME.so and the C "
+        "header NAME.h. For Vulkan devices: NAME.spv, its manifest NAME.json, and the same as a C header, "
         "NAME_manifest.h.",
         epilog="docs/build.md describes the C interface and the manifest.",
     )
