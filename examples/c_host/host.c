@@ -174,6 +174,7 @@ static int dispatch(void *host, int entry, const uint32_t groups[3], const unsig
         vkCmdPushConstants(commands, layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, pushed, parameters);
     }
     vkCmdBindPipeline(commands, VK_PIPELINE_BIND_POINT_COMPUTE, pipelines[entry]);
+    vkCmdBindDescriptorSets(commands, VK_PIPELINE_BIND_POINT_COMPUTE, layout, 0, 1, &set, 0, NULL);
     vkCmdDispatch(commands, groups[0], groups[1], groups[2]);
     return 0;
 }

@@ -20,10 +20,10 @@ from kdsl.ir.parser_exprs import ExprParser
 from kdsl.ir.walk import substitute
 
 _HELPERS = """\
-static int64_t NAME_div(int64_t a, int64_t b) { return a / b - (a % b != 0 && (a % b < 0) != (b < 0)); }
-static int64_t NAME_mod(int64_t a, int64_t b) { return a - NAME_div(a, b) * b; }
-static int64_t NAME_min(int64_t a, int64_t b) { return b < a ? b : a; }
-static int64_t NAME_max(int64_t a, int64_t b) { return b > a ? b : a; }
+static inline int64_t NAME_div(int64_t a, int64_t b) { return a / b - (a % b != 0 && (a % b < 0) != (b < 0)); }
+static inline int64_t NAME_mod(int64_t a, int64_t b) { return a - NAME_div(a, b) * b; }
+static inline int64_t NAME_min(int64_t a, int64_t b) { return b < a ? b : a; }
+static inline int64_t NAME_max(int64_t a, int64_t b) { return b > a ? b : a; }
 """
 
 _TYPES = """\
@@ -128,7 +128,7 @@ class _Header:
     def _set(self) -> Iterator[str]:
         """Values by name, as they stand on a command line."""
         yield "/* Sets a size or scalar; 0 when there is none of that name. */"
-        yield f"static int {self.name}_set({self.name}_values *v, const char *name, const char *text) {{"
+        yield f"static inline int {self.name}_set({self.name}_values *v, const char *name, const char *text) {{"
         for name in (*self.manifest["sizes"], *[s["name"] for s in self.manifest["scalars"]]):
             dtype = self.types[name]
             read = "strtod(text, 0)" if dtype.is_float and dtype.bytes > 2 else "strtoll(text, 0, 0)"
@@ -142,7 +142,7 @@ class _Header:
 
     def _check(self) -> Iterator[str]:
         yield "/* The call condition that does not hold, or 0. */"
-        yield f"static const char *{self.name}_check(const {self.name}_values *v) {{"
+        yield f"static inline const char *{self.name}_check(const {self.name}_values *v) {{"
         for name in self.manifest["sizes"]:
             size, said = f"v->{self.member(name)}", _string(f"the size {name} is out of range")
             yield f"    if ({size} < 0 || {size} >= 1 << 30) return {said};"
@@ -154,7 +154,7 @@ class _Header:
 
     def _elements(self) -> Iterator[str]:
         yield "/* The number of elements of a buffer. */"
-        yield f"static int64_t {self.name}_elements(int buffer, const {self.name}_values *v) {{"
+        yield f"static inline int64_t {self.name}_elements(int buffer, const {self.name}_values *v) {{"
         yield "    switch (buffer) {"
         for n, b in enumerate(self.manifest["buffers"]):
             extents = [f"{self.name}_max({self.expr(text, i64)}, 0)" for text in b.get("shape", ())]
@@ -165,7 +165,7 @@ class _Header:
         yield "}\n"
 
     def _parameters(self) -> Iterator[str]:
-        yield f"static void {self.name}_parameters(const {self.name}_values *v, unsigned char *bytes) {{"
+        yield f"static inline void {self.name}_parameters(const {self.name}_values *v, unsigned char *bytes) {{"
         for f in self.manifest["parameters"]["fields"]:
             type_ = c_type(by_name(f["dtype"]))
             yield (
@@ -177,7 +177,7 @@ class _Header:
 
     def _run(self) -> Iterator[str]:
         yield "/* The host program: gives what `dispatch` gives, when that is not 0. */"
-        yield self._named("static int NAME_run(NAME_values *v, NAME_dispatch *dispatch, void *host) {")
+        yield self._named("static inline int NAME_run(NAME_values *v, NAME_dispatch *dispatch, void *host) {")
         yield f"    unsigned char bytes[{max(1, self.manifest['parameters']['bytes'])}] = {{0}};"
         yield "    int code;"
         yield from self._steps(self.manifest["program"], "    ")
