@@ -224,7 +224,7 @@ int main(int argc, char **argv) {
         const int64_t elements = K(elements)(n, &values);
         if (strcmp(b->kind, "status") == 0) status_buffer = n;
         if (strcmp(b->kind, "parameters") == 0) parameter_buffer = n;
-        make_buffer(n, 256 + (VkDeviceSize)(elements * b->element_bytes) + BYTES);
+        make_buffer(n, 256 + ((VkDeviceSize)(elements * b->element_bytes) + BYTES + 3) / 4 * 4);
         if (strcmp(b->kind, "argument") == 0) each(n, elements, 1);
     }
     make_pipelines(argv[1]);

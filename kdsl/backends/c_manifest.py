@@ -114,7 +114,7 @@ class _Header:
 
     def _values(self) -> Iterator[str]:
         for name, dtype in self.types.items():
-            yield f"    {c_type(dtype)} {self.member(name)};"
+            yield f"    {_value_type(dtype)} {self.member(name)};"
         if not self.types:
             yield "    char none;"
 
@@ -131,21 +131,26 @@ class _Header:
         yield f"static inline int {self.name}_set({self.name}_values *v, const char *name, const char *text) {{"
         for name in (*self.manifest["sizes"], *[s["name"] for s in self.manifest["scalars"]]):
             dtype = self.types[name]
-            read = "strtod(text, 0)" if dtype.is_float and dtype.bytes > 2 else "strtoll(text, 0, 0)"
+            read = "strtod(text, 0)" if dtype.is_float else "strtoll(text, 0, 0)"
             yield (
                 f"    if (strcmp(name, {_string(name)}) == 0) "
-                f"return v->{self.member(name)} = ({c_type(dtype)}){read}, 1;"
+                f"return v->{self.member(name)} = ({_value_type(dtype)}){read}, 1;"
             )
         yield "    (void)v, (void)name, (void)text;"
         yield "    return 0;"
         yield "}\n"
 
     def _check(self) -> Iterator[str]:
-        yield "/* The call condition that does not hold, or 0. */"
+        yield "/* Why it cannot run for these values, or 0. */"
         yield f"static inline const char *{self.name}_check(const {self.name}_values *v) {{"
         for name in self.manifest["sizes"]:
             size, said = f"v->{self.member(name)}", _string(f"the size {name} is out of range")
             yield f"    if ({size} < 0 || {size} >= 1 << 30) return {said};"
+        for b in self.manifest["buffers"]:
+            extents = [f"(double){self._extent(text)}" for text in b.get("shape", ())]
+            if extents:
+                said = _string(f"`{b['name']}` is too large")
+                yield f"    if ({' * '.join(extents)} >= 1 << 30) return {said};"
         for text, title in zip(self.manifest["conditions"], self.manifest["condition_titles"]):
             yield f"    if (!({self.expr(text, bool_)})) return {_string(title)};"
         yield "    (void)v;"
@@ -157,31 +162,35 @@ class _Header:
         yield f"static inline int64_t {self.name}_elements(int buffer, const {self.name}_values *v) {{"
         yield "    switch (buffer) {"
         for n, b in enumerate(self.manifest["buffers"]):
-            extents = [f"{self.name}_max({self.expr(text, i64)}, 0)" for text in b.get("shape", ())]
+            extents = [self._extent(text) for text in b.get("shape", ())]
             yield f"    case {n}: return {' * '.join(extents) or '1'};"
         yield "    }"
         yield "    (void)v;"
         yield "    return 0;"
         yield "}\n"
 
+    def _extent(self, text: str) -> str:
+        return f"{self.name}_max({self.expr(text, i64)}, 0)"
+
     def _parameters(self) -> Iterator[str]:
-        yield f"static inline void {self.name}_parameters(const {self.name}_values *v, unsigned char *bytes) {{"
+        yield "/* The parameters of the dispatch number `sequence` (from 0) of a call. */"
+        yield self._named("static inline void NAME_parameters(")
+        yield self._named("    const NAME_values *v, int64_t sequence, unsigned char *bytes) {")
         for f in self.manifest["parameters"]["fields"]:
             type_ = c_type(by_name(f["dtype"]))
-            yield (
-                f"    {{ {type_} x = ({type_})v->{self.member(f['name'])}; "
-                f"memcpy(bytes + {f['offset']}, &x, sizeof x); }}"
-            )
-        yield "    (void)v, (void)bytes;"
+            value = "sequence" if f["kind"] == "sequence" else f"v->{self.member(f['name'])}"
+            yield f"    {{ {type_} x = ({type_}){value}; memcpy(bytes + {f['offset']}, &x, sizeof x); }}"
+        yield "    (void)v, (void)sequence, (void)bytes;"
         yield "}\n"
 
     def _run(self) -> Iterator[str]:
         yield "/* The host program: gives what `dispatch` gives, when that is not 0. */"
         yield self._named("static inline int NAME_run(NAME_values *v, NAME_dispatch *dispatch, void *host) {")
         yield f"    unsigned char bytes[{max(1, self.manifest['parameters']['bytes'])}] = {{0}};"
+        yield "    int64_t sequence = 0;"
         yield "    int code;"
         yield from self._steps(self.manifest["program"], "    ")
-        yield "    (void)v, (void)dispatch, (void)host, (void)bytes, (void)code;"
+        yield "    (void)v, (void)dispatch, (void)host, (void)bytes, (void)sequence, (void)code;"
         yield "    return 0;"
         yield "}\n"
 
@@ -204,7 +213,7 @@ class _Header:
         yield f"{indent}if ({' && '.join(f'{g} > 0' for g in groups)}) {{"
         cast = ", ".join(f"(uint32_t)({g})" for g in groups)
         yield f"{indent}    const uint32_t groups[3] = {{{cast}}};"
-        yield f"{indent}    {self.name}_parameters(v, bytes);"
+        yield f"{indent}    {self.name}_parameters(v, sequence++, bytes);"
         yield f"{indent}    if ((code = dispatch(host, {number}, groups, bytes))) return code;"
         yield f"{indent}}}"
 
@@ -255,6 +264,11 @@ class _Header:
             case Let(name=name, value=value, body=body):
                 return self._c(substitute(body, {name: value}))
         raise NotImplementedError(f"{type(e).__name__} in a host program")
+
+
+def _value_type(t: DType) -> str:
+    """The C type of a size or scalar: a float for an f16 or bf16, which it must be exactly."""
+    return "float" if t.is_float and t.bytes == 2 else c_type(t)
 
 
 def _loop_variables(steps: Sequence[Mapping[str, Any]]) -> Iterator[str]:

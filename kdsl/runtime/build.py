@@ -216,7 +216,7 @@ def build_vulkan(order: Order, folder: Path, target: Target) -> list[Path]:
     docs/build.md describes the manifest.
     """
     from kdsl.backends.c_manifest import c_manifest
-    from kdsl.backends.vulkan import unpack
+    from kdsl.backends.spirv import unpack
     from kdsl.runtime.device_code import spirv_artifact
 
     func = order.func()

@@ -31,12 +31,13 @@ MANIFEST: dict[str, Any] = {
     ],
     "parameters": {
         "in": "buffer",
-        "bytes": 24,
+        "bytes": 28,
         "fields": [
             {"name": "M", "kind": "size", "dtype": "i32", "offset": 0},
             {"name": "t", "kind": "host", "dtype": "i32", "offset": 4},
             {"name": "a", "kind": "scalar", "dtype": "f64", "offset": 8},
             {"name": "s", "kind": "scalar", "dtype": "i64", "offset": 16},
+            {"name": "$sequence", "kind": "sequence", "dtype": "i32", "offset": 24},
         ],
     },
     "entries": [
@@ -57,10 +58,12 @@ PROGRAM = r"""
 #include <stdio.h>
 #include "waves_manifest.h"
 static int show(void *host, int entry, const uint32_t groups[3], const unsigned char *bytes) {
-    int32_t m, t;
+    int32_t m, t, number;
     double a;
     int64_t s;
     memcpy(&m, bytes, 4), memcpy(&t, bytes + 4, 4), memcpy(&a, bytes + 8, 8), memcpy(&s, bytes + 16, 8);
+    memcpy(&number, bytes + 24, 4);
+    if (number != *(int *)host) return 100;
     printf("%s %u %u %u ", waves_entries[entry], groups[0], groups[1], groups[2]);
     printf("%d %d %g %lld\n", m, t, a, (long long)s);
     return ++*(int *)host == 40;
