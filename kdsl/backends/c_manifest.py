@@ -20,7 +20,7 @@ from kdsl.ir.parser_exprs import ExprParser
 from kdsl.ir.walk import substitute
 
 _HELPERS = """\
-static inline int64_t NAME_div(int64_t a, int64_t b) { return a / b - (a % b != 0 && (a % b < 0) != (b < 0)); }
+static inline int64_t NAME_div(int64_t a, int64_t b) { return a / b - (a % b != 0 && (a ^ b) < 0); }
 static inline int64_t NAME_mod(int64_t a, int64_t b) { return a - NAME_div(a, b) * b; }
 static inline int64_t NAME_min(int64_t a, int64_t b) { return b < a ? b : a; }
 static inline int64_t NAME_max(int64_t a, int64_t b) { return b > a ? b : a; }
@@ -128,7 +128,7 @@ class _Header:
     def _set(self) -> Iterator[str]:
         """Values by name, as they stand on a command line."""
         yield "/* Sets a size or scalar; 0 when there is none of that name. */"
-        yield f"static inline int {self.name}_set({self.name}_values *v, const char *name, const char *text) {{"
+        yield self._named("static inline int NAME_set(NAME_values *v, const char *name, const char *text) {")
         for name in (*self.manifest["sizes"], *[s["name"] for s in self.manifest["scalars"]]):
             dtype = self.types[name]
             read = "strtod(text, 0)" if dtype.is_float else "strtoll(text, 0, 0)"
