@@ -285,6 +285,70 @@ CODES: dict[str, tuple[str, str]] = {
     # K05: targets
     "K0501": ("There is no such target.", 'f.on("gpu")'),
     "K0502": ("The target is not available here.", 'f.on("vulkan")'),
+    "K0510": ("A kernel on a Vulkan device cannot print.", "print(A[i])"),
+    "K0511": ("A Vulkan device lacks a feature that a kernel needs.", "f64 on a device without shaderFloat64"),
+    "K0512": ("A work-group is larger than a Vulkan device allows.", 's.bind("j", "block.x")'),
+    "K0513": (
+        "A kernel uses more buffers, or more memory of a work-group, than a Vulkan device has.",
+        's.stage("A", at="k_o", memory="shared")',
+    ),
+    "K0514": ("A local array of an invocation has a constant shape.", "kdsl.zeros(N, f32)"),
+    "K0515": (
+        "A strict kernel needs a device that promises the bits of floating-point arithmetic.",
+        "@kdsl.kernel(strict=True)",
+    ),
+    "K0520": ("There is no such Vulkan device, or its driver is too old.", 'f.on("vulkan:7")'),
+    "K0521": ("A Vulkan driver refused something that should work.", 'f.on("vulkan")(A)'),
+    "K0522": ("A Vulkan device was lost: its driver reset it, or it is gone.", 'f.on("vulkan")(A)'),
+    "K0523": ("A Vulkan device has not finished in time.", "KDSL_VULKAN_TIMEOUT=5"),
+    "K0524": (
+        "A process forked off after Vulkan had started uses a device.",
+        "multiprocessing, start method fork",
+    ),
+    "K0525": (
+        "An array, or a size, is too large for a Vulkan device.",
+        "kdsl.to_device(np.zeros(2**31, np.int8))",
+    ),
+    "K0526": ("A kernel needs more work-groups than a Vulkan device can do.", "f(np.zeros((100_000, 4)))"),
+    "K0527": ("A Vulkan device has no memory left.", "kdsl.to_device(A)"),
+    "K0528": ("An array lies on another device than the kernel runs on.", 'f(kdsl.to_device(A, "vulkan"))'),
+    "K0529": (
+        "Arguments that may share memory overlap in part, on a device with memory of its own.",
+        "f(A[:8], A[4:12]) with may_alias",
+    ),
+    "K0530": ("This cannot be an array on a device.", 'kdsl.to_device(np.zeros(3, complex), "vulkan")'),
+    "K0531": ("A kernel has no such form on its target.", 'f.on("vulkan").llvm()'),
+    "K0535": ("The validation layer of Vulkan is wanted, and not installed.", "KDSL_VULKAN_VALIDATION=1"),
+    # From K0536 on: loops bound to axes of a GPU that cannot run there
+    "K0536": (
+        "Loops are bound to axes in an order, or so often, that a GPU does not have.",
+        'for i in bind(..., "grid.x"): for j in bind(..., "grid.x")',
+    ),
+    "K0537": (
+        "A loop over the invocations of a work-group has a constant number of iterations.",
+        'for j in bind(range(N), "block.x")',
+    ),
+    "K0538": (
+        "A work-group would be larger than the device allows.",
+        'for j in bind(range(4096), "block.x")',
+    ),
+    "K0539": (
+        "The number of work-groups is known before they start.",
+        'for p in bind(range(rows[i]), "grid.y"), inside of i',
+    ),
+    "K0540": (
+        "No iteration of a bound loop ends it.",
+        'for i in bind(..., "grid.x"): if X[i] < 0: break',
+    ),
+    "K0541": (
+        "The invocations of a work-group wait for one another only where all of them come.",
+        'if A[i] > 0: (two loops over "block.x", the second reads what the first wrote)',
+    ),
+    "K0542": ("An array in shared memory has a constant shape.", 'S: f32[N] @ "shared"'),
+    "K0543": (
+        "Between loops over invocations of one work-group stands what differs from one to another.",
+        'for i in bind(..., "block.x"): for k in range(i): for j in bind(..., "block.y")',
+    ),
     # K06: faults of a running kernel
     "K0601": ("An index that depends on data fell outside its array.", "X[index[i]]"),
     "K0602": ("An integer was divided by zero.", "n // 0"),

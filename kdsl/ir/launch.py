@@ -9,10 +9,23 @@ for t in range(T):                 HostLoop t
 
 Expressions of the host program are made of sizes, scalar parameters, variables of host loops and constants.
 
-In the body of a dispatch, a loop bound to `grid.x` has one iteration a work-group, a loop bound to `block.x`
-one an invocation of the work-group. What stands inside grid loops but outside block loops belongs to the
-whole work-group: its control flow is uniform, and the end of a block loop is a point that all invocations
-reach (explicit as a `Barrier` where data passes between them).
+The body of a dispatch has three levels.
+
+- Grid: loops bound to `grid.*`, with bounds of the host, and ifs, each the only statement in the one around. The
+  n-th work-group along an axis runs the n-th iteration: there are as many.
+- Work-group: every invocation runs this code, on scalars and arrays of its own. It stores only to these. Where
+  it holds a `Barrier`, its control flow is the same for all of them.
+- Invocation: nests of loops bound to `block.*`, one for each axis of which the dispatch uses more than one
+  invocation (or has a bound loop), from 0 in steps of 1, with a constant number of iterations <= `block`, and
+  perhaps ifs between them. The n-th invocation along an axis runs the n-th iteration, if there is one. Code
+  for one invocation is a nest of single iterations. No `Barrier` is inside.
+
+Nests follow one another without waiting; a `Barrier` stands wherever data pass between invocations, through
+shared or device memory. A dispatch whose block is (1, 1, 1) may have no loops bound to `block.*`: its body
+belongs to the one invocation.
+
+A local with memory "shared" belongs to the work-group, of rank 0 too; each other one, wherever it stands,
+to an invocation. A scratch buffer lives for one call and starts uninitialised.
 """
 
 from __future__ import annotations

@@ -24,9 +24,11 @@ def instructions(func: Func, target: Target) -> Func:
 
 def _missing(s: Stmt, target: Target) -> Instruction | None:
     mark = s.mark if isinstance(s, Loop) else None
-    if mark is None or mark.instruction is None or target.has(mark.instruction.features):
+    if mark is None or mark.instruction is None:
         return None
-    return mark.instruction
+    # Instructions, and bodies that stand for them, are those of CPUs: a GPU runs what they mean.
+    has = target.kind != "vulkan" and target.has(mark.instruction.features)
+    return None if has else mark.instruction
 
 
 def _body(body: Body, target: Target) -> Body:
@@ -35,7 +37,9 @@ def _body(body: Body, target: Target) -> Body:
         missing = _missing(s, target)
         if missing is not None and isinstance(s, Loop):
             found = roles(missing.meaning)
-            assert isinstance(found, Roles), "it was declared so"
+            if not isinstance(found, Roles):
+                out.append(replace(s, mark=None))  # the loop, as it stands, is what it means
+                continue
             (result,) = [r for r in found.operands if r.written]
             # Lanes of the last dimension meet no cell twice, and lie side by side.
             out.append(_marked(s, 0, result.axes[-1] if result.axes else -1))

@@ -34,8 +34,8 @@ class Lowering:
 
 
 PASSES: tuple[tuple[str, Callable[[Func, Lowering], Func]], ...] = (
-    # The interpreter keeps these marks: it looks for races.
-    ("unbind", lambda func, to: func if to.target.kind == "interpreter" else unbind(func)),
+    # The interpreter keeps these marks: it looks for races. On a GPU, `launches` takes them.
+    ("unbind", lambda func, to: unbind(func) if to.target.kind == "cpu" else func),
     ("instructions", lambda func, to: instructions(func, to.target)),
     ("registers", lambda func, _: registers(func)),
     ("trim", lambda func, _: trim(func)),

@@ -151,7 +151,7 @@ def _quick_key(request: Request, cache: DiskCache) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """Code for the CPU or a Vulkan device. `explain` gives the artifact with the places in the source, for messages."""
+    """Code for the CPU or a Vulkan device. `explain` gives the artifact with the places in the source."""
 
     interface: Interface
     artifact: Artifact

@@ -1,4 +1,4 @@
-"""From the IR of a kernel to SPIR-V: loops without a place on the device get one, the rest follows from it."""
+"""From the IR of a kernel to SPIR-V: loops without a place on the device get one, the rest follows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def launches_of(func: Func, target: Target, dump: Callable[[str, str], None] | None = None) -> Launches:
     """The host program and the dispatches of `func`, as the front end or a schedule left it."""
     from kdsl.ir.launch_printer import print_launches
-    from kdsl.passes import launches
+    from kdsl.passes.launches import launches
     from kdsl.sched.binding import bound
 
     made = launches(lowered(bound(func), target, dump), target)

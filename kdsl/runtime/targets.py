@@ -18,7 +18,7 @@ DESCRIPTIONS: dict[str, str] = {
     "vulkan": "GPUs, and CPUs as such, through SPIR-V",
     "interpreter": "runs the IR step by step and checks everything",
 }
-"""The targets that there are, in the order in which they are listed. `vulkan:1` is the second Vulkan device."""
+"""The targets that there are, in the order in which they are listed. `vulkan:1` is the second device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def _vulkan_devices() -> list[Device]:
 def check_name(name: object) -> str:
     """`name` if it is a target's; TargetError else. "vulkan:0" is "vulkan"."""
     if isinstance(name, str):
-        kind, colon, number = name.partition(":")
+        kind, _, number = name.partition(":")
         if kind == "vulkan" and number.isascii() and number.isdecimal():
             return kind if int(number) == 0 else f"vulkan:{int(number)}"
         if name in DESCRIPTIONS:

@@ -104,9 +104,10 @@ class VulkanExecutor:
                 elif overlap(b, a) != "none":
                     raise TargetError(
                         "K0529",
-                        f"arguments `{p.name}` and `{q.name}` of {self.interface.name} overlap in part, which "
-                        f"{self.executable.device.name} cannot do: arrays are copied to it one by one",
+                        f"arguments `{p.name}` and `{q.name}` of {self.interface.name} overlap in part, "
+                        f"which {self.executable.device.name} cannot do",
                         loc=q.loc,
+                        label="arrays are copied to the device one by one",
                         help="pass the same array twice, or arrays that lie apart",
                     )
         return tuple(out)

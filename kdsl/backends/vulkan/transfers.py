@@ -48,7 +48,7 @@ def download(memory: Memory, shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 def view(memory: Memory, shape: tuple[int, ...], dtype: Any) -> Array | None:
-    """A read-only array over device memory that the host sees, None where it does not; waits as `download`."""
+    """A read-only array over device memory, None where the host does not see it; waits as `download`."""
     device = memory.device
     device.check_usable()
     if not memory.region.address:
@@ -56,7 +56,7 @@ def view(memory: Memory, shape: tuple[int, ...], dtype: Any) -> Array | None:
     device.wait(memory.region.serial)
     device.raise_faults()
     count = int(np.prod(shape, dtype=np.int64))
-    out = memory.view(count * dtype.itemsize).view(dtype).reshape(shape)
+    out: Array = memory.view(count * dtype.itemsize).view(dtype).reshape(shape)
     out.flags.writeable = False
     return out
 
@@ -77,5 +77,3 @@ def _send(device: Device, source: Memory, target: Memory, nbytes: int) -> None:
         )
         serial = device.submit(info, (source, target), lambda: device.give_commands(buffer))
         source.region.serial = target.region.serial = serial
-
-

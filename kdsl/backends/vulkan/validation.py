@@ -74,17 +74,22 @@ def wanted() -> Validation | None:
     mode = os.environ.get(VARIABLE, "")
     if mode in ("", "0"):
         return None
-    count = ffi.new("uint32_t *")
-    check(lib.vkEnumerateInstanceLayerProperties(count, ffi.NULL), "list the layers")
-    found = ffi.new("VkLayerProperties[]", max(count[0], 1))
-    check(lib.vkEnumerateInstanceLayerProperties(count, found), "list the layers")
-    if LAYER not in {text(found[n].layerName) for n in range(count[0])}:
+    if not installed():
         raise TargetError(
             "K0535",
             f"{VARIABLE} is set, but the validation layer is not installed",
             help="Debian: apt-get install vulkan-validationlayers; or unset the variable",
         )
     return Validation(mode)
+
+
+def installed() -> bool:
+    """Whether the loader finds the layer."""
+    count = ffi.new("uint32_t *")
+    check(lib.vkEnumerateInstanceLayerProperties(count, ffi.NULL), "list the layers")
+    found = ffi.new("VkLayerProperties[]", max(count[0], 1))
+    check(lib.vkEnumerateInstanceLayerProperties(count, found), "list the layers")
+    return LAYER in {text(found[n].layerName) for n in range(count[0])}
 
 
 def _collect(severity: int, kind: int, data: Any, user: Any) -> int:

@@ -1,0 +1,1 @@
+"""Kernels cut into launches, and run as a GPU would run them, on no GPU."""
