@@ -29,6 +29,7 @@ enum { COUNT = K(BUFFER_COUNT), ENTRIES = K(ENTRY_COUNT), BYTES = K(PARAMETER_BY
     } while (0)
 
 static VkPhysicalDevice physical;
+static VkPhysicalDeviceProperties properties;
 static VkDevice device;
 static VkQueue queue;
 static VkCommandBuffer commands;
@@ -49,7 +50,6 @@ static void open_device(void) {
     VK(vkCreateInstance(&instance_info, NULL, &instance));
     uint32_t one = 1, families = 16, family = 0;
     if (vkEnumeratePhysicalDevices(instance, &one, &physical) < 0 || one == 0) DIE("no Vulkan device");
-    VkPhysicalDeviceProperties properties;
     vkGetPhysicalDeviceProperties(physical, &properties);
     printf("device %s\n", properties.deviceName);
 
@@ -165,7 +165,9 @@ static void barrier(void) {
 
 /* Records one dispatch of the host program. */
 static int dispatch(void *host, int entry, const uint32_t groups[3], const unsigned char *parameters) {
-    (void)host;
+    const VkPhysicalDeviceLimits *limits = host;
+    for (int axis = 0; axis < 3; axis++)
+        if (groups[axis] > limits->maxComputeWorkGroupCount[axis]) DIE("too many work-groups");
     barrier();
     if (parameter_buffer >= 0) {
         vkCmdUpdateBuffer(commands, buffers[parameter_buffer], 0, BYTES, parameters);
@@ -231,7 +233,7 @@ int main(int argc, char **argv) {
 
     const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
     VK(vkBeginCommandBuffer(commands, &begin));
-    K(run)(&values, dispatch, NULL);
+    K(run)(&values, dispatch, &properties.limits);
     const VkMemoryBarrier to_host = {.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
         .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT, .dstAccessMask = VK_ACCESS_HOST_READ_BIT};
     vkCmdPipelineBarrier(commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_PIPELINE_STAGE_HOST_BIT, 0, 1, &to_host,

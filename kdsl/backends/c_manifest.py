@@ -209,12 +209,14 @@ class _Header:
                 yield f"{indent}}}"
 
     def _dispatch(self, number: int, indent: str) -> Iterator[str]:
-        groups = [self.expr(text, i64) for text in self.manifest["entries"][number]["groups"]]
-        yield f"{indent}if ({' && '.join(f'{g} > 0' for g in groups)}) {{"
-        cast = ", ".join(f"(uint32_t)({g})" for g in groups)
-        yield f"{indent}    const uint32_t groups[3] = {{{cast}}};"
-        yield f"{indent}    {self.name}_parameters(v, sequence++, bytes);"
-        yield f"{indent}    if ((code = dispatch(host, {number}, groups, bytes))) return code;"
+        yield f"{indent}{{"
+        for axis, text in zip("xyz", self.manifest["entries"][number]["groups"]):
+            yield f"{indent}    const int64_t {axis} = {self.expr(text, i64)};"
+        yield f"{indent}    if (x > 0 && y > 0 && z > 0) {{"
+        yield f"{indent}        const uint32_t groups[3] = {{(uint32_t)x, (uint32_t)y, (uint32_t)z}};"
+        yield f"{indent}        {self.name}_parameters(v, sequence++, bytes);"
+        yield f"{indent}        if ((code = dispatch(host, {number}, groups, bytes))) return code;"
+        yield f"{indent}    }}"
         yield f"{indent}}}"
 
     def _loop(self, step: Mapping[str, Any], indent: str) -> Iterator[str]:
