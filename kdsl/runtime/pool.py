@@ -53,7 +53,6 @@ class Pool:
         self._set("run", code.address(machine.RUN))
         self._set("start", id(self._start))
         self._set("threads", get_num_threads())
-        self._close_tickets()
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
         os.register_at_fork(after_in_child=self._after_fork)
         atexit.register(self.close)
@@ -105,9 +104,6 @@ class Pool:
         self._workers = []
         for field in ("workers", "busy", "done", "sleepers"):
             self._set(field, 0)
-        self._close_tickets()
-
-    def _close_tickets(self) -> None:
         for at in range(machine.MAX_RANGES):
             self._set("tickets", machine.CLOSED_ITEM, 64 * at)
 

@@ -54,10 +54,6 @@ class Launcher:
         """SPIR-V assembly, likewise."""
         return self.kernel.with_schedule(schedule).spirv()
 
-    def spirv(self, schedule: Schedule) -> str:
-        """SPIR-V assembly of what a Vulkan device runs."""
-        return self.kernel.with_schedule(schedule).spirv()
-
     def explain(self, schedule: Schedule, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Explanation:
         """How the schedule is lowered and what it costs, in sizes, for sizes, or for a call's arguments."""
         from kdsl.runtime.explain import explain

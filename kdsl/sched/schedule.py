@@ -207,10 +207,6 @@ class Schedule:
         return self._lent().asm(self)
 
     def spirv(self) -> str:
-        """What runs on a Vulkan device, as SPIR-V assembly."""
-        return self._lent().spirv(self)
-
-    def spirv(self) -> str:
         """What a Vulkan device runs: SPIR-V assembly."""
         return self._lent().spirv(self)
 
