@@ -49,9 +49,6 @@ class Launcher(Protocol):
     def spirv(self, schedule: Schedule, /) -> str:
         """SPIR-V assembly."""
 
-    def spirv(self, schedule: Schedule, /) -> str:
-        """What a Vulkan device runs, as text."""
-
     def explain(self, schedule: Schedule, args: tuple[Any, ...], kwargs: Mapping[str, Any], /) -> Any:
         """How it is lowered and what it costs."""
 
