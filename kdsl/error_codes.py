@@ -285,6 +285,21 @@ CODES: dict[str, tuple[str, str]] = {
     # K05: targets
     "K0501": ("There is no such target.", 'f.on("gpu")'),
     "K0502": ("The target is not available here.", 'f.on("vulkan")'),
+    "K0510": ("A kernel on a Vulkan device cannot print.", "print(A[i])"),
+    "K0511": (
+        "A Vulkan device lacks a feature that a kernel needs.",
+        "f64 on a device without shaderFloat64",
+    ),
+    "K0512": ("A work-group is larger than a Vulkan device allows.", 's.bind("j", "block.x")'),
+    "K0513": (
+        "A kernel uses more buffers, or more memory of a work-group, than a Vulkan device has.",
+        's.stage("A", at="k_o", memory="shared")',
+    ),
+    "K0514": ("A local array of an invocation has a constant shape.", "kdsl.zeros(N, f32)"),
+    "K0515": (
+        "A strict kernel needs a device that promises the bits of floating-point arithmetic.",
+        "@kdsl.kernel(strict=True)",
+    ),
     "K0520": ("There is no such Vulkan device, or its driver is too old.", 'f.on("vulkan:7")'),
     "K0521": ("A Vulkan driver refused something that should work.", 'f.on("vulkan")(A)'),
     "K0522": ("A Vulkan device was lost: its driver reset it, or it is gone.", 'f.on("vulkan")(A)'),

@@ -11,10 +11,10 @@ Expressions of the host program are made of sizes, scalar parameters, variables 
 
 The body of a dispatch has three levels.
 
-- Grid: loops bound to `grid.*`, with bounds of the host, and ifs, each the only statement in the one around. The
-  n-th work-group along an axis runs the n-th iteration: there are as many.
-- Work-group: every invocation runs this code, on scalars and arrays of its own. It stores only to these. Where
-  it holds a `Barrier`, its control flow is the same for all of them.
+- Grid: loops bound to `grid.*`, with bounds of the host, and ifs, each the only statement in the one around.
+  The n-th work-group along an axis runs the n-th iteration: there are as many.
+- Work-group: every invocation runs this code, on scalars and arrays of its own. It stores only to these.
+  Where it holds a `Barrier`, its control flow is the same for all of them.
 - Invocation: nests of loops bound to `block.*`, one for each axis of which the dispatch uses more than one
   invocation (or has a bound loop), from 0 in steps of 1, with a constant number of iterations <= `block`, and
   perhaps ifs between them. The n-th invocation along an axis runs the n-th iteration, if there is one. Code

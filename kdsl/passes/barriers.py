@@ -170,10 +170,21 @@ class _Placer:
         own = stmt_exprs(s)
         test = self.read_by_all(own)
         pending = self.before(s, test, pending, out)
+        new, after = self.round(s, test, pending)
+        if pending - test and not self.parted:
+            # One barrier before the loop is better than one in it.
+            other, after_other = self.round(s, test, test)
+            if _count(other) < _count(new):
+                out.append(Barrier(loc=s.loc))
+                return other, after_other
+        return new, after
+
+    def round(self, s: Loop | While, test: Uses, entry: Uses) -> tuple[Stmt, Uses]:
+        """The loop with the barriers that it needs inside, when `entry` is pending before it."""
+        own = stmt_exprs(s)
         parts = self.parts(own) or self.leaves_apart(s.body)
         if parts:
             self.parted.append(s)
-        entry = pending
         while True:
             self.leaving.append(([], []))
             body, end = self.body(s.body, entry)
@@ -253,6 +264,10 @@ class _Placer:
             apart = own and isinstance(s, (If, While, Loop))
             for inner in stmt_bodies(s):
                 self.spread(inner, apart)
+
+
+def _count(s: Stmt) -> int:
+    return sum(isinstance(x, Barrier) for x in stmts((s,)))
 
 
 def scalar_uses(body: Body) -> list[tuple[str, Mode]]:

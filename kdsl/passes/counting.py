@@ -28,15 +28,12 @@ ZERO = Const(0, i64)
 def op(sign: BinaryOp, a: Expr, b: Expr | int) -> Expr:
     """`a sign b`, simplified."""
     other = Const(b, i64) if isinstance(b, int) else b
-    if sign in ("+", "-") and (sums := _sum(Binary(sign, a, other))) is not None:
-        return sums
-    return simplify_expr(Binary(sign, a, other))
-
-
-def _sum(e: Expr) -> Expr | None:
-    """A sum of names with like terms put together; None when it is none."""
-    form = linear(e)
-    return None if form is None else from_form(form)
+    if sign == "//" and isinstance(other, Const):
+        form, by = linear(a), int(other.value)
+        if form is not None and by > 0 and all(c % by == 0 for c in form.terms.values()):
+            return from_form(Form({m: c // by for m, c in form.terms.items()}))
+    whole = linear(Binary(sign, a, other))
+    return simplify_expr(Binary(sign, a, other)) if whole is None else from_form(whole)
 
 
 def from_form(form: Form) -> Expr:

@@ -93,7 +93,7 @@ def check_launches(
     func = parse_func(func) if isinstance(func, str) else func
     made = launched(func, target)
     model = Model(made)
-    plain = interpreter.Interpreter(lower(func, Target("cpu"), definition), races=False)
+    plain = interpreter.Interpreter(lower(func, Target("interpreter"), definition))
     for n, at in enumerate(sizes or sizes_to_try(func)):
         given = arguments(func, at, n)
         want = outcome(plain.run, given, at)

@@ -53,9 +53,9 @@ def matmul(A: f32[M, K], B: f32[K, N], C: f32[M, N]):
             for i in bind(range(4), "block.y"):
                 for j in bind(range(2), "block.x"):
                     for i_r in range(2):
-                        for j_r in range(4):
-                            if i_o * 8 + 2 * i + i_r < M and j_o * 8 + j + 2 * j_r < N:
-                                C[i_o * 8 + 2 * i + i_r, j_o * 8 + j + 2 * j_r] = acc[2 * i + i_r, j + 2 * j_r]
+                        for r in range(4):
+                            if 8 * i_o + 2 * i + i_r < M and 8 * j_o + j + 2 * r < N:
+                                C[8 * i_o + 2 * i + i_r, 8 * j_o + j + 2 * r] = acc[2 * i + i_r, j + 2 * r]
 """
 
 BLUR = """
@@ -172,14 +172,14 @@ def imperfect(X: i64[M, 6], Y: i64[M, 6], Z: i64[M, 6]):
             x: i64
             x = X[i, a]
             for b in bind(range(3), "block.y"):
-                if b < 3 - a:
-                    Y[i, a + b] += x
+                if b == a % 3:
+                    Y[i, a] += x
             for k in range(2):
                 y: i64
                 y = x * k
                 for b in bind(range(2), "block.y"):
                     if a == b:
-                        Z[i, 2 * a + k] = y + Y[i, 5 - a]
+                        Z[i, 2 * a + k] = y + Y[i, a]
 """
 
 SCALARS = """
@@ -245,7 +245,7 @@ def atomic(X: i32[N], H: i32[4], C: i32[1], R: i32[N]):
             S[a] = 0
         for a in bind(range(8), "block.x"):
             if g * 8 + a < N:
-                atomic_add(S, X[g * 8 + a] % 4, 1)
+                atomic_add(S, i64(X[g * 8 + a]) % 4, 1)
         for a in bind(range(4), "block.x"):
             atomic_add(H, a, S[a])
         base: i32

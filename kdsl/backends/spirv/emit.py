@@ -52,9 +52,9 @@ def compile(launches: Launches, target: Target) -> Artifact:
     ranges = _ranges(launches)
     buffers = {}
     for name in bound:
-        p = arrays.get(name)
-        dtype = p.dtype if p is not None else made[name].dtype
-        shape = tuple([extent_expr(e) for e in p.shape]) if p is not None else made[name].shape
+        array = arrays.get(name)
+        dtype = made[name].dtype if array is None else array.dtype
+        shape = made[name].shape if array is None else tuple([extent_expr(e) for e in array.shape])
         buffers[name] = Buffer(name, dtype, shape, Storage.StorageBuffer, stored_kind(dtype))
     faults = any(body_can_fault(p.dispatch.body) for p in placed)
     if faults:

@@ -322,8 +322,8 @@ def _linear(dispatch: Dispatch, groups: tuple[Expr, Expr, Expr], kind: str, inpu
     order = []
     for s in stmts(dispatch.body):
         if isinstance(s, Loop) and s.mark is not None and s.mark.kind == "bind":
-            if s.mark.axis.startswith(kind) and s.mark.axis[-1] not in order:
-                order.append(s.mark.axis[-1])
+            axis = s.mark.axis
+            order += [axis[-1]] if axis.startswith(kind) and axis[-1] not in order else []
     at = a.const("i32", 0)
     for axis in [*order, *[x for x in _AXES if x not in order]]:
         n = _AXES.index(axis)

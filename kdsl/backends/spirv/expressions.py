@@ -303,7 +303,7 @@ class Expressions:
         return self.arith.call(e.fn, t, args, e.type)
 
     def _let(self, e: Let, emit: Callable[[Expr], int]) -> int:
-        """Inlined functions keep their order of operations, and are never contracted: errors are exact sums."""
+        """Inlined functions keep their order of operations, and are never contracted."""
         with self._exact():
             before = self.ranges.vars.get(e.name)
             if e.value.dtype == i64:

@@ -74,7 +74,7 @@ def bits_of(kind: str) -> int:
 
 @dataclass(slots=True)
 class Module:
-    """`reasons` tells for each capability where in the kernel it was first needed; `place` is where we are."""
+    """`reasons`: where in the kernel a capability was first needed; `place` is where we are."""
 
     reasons: dict[Capability, Loc | None] = field(default_factory=dict)
     place: Loc | None = None
@@ -381,7 +381,7 @@ class Code:
     ) -> Sequence[int]:
         """`while test(values): body(values); values = step(values)`; gives the last values.
 
-        `body` also gets the blocks to jump to for the next iteration, and out of the loop. `step` makes no blocks.
+        `body` also gets the blocks to jump to for the next iteration and out of the loop. `step` makes none.
         """
         header, begin, inside, again, end = (self.module.new() for _ in range(5))
         before = self.label

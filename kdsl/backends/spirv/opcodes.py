@@ -173,7 +173,7 @@ class Model(IntEnum):
 
 
 class Glsl(IntEnum):
-    """Instructions of the extended set GLSL.std.450. Source: Khronos, "SPIR-V Extended Instructions for GLSL"."""
+    """Instructions of the set GLSL.std.450. Source: Khronos, "SPIR-V Extended Instructions for GLSL"."""
 
     RoundEven = 2
     Trunc = 3

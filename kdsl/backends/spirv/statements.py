@@ -8,8 +8,8 @@
 
     for i in bind(range(N), "grid.x"):     if WorkgroupId.x < N: i = WorkgroupId.x; ...
 
-Where an axis of several work-groups or invocations is not bound by a loop around a statement, each of them runs
-it; stores to memory that they share are then done by the first one alone.
+Where an axis of several work-groups or invocations is not bound by a loop around a statement, each of them
+runs it; stores to memory that they share are then done by the first one alone.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _UNROLLED = 16
 
 @dataclass(slots=True)
 class Statements:
-    """Emits statements through `x`. `axes` gives the id (an i32) of each axis, "grid.x", that is longer than 1.
+    """Emits statements through `x`. `axes` gives the id (an i32) of each axis ("grid.x") longer than 1.
 
     `block`: the invocations along x, y, z. `shared` makes the buffer of an Alloc in work-group memory.
     """
@@ -347,7 +347,7 @@ class Statements:
         before = at
         if at is None:
             at = a.const("i32", 0)
-        assert isinstance(s.step, Const), "loops bound to an axis have constant steps"
+        by = _step(s)
         count, known = _iterations(s), extent(s)
         values = x.ranges.of_loop(s)
         kind = "i32" if x.narrow(s.lo) and values.fits else "i64"
@@ -355,7 +355,7 @@ class Statements:
         def run() -> None:
             lo = x.low(s.lo) if kind == "i32" else x.emit(s.lo)
             index = at if kind == "i32" else a.widened(at, signed=False)
-            scaled = a.op("IMul", kind, index, a.const(kind, int(s.step.value)))
+            scaled = a.op("IMul", kind, index, a.const(kind, by))
             with self._named(s, values):
                 x.vars[s.var] = a.op("IAdd", kind, lo, scaled), kind
                 self.body(s.body)
@@ -371,10 +371,15 @@ class Statements:
             self.axes[axis] = before
 
 
+def _step(s: Loop) -> int:
+    """The step of a loop that is bound to an axis."""
+    assert isinstance(s.step, Const), "loops bound to an axis have constant steps"
+    return int(s.step.value)
+
+
 def _iterations(s: Loop) -> Expr:
     """The number of iterations of a loop with a constant step; not positive where there are none."""
-    assert isinstance(s.step, Const)
-    by = int(s.step.value)
+    by = _step(s)
     first, last = (s.lo, s.hi) if by > 0 else (s.hi, s.lo)
     span: Expr = last if first == Const(0, i64) else Binary("-", last, first)
     if abs(by) == 1:
