@@ -48,7 +48,7 @@ class Program:
     make_entry: EntryMaker | None = None
     allocator: Allocator = lambda values: np.empty
     again: Callable[[Program, Sequence[int], Sequence[Any]], Seen | None] | None = None
-    """What makes a `Seen` of a call that went well: this program, which argument each value is, the values."""
+    """Makes a `Seen` of a call that went well: of this program, which argument each value is, the values."""
 
     @staticmethod
     def of(

@@ -1,8 +1,8 @@
 """Calls on a device that are like one before: known by the kinds of their arguments, sent at once.
 
-Launching a small kernel takes 20 µs; looking at its arguments again would double that. What a `call_key` tells
-(types, shapes, strides, the values of scalars) need not be looked at twice: sizes, conditions and limits follow
-from it. Whether arrays overlap does not, and is tested in each call.
+Launching a small kernel takes 20 µs; looking at its arguments again would double that. What a `call_key`
+tells (types, shapes, strides, the values of scalars) need not be looked at twice: sizes, conditions and
+limits follow from it. Whether arrays overlap does not, and is tested in each call.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Seen:
     """A call that went well, to be done again with arguments of the same kinds.
 
     `arrays`: for each array of the kernel, in its order, the argument's number, or -1 - n for result number
-    n, whose shape and dtype are in `results`. `pairs`: arguments that may not overlap. `finish` makes the call's
-    value of the results. It is called with as many arguments as the call before.
+    n, whose shape and dtype are in `results`. `pairs`: arguments that may not overlap. `finish` makes
+    the call's value of the results. It is called with as many arguments as the call before.
     """
 
     executor: VulkanExecutor

@@ -57,10 +57,12 @@ from kdsl.ir.nodes import (
     Store,
     While,
 )
-from kdsl.ir.walk import stmt_exprs, stmts, subexprs
+from kdsl.ir.walk import stmt_bodies, stmt_exprs, stmts, subexprs
 
 _UNROLLED = 16
 """Loops of so few iterations are unrolled by the driver."""
+_COPIES = 128
+"""Unless that makes more copies of statements than these: drivers take minutes for large bodies."""
 
 
 @dataclass(slots=True)
@@ -267,7 +269,8 @@ class Statements:
     def _control(self, s: Loop) -> int:
         """A hint for the driver."""
         count = extent(s)
-        return UNROLL if count is not None and count <= _UNROLLED else 0
+        few = count is not None and count <= _UNROLLED and _copies((s,)) <= _COPIES
+        return UNROLL if few else 0
 
     def _simple(self, s: Loop, kind: str, by: int, lo: int, hi: int) -> None:
         x, t = self.x, i32 if kind == "i32" else i64
@@ -408,3 +411,15 @@ def body_can_fault(body: Body) -> bool:
         if any(can_fault(e) for top in stmt_exprs(s) for e in subexprs(top)):
             return True
     return False
+
+
+def _copies(body: Body) -> int:
+    """How many copies of its statements the loops of `body` make when they are unrolled."""
+    total = 0
+    for s in body:
+        inside = sum(_copies(part) for part in stmt_bodies(s))
+        if isinstance(s, Loop):
+            count = extent(s)
+            inside *= count if count is not None and count <= _UNROLLED else 1
+        total += inside or 1
+    return total

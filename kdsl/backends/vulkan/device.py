@@ -108,6 +108,19 @@ class Device:
             self._pending.append(Submission(self._serial, fence, keep, on_done))
             return self._serial
 
+    def submit_commands(self, buffer: Any) -> int:
+        """Sends a command buffer of `take_commands`, which is free again once it is done. Under the lock."""
+        handles = ffi.new("VkCommandBuffer[]", [buffer])
+        info = ffi.new(
+            "VkSubmitInfo *",
+            {
+                "sType": lib.VK_STRUCTURE_TYPE_SUBMIT_INFO,
+                "commandBufferCount": 1,
+                "pCommandBuffers": handles,
+            },
+        )
+        return self.submit(info, None, lambda: self.give_commands(buffer))
+
     def _destroy(self, owner: Any) -> None:
         if owner in self.owners:
             self.owners.discard(owner)
