@@ -23,9 +23,9 @@ from kdsl.passes import lower
 from kdsl.sched.binding import bound
 from kdsl.sched.schedule import Schedule
 from tests.sched import kernels as k
+from tests.sched.check import Steps, arguments, func_of, interpreted, schedule_of, sizes_to_try
 from tests.sched.random_programs import Pick, Program
 from tests.sched.test_random import start_of, walk
-from tests.sched.check import Steps, arguments, func_of, interpreted, schedule_of, sizes_to_try
 
 M, N, K = kdsl.sizes("M N K")
 
