@@ -241,6 +241,13 @@ class Statements:
         self.code.loop((), (), lambda _: self._going(self.x.emit(s.cond)), self._inside(s.body), lambda _: ())
 
     def _loop(self, s: Loop) -> None:
+        from kdsl.backends.spirv.lanes import vector_loop
+
+        if not vector_loop(self, s):
+            self.plain_loop(s)
+
+    def plain_loop(self, s: Loop) -> None:
+        """A loop whose iterations are run one after the other."""
         x = self.x
         ends = (s.lo, s.hi, s.step)
         kind = "i32" if all(map(x.narrow, ends)) else "i64"
@@ -250,18 +257,19 @@ class Statements:
         # The value behind the last one still is a number of this type.
         most = 31 if kind == "i32" else 63
         simple = abs(by) == 1 or (by and -(1 << most) <= last.lo + by and last.hi + by < 1 << most)
-        with self._named(s, x.ranges.of_loop(s)):
+        with self.named(s, x.ranges.of_loop(s)):
             if simple:
                 self._simple(s, kind, by, lo, hi)
             else:
                 self._counted(s, kind, lo, hi, step)
 
     @contextmanager
-    def _named(self, s: Loop, values: Interval) -> Iterator[None]:
+    def named(self, s: Loop, values: Interval) -> Iterator[None]:
         """The interval of a loop's variable, while it is in scope."""
         self.x.ranges.vars[s.var] = values
+        self.x.ranges.steps[s.var] = self.x.ranges.step_of(s)
         yield
-        del self.x.ranges.vars[s.var]
+        del self.x.ranges.vars[s.var], self.x.ranges.steps[s.var]
         self.x.vars.pop(s.var, None)
 
     def _control(self, s: Loop) -> int:
@@ -356,7 +364,7 @@ class Statements:
             lo = x.low(s.lo) if kind == "i32" else x.emit(s.lo)
             index = at if kind == "i32" else a.widened(at, signed=False)
             scaled = a.op("IMul", kind, index, a.const(kind, by))
-            with self._named(s, values):
+            with self.named(s, values):
                 x.vars[s.var] = a.op("IAdd", kind, lo, scaled), kind
                 self.body(s.body)
 
