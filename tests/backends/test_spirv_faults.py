@@ -77,7 +77,9 @@ def _raises(kernel, error, *arrays):
     assert str(found.value) == str(expected.value)
 
 
-@pytest.mark.parametrize("wrong", ({}, {500: 77}, {500: -1, 999: 77}, {3: 2**31 - 1, 700: 100}, {0: -(2**31)}))
+@pytest.mark.parametrize(
+    "wrong", ({}, {500: 77}, {500: -1, 999: 77}, {3: 2**31 - 1, 700: 100}, {0: -(2**31)})
+)
 def test_gather(wrong):
     index = (np.arange(1000) % 77).astype(np.int32)
     X, Y = np.arange(77, dtype=np.float32), np.zeros(1000, np.float32)

@@ -324,7 +324,7 @@ def vector_loop(outer: Statements, s: Loop) -> bool:
         return True
     with outer.named(s, values):
         whole = every()
-    outer.code.select(whole, vectors, lambda: outer.plain_loop(s))
+    outer.code.select(whole, vectors, lambda: outer.plain_loop(s, rare=True))
     return True
 
 

@@ -27,6 +27,7 @@ from kdsl.backends.spirv.module import Code
 from kdsl.backends.spirv.narrow import WHOLE, Interval
 from kdsl.backends.spirv.opcodes import (
     ACQUIRE_RELEASE,
+    DONT_UNROLL,
     UNIFORM_MEMORY,
     UNROLL,
     WORKGROUP_MEMORY,
@@ -246,8 +247,8 @@ class Statements:
         if not vector_loop(self, s):
             self.plain_loop(s)
 
-    def plain_loop(self, s: Loop) -> None:
-        """A loop whose iterations are run one after the other."""
+    def plain_loop(self, s: Loop, *, rare: bool = False) -> None:
+        """A loop whose iterations are run one after the other. `rare`: mostly it is not run at all."""
         x = self.x
         ends = (s.lo, s.hi, s.step)
         kind = "i32" if all(map(x.narrow, ends)) else "i64"
@@ -257,11 +258,14 @@ class Statements:
         # The value behind the last one still is a number of this type.
         most = 31 if kind == "i32" else 63
         simple = abs(by) == 1 or (by and -(1 << most) <= last.lo + by and last.hi + by < 1 << most)
+        count = extent(s)
+        # Drivers that run both sides of an `if` should not do many iterations of what is not run.
+        control = DONT_UNROLL if rare else UNROLL if count is not None and count <= _UNROLLED else 0
         with self.named(s, x.ranges.of_loop(s)):
             if simple:
-                self._simple(s, kind, by, lo, hi)
+                self._simple(s, kind, by, lo, hi, control)
             else:
-                self._counted(s, kind, lo, hi, step)
+                self._counted(s, kind, lo, hi, step, control)
 
     @contextmanager
     def named(self, s: Loop, values: Interval) -> Iterator[None]:
@@ -272,12 +276,7 @@ class Statements:
         del self.x.ranges.vars[s.var], self.x.ranges.steps[s.var]
         self.x.vars.pop(s.var, None)
 
-    def _control(self, s: Loop) -> int:
-        """A hint for the driver."""
-        count = extent(s)
-        return UNROLL if count is not None and count <= _UNROLLED else 0
-
-    def _simple(self, s: Loop, kind: str, by: int, lo: int, hi: int) -> None:
+    def _simple(self, s: Loop, kind: str, by: int, lo: int, hi: int, control: int) -> None:
         x, t = self.x, i32 if kind == "i32" else i64
         data = any(isinstance(e, Load) for bound in (s.lo, s.hi) for e in subexprs(bound))
 
@@ -292,9 +291,9 @@ class Statements:
         def step(v: Sequence[int]) -> Sequence[int]:
             return (x.arith.op("IAdd", kind, v[0], x.arith.const(kind, by)),)
 
-        self.code.loop((kind,), (lo,), test, body, step, self._control(s))
+        self.code.loop((kind,), (lo,), test, body, step, control)
 
-    def _counted(self, s: Loop, kind: str, lo: int, hi: int, step: int) -> None:
+    def _counted(self, s: Loop, kind: str, lo: int, hi: int, step: int, control: int) -> None:
         """Counts the iterations beside the variable, so that nothing overflows; the step may be anything."""
         x, a, t = self.x, self.x.arith, i32 if kind == "i32" else i64
         zero, one = a.const(kind, 0), a.const(kind, 1)
@@ -321,7 +320,7 @@ class Statements:
         def step_(v: Sequence[int]) -> Sequence[int]:
             return a.op("IAdd", kind, v[0], step), a.op("IAdd", kind, v[1], one)
 
-        self.code.loop((kind, kind), (lo, zero), test, body, step_, self._control(s))
+        self.code.loop((kind, kind), (lo, zero), test, body, step_, control)
 
     # -- the grid and the block
 
