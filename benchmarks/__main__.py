@@ -6,7 +6,17 @@ import argparse
 import importlib
 import os
 
-NAMES = ("dispatch", "startup", "unscheduled", "scheduled", "quantised", "tutorial", "gather", "pool")
+NAMES = (
+    "dispatch",
+    "startup",
+    "unscheduled",
+    "scheduled",
+    "quantised",
+    "tutorial",
+    "gather",
+    "pool",
+    "vulkan",
+)
 
 
 def main() -> None:
