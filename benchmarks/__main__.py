@@ -12,6 +12,7 @@ NAMES = (
     "unscheduled",
     "scheduled",
     "quantised",
+    "peers",
     "tutorial",
     "gather",
     "pool",

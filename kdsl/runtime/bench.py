@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,12 +65,27 @@ def bench(
     func = build(source, signature)
     values = known_sizes(func, sizes, all=True)
     args = random_arguments(func, signature, values)
+    call = _call(kernel, args)
     start = time.perf_counter()
-    kernel(*args)
+    call()
     first = time.perf_counter() - start
-    contenders: list[Callable[..., object]] = [kernel] if against is None else [kernel, against]
-    times = _timed(contenders, args, seconds)
+    times = _timed([call] if against is None else [call, lambda: against(*args)], seconds)
     return "\n".join(_report(kernel, func, values, args, first, times, against))
+
+
+def _call(kernel: Kernel[Any], args: Sequence[Any]) -> Callable[[], object]:
+    """A call that is waited for. Arrays of a Vulkan device are there before."""
+    if not kernel.target.startswith("vulkan"):
+        return lambda: kernel(*args)
+    from kdsl.runtime.device_array import synchronize, to_device
+
+    there = [to_device(a, kernel.target) if isinstance(a, np.ndarray) else a for a in args]
+
+    def call() -> None:
+        kernel(*there)
+        synchronize(kernel.target)
+
+    return call
 
 
 def _report(
@@ -154,18 +169,18 @@ def _random(rng: np.random.Generator, dtype: DType, shape: tuple[int, ...], limi
     return rng.integers(0, min(limit, dtype.max + 1), shape).astype(dtype.np)
 
 
-def _timed(contenders: list[Callable[..., object]], args: list[Any], seconds: float) -> list[Times]:
+def _timed(contenders: list[Callable[[], object]], seconds: float) -> list[Times]:
     """Calls all of them in turn until the time is over, each at least `FEWEST_CALLS` times."""
     samples: list[list[float]] = [[] for _ in contenders]
     for run in contenders:
-        run(*args)
+        run()
     until = time.perf_counter() + seconds
     while len(samples[0]) < FEWEST_CALLS or (
         time.perf_counter() < until and len(samples[0]) < MOST_CALLS * len(contenders)
     ):
         for run, into in zip(contenders, samples):
             start = time.perf_counter()
-            run(*args)
+            run()
             into.append(time.perf_counter() - start)
     return [Times(tuple(sorted(s))) for s in samples]
 

@@ -197,7 +197,7 @@ def gemm(
     b: str,
     c: str,
     size: tuple[int, int] = (6, 64),
-    blocks: tuple[int, int, int] = (240, 1024, 512),
+    blocks: tuple[int, int, int] = (240, 512, 1024),
     lanes: int = 16,
 ) -> Schedule:
     """A matrix product in the manner of GotoBLAS and BLIS.
@@ -209,19 +209,20 @@ def gemm(
                 for k in range(K):
                     C[i, j] += A[i, k] * B[k, j]
     after: gemm(s, "i", "j", "k", "B", "C")
-        for j_o_o in range(...):                   # blocks of 1024 columns
-            B_s: f32[16, 512, 64]                  # 512 rows of them, packed into panels of 64 columns
+        for j_o_o in range(...):                   # blocks of 512 columns
+            B_s: f32[8, 1024, 64]                  # 1024 rows of them, packed into panels of 64 columns
             for i_o_o in range(...):               # blocks of 240 rows
-                for j_o_i in parallel(range(16)):
+                for j_o_i in parallel(range(8)):
                     for i_o_i in range(40):
                         C_s: f32[6, 64]            # in registers; starts at 0
-                        for k_p in range(min(K, 512)): ...
+                        for k_p in range(min(K, 1024)): ...
         for j_o_o in range(...):
-            for k_o in range((K - 1) // 512): ...  # the same for the other terms; C_s starts at C
+            for k_o in range((K - 1) // 1024): ... # the same for the other terms; C_s starts at C
 
     fits: nests of two loops that set a cell and then accumulate into it; `b` is the operand that has
     `columns` in its last dimension. `size`: the register tile. `blocks`: rows, columns and terms at a time: a
     panel of terms * size[1] elements stays in the second-level cache, terms * blocks[1] in the third.
+    Many terms at a time save passes over `c`, whose next tile is fetched ahead.
     The sources are Goto and van de Geijn (2008) and the BLIS papers.
     """
     (tall, wide), (mc, nc, kc) = size, blocks
@@ -235,7 +236,7 @@ def gemm(
     for at in (f"{j}_o_o@0", f"{k}_o"):
         before, s = s, pack(s, b, at, panel=wide, lanes=lanes)
         s = s.parallel(_new_loops(before, s)[0])
-    s = _in_registers(s, c, f"{i}_o_i", lanes)
+    s = _in_registers(s, c, f"{i}_o_i", lanes).prefetch(c, f"{i}_o_i", 1)
     return _written_out(s, [(f"{i}_i", f"{j}_i")], lanes).parallel(f"{j}_o_i")
 
 
