@@ -183,7 +183,7 @@ arrays, and give a schedule. They hold no proofs of their own: where a kernel do
 | `gemm(s, rows, columns, terms, b, c)` | a matrix product after GotoBLAS and BLIS |
 | `time_tile(s, time, first, second, columns, rows)` | stencils: all time steps for a block of rows |
 | `gpu_elementwise(s, loop, lanes, invocations)` | element by element on a GPU, in vectors of 4 |
-| `gpu_sum(s, loop, block, invocations)` | sums into one cell on a GPU: partial results of invocations, then a tree |
+| `gpu_sum(s, loop, block, invocations)` | sums into one cell on a GPU: partial results, then a tree |
 | `gpu_tile(s, rows, columns, terms, operands, size)` | a product on a GPU: shared memory, sums in registers |
 | `gpu_register_tile(s, rows, columns, terms, registers)` | a product for drivers that run on a CPU |
 
@@ -204,8 +204,8 @@ same primitives and the same proofs:
 - `bind(loop, "grid.x")`: each iteration is a work-group; `bind(loop, "block.x")`: each is an invocation of
   one. Block loops have a constant length. The body of grid loops that stands outside of block loops is run by
   the work-group as a whole.
-- `stage(buffer, at=loop, memory="shared")`: what the work-group touches in an iteration of `loop`, copied into
-  its own memory by all invocations together. A loop inside block loops moves out of them first, as by
+- `stage(buffer, at=loop, memory="shared")`: what the work-group touches in an iteration of `loop`, copied
+  into its own memory by all invocations together. A loop inside block loops moves out of them first, as by
   `reorder`. Barriers are placed by the compiler.
 - Local arrays inside block loops are registers once their loops are unrolled; `vectorize(loop, 4)` gives
   vectors where elements lie together.
@@ -252,10 +252,11 @@ for i_o in bind(range((M + 15) // 16), "grid.y"):
 ```
 
 The loops that copy (`B_s_0`, `B_s_1`) take steps like any others: left alone, they are shared out so that
-neighbouring invocations copy neighbouring elements. A schedule that starts from `kernel.on("vulkan").schedule()`
-is held to the limits of that device: a work-group that is too large, or too much shared memory, is refused by
-the step that asks for it. Which sizes are best depends on the device: `kdsl.recipes.gpu_tile` takes them as
-arguments, `benchmarks/vulkan.py` times them, `examples/matmul/gpu.py` is this walk-through as a program.
+neighbouring invocations copy neighbouring elements. A schedule that starts from
+`kernel.on("vulkan").schedule()` is held to the limits of that device: a work-group that is too large, or too
+much shared memory, is refused by the step that asks for it. Which sizes are best depends on the device:
+`kdsl.recipes.gpu_tile` takes them as arguments, `benchmarks/vulkan.py` times two of these schedules, and
+`examples/matmul/gpu.py` is a program to try them.
 
 ## Names
 

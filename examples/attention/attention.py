@@ -2,8 +2,8 @@
 
     python examples/attention/attention.py [--heads 2] [--length 256] [--repeat 5] [--target cpu]
 
-Both are checked against a float64 NumPy reference, full and causal. On a CPU the kernels are unscheduled: they
-run their loops in program order. `--target vulkan` runs them on a GPU, each query on an invocation.
+Both are checked against a float64 NumPy reference, full and causal. On a CPU the kernels are unscheduled:
+they run their loops in program order. `--target vulkan` runs them on a GPU, each query on an invocation.
 
 Source of the online form: Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018; Dao
 et al., "FlashAttention", 2022.

@@ -29,7 +29,7 @@ def test_every_example_is_run() -> None:
     )
 
 
-MORE = [(name, arguments) for name, arguments in RUNS.items()]
+MORE = list(RUNS.items())
 MORE.append(("attention/attention.py", [*RUNS["attention/attention.py"], *ON_GPU]))
 MORE.append(("matmul/gpu.py", [*RUNS["matmul/gpu.py"], "--schedule", "registers"]))
 
