@@ -375,7 +375,7 @@ CODES: dict[str, tuple[str, str]] = {
     "K0713": ("A kernel of that name cannot be a C function.", "kdsl build FILE.py:double"),
     "K0714": ("A kernel that prints cannot be built as a library.", "print(i)"),
     "K0715": ("There is no C compiler that links a shared library.", "CC=nothing kdsl build FILE.py:f"),
-    "K0716": ("There is no such CPU to compile for.", "kdsl build FILE.py:f --cpu z80"),
+    "K0716": ("There is no such CPU, feature or limit to compile for.", "kdsl build FILE.py:f --cpu z80"),
     "K0717": ("The file has no function of that name.", "kdsl build FILE.py:f --schedule FILE.py:nothing"),
     "K0718": ("The folder for the files cannot be written.", "kdsl build FILE.py:f -o /proc"),
     "K0719": ("An argument of a built C function is NULL or a size out of range.", "f(NULL, 8)"),

@@ -14,7 +14,7 @@ from kdsl.analysis.linear import difference, linear
 from kdsl.analysis.state import State
 from kdsl.analysis.values import Values
 from kdsl.dtypes import i64
-from kdsl.ir.evaluation import is_host
+from kdsl.ir.host import is_host
 from kdsl.ir.nodes import Binary, BinaryOp, Const, Expr, Func, Loop, ScalarParam, Var
 from kdsl.passes.simplify import simplify_expr
 
@@ -84,8 +84,8 @@ def step_of(loop: Loop) -> int:
 def trip_count(loop: Loop, ranges: Ranges) -> Expr:
     """The number of iterations of a loop whose bounds are host expressions and whose step is a constant."""
     step = step_of(loop)
-    span = op("-", loop.hi, loop.lo) if step > 0 else op("-", loop.lo, loop.hi)
-    return per_step(span, abs(step), ranges)
+    first, end = (loop.lo, loop.hi) if step > 0 else (loop.hi, loop.lo)
+    return per_step(op("-", end, first), abs(step), ranges)
 
 
 def per_step(span: Expr, step: int, ranges: Ranges) -> Expr:

@@ -68,8 +68,7 @@ def owners(
 def placed(prefix: Prefix, body: Body, hosts: Sequence[Loop], context: Context) -> Stored:
     """The body of a dispatch in two levels (`work_groups`) with its locals in their places."""
     axes = block_sizes(body)
-    work = _Places(prefix, body, axes, context, owners(prefix, body, hosts, context.scratch, context))
-    return work.run()
+    return _Places(prefix, body, axes, hosts, context).run()
 
 
 @dataclass(slots=True)
@@ -77,11 +76,19 @@ class _Places:
     prefix: Prefix
     body: Body
     axes: dict[str, int]
+    hosts: Sequence[Loop]
     context: Context
-    owners: Ownership
+    known: Ownership | None = None
     moves: dict[str, Move] = field(default_factory=dict)
     changed: dict[int, Alloc | None] = field(default_factory=dict)
     scratch: list[Scratch] = field(default_factory=list)
+
+    @property
+    def owners(self) -> Ownership:
+        """Made when a question is asked: most dispatches have none."""
+        if self.known is None:
+            self.known = owners(self.prefix, self.body, self.hosts, self.context.scratch, self.context)
+        return self.known
 
     def run(self) -> Stored:
         self.visit(self.body, inside=not self.axes)

@@ -10,23 +10,25 @@
                                                             for j in bind(range(9), "block.x"):
                                                                 B[i, j] = S[8 - j]
 
-In these steps: scalars that the host can compute (`host_scalars`), the cut into parts (`host_program`), and
-for each part two levels of code (`work_groups`), places for locals (`group_arrays`) and `barriers`.
+In these steps: scalars that the host can compute (`host_scalars`), the cut into dispatches (`host_program`),
+and for each of these two levels of code (`work_groups`), places for locals (`group_arrays`), grids that the
+device can launch (`grid_parts`) and `barriers`.
 
 A kernel without bound loops, and whatever cannot be cut, runs on one invocation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kdsl.analysis.axes import axis_of, block_sizes, misbound
-from kdsl.ir.launch import Dispatch, HostIf, HostLoop, HostStep, HostSteps, Launches, Scratch
+from kdsl.ir.launch import Dispatch, HostIf, HostLoop, HostStep, HostSteps, Launches
 from kdsl.ir.nodes import Body, Expr, Func, Loop, Return, Var, fresh_id
 from kdsl.ir.walk import exprs, stmts
 from kdsl.passes.barriers import with_barriers
 from kdsl.passes.counting import ONE
+from kdsl.passes.grid_parts import in_parts
 from kdsl.passes.group_arrays import owners, placed
 from kdsl.passes.host_program import Branch, Part, Parts, Piece, Prefix, Repeat, cut
 from kdsl.passes.host_scalars import host_scalars
@@ -34,9 +36,6 @@ from kdsl.passes.launch_context import Context, with_own_names
 from kdsl.passes.unbind import unbound
 from kdsl.passes.work_groups import two_levels
 from kdsl.target import Target
-
-ARENA_BYTES = 1 << 28
-"""What the device buffers that a dispatch needs for itself may take together: larger grids go in parts."""
 
 CODES = {"nesting": "K0536", "extent": "K0537", "limit": "K0538", "exit": "K0540"}
 
@@ -93,31 +92,38 @@ class _Builder:
         if sizes:
             body = two_levels(body, context)
         stored = placed(prefix, body, hosts, context)
-        body, own = stored.body, stored.scratch
+        parts = in_parts(prefix, body, stored.scratch, context)
+        around = (*hosts, *parts.hosts)
+        if parts.hosts:
+            stored = placed(parts.prefix, parts.body, around, context)
+        own = [replace(s, shape=(*parts.extents, *s.shape[len(parts.extents) :])) for s in stored.scratch]
+        context.scratch += own
+        prefix, body = parts.prefix, stored.body
         if sizes:
-            known = owners(prefix, body, hosts, (*context.scratch, *own), context)
+            known = owners(prefix, body, around, context.scratch, context)
             body = with_barriers(body, known, frozenset([s.name for s in own]), context)
-        return self.launch(prefix, body, sizes, own, hosts)
+        step: HostStep = self.launch(prefix, body, sizes, parts.groups, around)
+        for s in reversed(parts.hosts):
+            step = HostLoop(s.var, s.lo, s.hi, s.step, (step,))
+        return step
 
     def launch(
         self,
         prefix: Prefix,
         body: Body,
-        sizes: dict[str, int],
-        own: Sequence[Scratch],
-        hosts: tuple[Loop, ...],
-    ) -> HostStep:
-        context = self.context
-        context.scratch += own
-        groups: dict[str, Expr] = {}
+        sizes: Mapping[str, int],
+        counts: Sequence[Expr],
+        hosts: Sequence[Loop],
+    ) -> Dispatch:
+        groups = dict(zip([axis_of(s) for s in prefix if isinstance(s, Loop)], counts))
         for s in reversed(prefix):
+            own = fresh_id()
             if isinstance(s, Loop):
-                groups[axis_of(s)] = context.count(s)
-                body = (replace(s, id=fresh_id(), body=body),)
+                body = (replace(s, id=own, body=body),)
             else:
-                body = (replace(s, id=fresh_id(), then=body, orelse=()),)
+                body = (replace(s, id=own, then=body, orelse=()),)
         used = {e.name for e in exprs(body) if isinstance(e, Var)}
-        name = f"{context.func.name}_{self.number}"
+        name = f"{self.context.func.name}_{self.number}"
         self.number += 1
         return Dispatch(
             name,

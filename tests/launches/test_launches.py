@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,16 @@ import pytest
 
 from kdsl.ir.launch_printer import print_launches
 from kdsl.ir.parser import parse_func
-from tests.launches.check import arguments, barriers, check_launches, launched, outcome, sizes_to_try, without
+from tests.launches.check import (
+    TARGET,
+    arguments,
+    barriers,
+    check_launches,
+    launched,
+    outcome,
+    sizes_to_try,
+    without,
+)
 from tests.launches.kernels import ALL
 from tests.launches.model import Model, Race
 
@@ -46,3 +56,10 @@ def complains(model: Model, given: Mapping[str, Any], at: Mapping[str, int]) -> 
     except Race:
         return True
     return isinstance(found, str) and "is used before it is set" in found
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_in_parts(name: str) -> None:
+    """A device with few work-groups and little memory."""
+    limits = replace(TARGET.limits, groups=(3, 2, 2), storage_bytes=500)
+    check_launches(ALL[name], replace(TARGET, limits=limits))

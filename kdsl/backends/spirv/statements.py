@@ -34,6 +34,7 @@ from kdsl.backends.spirv.opcodes import (
     WORKGROUP_SCOPE,
     Storage,
 )
+from kdsl.backends.spirv.vectors import emit_vectors, vector_lanes
 from kdsl.dtypes import i32, i64
 from kdsl.errors import TargetError
 from kdsl.ir.nodes import (
@@ -58,10 +59,12 @@ from kdsl.ir.nodes import (
     Store,
     While,
 )
-from kdsl.ir.walk import stmt_exprs, stmts, subexprs
+from kdsl.ir.walk import stmt_bodies, stmt_exprs, stmts, subexprs
 
 _UNROLLED = 16
 """Loops of so few iterations are unrolled by the driver."""
+_COPIES = 128
+"""Unless that makes more copies of statements than these: drivers take minutes for large bodies."""
 
 
 @dataclass(slots=True)
@@ -102,7 +105,11 @@ class Statements:
             case Loop() if s.mark is not None and s.mark.kind == "bind":
                 self._bound(s, s.mark.axis)
             case Loop():
-                self._loop(s)
+                lanes = vector_lanes(s)
+                if lanes is None or any(not self._mine(b) for b in s.body):
+                    self._loop(s)
+                else:
+                    emit_vectors(x, s, lanes)
             case While():
                 self._while(s)
             case If():
@@ -139,6 +146,13 @@ class Statements:
                 )
             case _:
                 raise AssertionError(f"unknown statement {type(s).__name__}")
+
+    def _mine(self, s: Stmt) -> bool:
+        """Whether nothing stands between this invocation and the memory that `s` writes."""
+        if isinstance(s, Alloc) or not isinstance(s, (Store, Accumulate)):
+            return True
+        buffer = self.x.buffers.get(s.buffer)
+        return buffer is None or buffer.private or not self.axes
 
     def _stored(self, buffer: Buffer, value: Expr) -> int:
         """A value as `Memory.store` takes it."""
@@ -259,8 +273,9 @@ class Statements:
         most = 31 if kind == "i32" else 63
         simple = abs(by) == 1 or (by and -(1 << most) <= last.lo + by and last.hi + by < 1 << most)
         count = extent(s)
+        few = count is not None and count <= _UNROLLED and _copies((s,)) <= _COPIES
         # Drivers that run both sides of an `if` should not do many iterations of what is not run.
-        control = DONT_UNROLL if rare else UNROLL if count is not None and count <= _UNROLLED else 0
+        control = DONT_UNROLL if rare else UNROLL if few else 0
         with self.named(s, x.ranges.of_loop(s)):
             if simple:
                 self._simple(s, kind, by, lo, hi, control)
@@ -415,3 +430,15 @@ def body_can_fault(body: Body) -> bool:
         if any(can_fault(e) for top in stmt_exprs(s) for e in subexprs(top)):
             return True
     return False
+
+
+def _copies(body: Body) -> int:
+    """How many copies of its statements the loops of `body` make when they are unrolled."""
+    total = 0
+    for s in body:
+        inside = sum(_copies(part) for part in stmt_bodies(s))
+        if isinstance(s, Loop):
+            count = extent(s)
+            inside *= count if count is not None and count <= _UNROLLED else 1
+        total += inside or 1
+    return total
