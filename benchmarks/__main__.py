@@ -6,7 +6,18 @@ import argparse
 import importlib
 import os
 
-NAMES = ("dispatch", "startup", "unscheduled", "scheduled", "quantised", "tutorial", "gather", "pool")
+NAMES = (
+    "dispatch",
+    "startup",
+    "unscheduled",
+    "scheduled",
+    "quantised",
+    "peers",
+    "tutorial",
+    "gather",
+    "pool",
+    "vulkan",
+)
 
 
 def main() -> None:

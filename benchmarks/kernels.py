@@ -45,16 +45,19 @@ def blocked(s: kdsl.Schedule) -> kdsl.Schedule:
 
 def blocked_f64(s: kdsl.Schedule) -> kdsl.Schedule:
     """6 x 32 sums in registers, B packed."""
-    return recipes.gemm(s, "i", "j", "k", "B", "C", size=(6, 32), blocks=(240, 512, 512), lanes=8)
+    return recipes.gemm(s, "i", "j", "k", "B", "C", size=(6, 32), lanes=8)
 
 
 def few_rows(s: kdsl.Schedule) -> kdsl.Schedule:
-    """256 sums of a row in registers while their columns of B pass by, once; such blocks in parallel."""
-    s = s.fission("j", after=0).split("j@1", 256).reorder("j_o", "k", "j_i")
-    s = s.stage("C", "j_o", memory="register")
-    for loop in ("j_i", "C_s_1", "C_s_w1"):
+    """6 rows of B stream by together and are added to a row of C; each block of 258 has a row of its own."""
+    s = s.fission("j", after=0).split("k", 258).reorder("k_o", "j@1", "k_i").rfactor("k_o")
+    s = s.split("k_i", 6).split("j@1", 64).reorder("k_i_o", "j_o", "k_i_i", "j_i")
+    s = s.stage("C_r", "j_o", memory="register")
+    for loop in ("j_i", "C_r_s_1", "C_r_s_w1"):
         s = s.vectorize(loop, 16).unroll(loop)
-    return s.parallel("j_o")
+    for loop in ("j@0", "C_r_z0", "C_r_0"):
+        s = s.vectorize(loop, 16)
+    return s.unroll("k_i_i").parallel("k_o")
 
 
 def few_columns(s: kdsl.Schedule) -> kdsl.Schedule:

@@ -44,10 +44,13 @@ def interleaved_medians(
     return {name: statistics.median(s) for name, s in samples.items()}
 
 
-def medians_by_threads(contenders: Contenders, *, seconds: float = 1.0) -> dict[int, dict[str, float]]:
+def medians_by_threads(
+    contenders: Contenders, *, seconds: float = 1.0, on_threads: Callable[[int], None] | None = None
+) -> dict[int, dict[str, float]]:
     """`interleaved_medians` with kdsl and NumPy's BLAS on one thread each, then on all of kdsl's pool.
 
-    Without threadpoolctl the BLAS keeps the number of threads that it has.
+    Without threadpoolctl the BLAS keeps the number of threads that it has. `on_threads` tells others how many
+    they may use.
     """
     threads = kdsl.get_num_threads()
     out: dict[int, dict[str, float]] = {}
@@ -55,6 +58,8 @@ def medians_by_threads(contenders: Contenders, *, seconds: float = 1.0) -> dict[
         for count in dict.fromkeys((1, threads)):
             kdsl.set_num_threads(count)
             _blas_threads(count)
+            if on_threads is not None:
+                on_threads(count)
             pause = 0.1 if count > 1 else 0.0
             out[count] = interleaved_medians(contenders, seconds=seconds, pause=pause)
     finally:

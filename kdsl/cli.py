@@ -72,11 +72,13 @@ def _parser() -> argparse.ArgumentParser:
     build = commands.add_parser(
         "build",
         help="write a kernel as files that need no Python",
-        description="Writes a kernel as files that need no Python: NAME.o, libNAME.so, the header NAME.h.",
-        epilog="The C interface is described in docs/build.md.",
+        description="Writes a kernel as files that need no Python. For a CPU: NAME.o, libNAME.so and the C "
+        "header NAME.h. For Vulkan devices: NAME.spv, its manifest NAME.json, and the same as a C header, "
+        "NAME_manifest.h.",
+        epilog="docs/build.md describes the C interface and the manifest.",
     )
     _kernel_options(build, "fix these sizes: they are no parameters any more")
-    build.add_argument("--target", choices=("cpu",), default="cpu", help="default: cpu")
+    build.add_argument("--target", choices=("cpu", "vulkan"), default="cpu", help="default: cpu")
     build.add_argument(
         "-o", dest="folder", metavar="DIR", default=".", help="where the files go (default: .)"
     )
@@ -89,6 +91,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     build.add_argument(
         "--no-shared", action="store_true", help="no shared library, which a C compiler has to link"
+    )
+    build.add_argument(
+        "--features",
+        metavar="NAME,...",
+        help="what the Vulkan device has beyond Vulkan 1.1, as Vulkan spells it: shaderInt64,shaderFloat64",
+    )
+    build.add_argument(
+        "--limits",
+        metavar="NAME=N,...",
+        help="limits of the Vulkan device that are above the least ones: buffers=8,shared_bytes=32768",
     )
     build.set_defaults(run=_build)
 
@@ -210,7 +222,7 @@ def _namespace(path: Path) -> dict[str, Any]:
 
 
 def _build(options: argparse.Namespace) -> None:
-    from kdsl.runtime.build import Order, build_cpu
+    from kdsl.runtime.build import Order, build_cpu, build_vulkan, vulkan_target
 
     order = Order(
         find_kernel(options.kernel),
@@ -220,7 +232,25 @@ def _build(options: argparse.Namespace) -> None:
         options.name or "",
         f"kdsl {kdsl.__version__}",
     )
-    made = build_cpu(order, Path(options.folder), options.cpu or "native", not options.no_shared)
+    for option, target in {
+        "cpu": "cpu",
+        "no_shared": "cpu",
+        "features": "vulkan",
+        "limits": "vulkan",
+    }.items():
+        if getattr(options, option) and options.target != target:
+            text = "--" + option.replace("_", "-")
+            raise KdslError(
+                "K0716",
+                f"`{text}` goes with `--target {target}`",
+                help=f"leave it out, or add --target {target}",
+            )
+    folder = Path(options.folder)
+    if options.target == "cpu":
+        made = build_cpu(order, folder, options.cpu or "native", not options.no_shared)
+    else:
+        features = [f for f in (options.features or "").replace(" ", "").split(",") if f]
+        made = build_vulkan(order, folder, vulkan_target(features, sizes(options.limits or "")))
     for path in made:
         print(path)
 

@@ -285,6 +285,21 @@ CODES: dict[str, tuple[str, str]] = {
     # K05: targets
     "K0501": ("There is no such target.", 'f.on("gpu")'),
     "K0502": ("The target is not available here.", 'f.on("vulkan")'),
+    "K0510": ("A kernel on a Vulkan device cannot print.", "print(A[i])"),
+    "K0511": (
+        "A Vulkan device lacks a feature that a kernel needs.",
+        "f64 on a device without shaderFloat64",
+    ),
+    "K0512": ("A work-group is larger than a Vulkan device allows.", 's.bind("j", "block.x")'),
+    "K0513": (
+        "A kernel uses more buffers, or more memory of a work-group, than a Vulkan device has.",
+        's.stage("A", at="k_o", memory="shared")',
+    ),
+    "K0514": ("A local array of an invocation has a constant shape.", "kdsl.zeros(N, f32)"),
+    "K0515": (
+        "A strict kernel needs a device that promises the bits of floating-point arithmetic.",
+        "@kdsl.kernel(strict=True)",
+    ),
     "K0520": ("There is no such Vulkan device, or its driver is too old.", 'f.on("vulkan:7")'),
     "K0521": ("A Vulkan driver refused something that should work.", 'f.on("vulkan")(A)'),
     "K0522": ("A Vulkan device was lost: its driver reset it, or it is gone.", 'f.on("vulkan")(A)'),
@@ -360,7 +375,7 @@ CODES: dict[str, tuple[str, str]] = {
     "K0713": ("A kernel of that name cannot be a C function.", "kdsl build FILE.py:double"),
     "K0714": ("A kernel that prints cannot be built as a library.", "print(i)"),
     "K0715": ("There is no C compiler that links a shared library.", "CC=nothing kdsl build FILE.py:f"),
-    "K0716": ("There is no such CPU to compile for.", "kdsl build FILE.py:f --cpu z80"),
+    "K0716": ("There is no such CPU, feature or limit to compile for.", "kdsl build FILE.py:f --cpu z80"),
     "K0717": ("The file has no function of that name.", "kdsl build FILE.py:f --schedule FILE.py:nothing"),
     "K0718": ("The folder for the files cannot be written.", "kdsl build FILE.py:f -o /proc"),
     "K0719": ("An argument of a built C function is NULL or a size out of range.", "f(NULL, 8)"),

@@ -3,7 +3,7 @@
     OPENBLAS_NUM_THREADS=1 python examples/matmul/scheduled.py [--size 1024] [--type f32] [--threads 1]
 
 The kernel is the naive one. Any sizes will do: whole tiles run without tests, edges in versions of their own.
-The first 512 terms overwrite C, so that it is never read for them. An OpenBLAS that does not know the CPU
+The first 1024 terms overwrite C, so that it is never read for them. An OpenBLAS that does not know the CPU
 runs its AVX2 code: OPENBLAS_CORETYPE=SkylakeX asks for AVX-512.
 """
 
@@ -32,10 +32,10 @@ def matmul(A: T[M, K], B: T[K, N], C: T[M, N]):
 
 
 def blis(s: kdsl.Schedule, lanes: int = 16) -> kdsl.Schedule:
-    """What `kdsl.recipes.gemm` does, step by step: tiles of 6 rows and 4 vectors, 512 terms at a time."""
+    """What `kdsl.recipes.gemm` does, step by step: tiles of 6 rows and 4 vectors, 1024 terms at a time."""
     wide = 4 * lanes
-    s = s.peel("k", 512).fission("j", after=1).fission("i", after=0).split("k", 512)
-    s = s.tile(["i", "j"], [6, wide]).split("i_o", 40).split("j_o", 16)
+    s = s.peel("k", 1024).fission("j", after=1).fission("i", after=0).split("k", 1024)
+    s = s.tile(["i", "j"], [6, wide]).split("i_o", 40).split("j_o", 8)
     # The first nest has two tiles: that of the zeros (i_i@0), and that of the first terms (i_i@1).
     s = s.reorder("j_o_o@0", "i_o_o@0", "j_o_i@0", "i_o_i@0", "k_p", "i_i@0", "j_i@0")
     s = s.reorder("j_o_o@1", "k_o", "i_o_o@1", "j_o_i@1", "i_o_i@1", "k_i", "i_i@2", "j_i@2")
@@ -44,7 +44,7 @@ def blis(s: kdsl.Schedule, lanes: int = 16) -> kdsl.Schedule:
     s = s.stage("B", at="j_o_o@0", layout=panels).vectorize("B_s_2", lanes)
     s = s.stage("B", at="k_o", layout=panels).vectorize("B_s2_2", lanes)
     # 24 vectors of sums live in registers while the loop over the terms runs.
-    s = s.stage("C", at="i_o_i", memory="register")
+    s = s.stage("C", at="i_o_i", memory="register").prefetch("C", "i_o_i", 1)
     for row, column in (("i_i", "j_i"), ("C_s_0", "C_s_1"), ("C_s_w0", "C_s_w1")):
         s = s.vectorize(column, lanes).unroll(column).unroll(row)
     return s.parallel("B_s_0").parallel("B_s2_0").parallel("j_o_i")

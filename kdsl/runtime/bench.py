@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from kdsl.analysis.counting import Count
 from kdsl.frontend_ast import build
 from kdsl.frontend_ast.signature import ConstArg, Signature
 from kdsl.ir.nodes import ArrayParam, Func
+from kdsl.runtime.device_array import to_device
+from kdsl.runtime.device_timer import DeviceTimer
 from kdsl.runtime.explanation import Quantity
 from kdsl.runtime.threads import get_num_threads
 from kdsl.runtime.typed import known_sizes, signature_of
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 SEED = 1
 MOST_CALLS, FEWEST_CALLS = 10_000, 5
+DEVICE_CALLS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +65,34 @@ def bench(
     func = build(source, signature)
     values = known_sizes(func, sizes, all=True)
     args = random_arguments(func, signature, values)
+    call = _call(kernel, args)
     start = time.perf_counter()
-    kernel(*args)
+    call()
     first = time.perf_counter() - start
-    contenders: list[Callable[..., object]] = [kernel] if against is None else [kernel, against]
-    times = _timed(contenders, args, seconds)
-    return "\n".join(_report(kernel, func, values, first, times, against))
+    times = _timed([call] if against is None else [call, lambda: against(*args)], seconds)
+    return "\n".join(_report(kernel, func, values, args, first, times, against))
+
+
+def _call(kernel: Kernel[Any], args: Sequence[Any]) -> Callable[[], object]:
+    """A call that is waited for. Arrays of a Vulkan device are there before."""
+    if not kernel.target.startswith("vulkan"):
+        return lambda: kernel(*args)
+    from kdsl.runtime.device_array import synchronize, to_device
+
+    there = [to_device(a, kernel.target) if isinstance(a, np.ndarray) else a for a in args]
+
+    def call() -> None:
+        kernel(*there)
+        synchronize(kernel.target)
+
+    return call
 
 
 def _report(
     kernel: Kernel[Any],
     func: Func,
     sizes: Mapping[str, int],
+    args: list[Any],
     first: float,
     times: list[Times],
     against: Callable[..., object] | None,
@@ -101,6 +120,8 @@ def _report(
             lines.append(
                 f"{label:8} {amount.value / own / 1e9:9.4g} {unit}, counting {bound}{amount.formula} {what}"
             )
+    if kernel.target.startswith("vulkan"):
+        lines.append(f"device   {duration(_device_seconds(kernel, args)):>9}   with its arrays on the device")
     if against is not None:
         name = getattr(against, "__name__", "the other")
         lines += [
@@ -108,6 +129,17 @@ def _report(
             f"ratio    {times[1].median / own:9.3g} times as fast as {name}",
         ]
     return lines
+
+
+def _device_seconds(kernel: Kernel[Any], args: list[Any]) -> float:
+    """The median of the times of calls with arrays that are on the device, by the device's clock."""
+    there = [to_device(a, kernel.target) if isinstance(a, np.ndarray) else a for a in args]
+    found = []
+    for _ in range(DEVICE_CALLS):
+        with DeviceTimer(kernel.target) as timer:
+            kernel(*there)
+        found.append(timer.elapsed_ms / 1e3)
+    return statistics.median(found)
 
 
 def random_arguments(func: Func, signature: Signature, sizes: Mapping[str, int]) -> list[Any]:
@@ -137,18 +169,18 @@ def _random(rng: np.random.Generator, dtype: DType, shape: tuple[int, ...], limi
     return rng.integers(0, min(limit, dtype.max + 1), shape).astype(dtype.np)
 
 
-def _timed(contenders: list[Callable[..., object]], args: list[Any], seconds: float) -> list[Times]:
+def _timed(contenders: list[Callable[[], object]], seconds: float) -> list[Times]:
     """Calls all of them in turn until the time is over, each at least `FEWEST_CALLS` times."""
     samples: list[list[float]] = [[] for _ in contenders]
     for run in contenders:
-        run(*args)
+        run()
     until = time.perf_counter() + seconds
     while len(samples[0]) < FEWEST_CALLS or (
         time.perf_counter() < until and len(samples[0]) < MOST_CALLS * len(contenders)
     ):
         for run, into in zip(contenders, samples):
             start = time.perf_counter()
-            run(*args)
+            run()
             into.append(time.perf_counter() - start)
     return [Times(tuple(sorted(s))) for s in samples]
 

@@ -2,12 +2,15 @@
 
     Kernel, types --frontend_ast.build--> Func --sizes fixed, scheduled--> Func --passes.lower--> Func
         cpu      --> NAME.o, libNAME.so, NAME.h
+        vulkan   --> NAME.spv, NAME.json, NAME_manifest.h
 
 Files are written into a temporary folder and moved to their place when all are there.
 """
 
 from __future__ import annotations
 
+import difflib
+import json
 import os
 import re
 import shlex
@@ -15,23 +18,24 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdsl.backends import llvm
+from kdsl.backends.c_interface import reserved, site_text
 from kdsl.backends.llvm.c_header import c_header
-from kdsl.backends.llvm.c_interface import reserved
 from kdsl.backends.llvm.symbols import is_library_function
 from kdsl.errors import CompileError, KdslError, TargetError
 from kdsl.frontend_ast import build as front_end
-from kdsl.ir.nodes import Func, Print
+from kdsl.ir.nodes import Func, Print, ScalarParam
 from kdsl.ir.printer import print_func
 from kdsl.ir.walk import stmts
 from kdsl.runtime.compile import lowered
 from kdsl.runtime.scheduling import scheduled
 from kdsl.runtime.typed import decided, fixed, known_sizes, signature_of
+from kdsl.target import Limits, Target
 
 if TYPE_CHECKING:
     from kdsl.runtime.kernel import Kernel
@@ -128,7 +132,8 @@ def _link(folder: Path, obj: str, library: str) -> None:
     """Links an object into a shared library with the system's C compiler."""
     command = [*_compiler(), "-shared", "-o", library, obj]
     if sys.platform == "linux":
-        command.append(f"-Wl,-soname,{library}")
+        # Worker threads may be in the library's code when it is closed: it stays in the process.
+        command += [f"-Wl,-soname,{library},-z,nodelete", "-pthread"]
     if sys.platform != "win32":
         command.append("-lm")
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
@@ -157,10 +162,95 @@ def _compiler() -> list[str]:
     )
 
 
+# ----------------------------------------------------------------------- vulkan
+
+VULKAN_FEATURES = (
+    "shaderFloat64", "shaderInt64", "shaderInt16", "storageBuffer16BitAccess", "storageBuffer8BitAccess",
+    "shaderFloat16", "shaderInt8", "shaderBufferInt64Atomics", "shaderSharedInt64Atomics",
+    "vulkanMemoryModel", "vulkanMemoryModelDeviceScope",
+    "shaderBufferFloat32Atomics", "shaderBufferFloat32AtomicAdd", "shaderBufferFloat64Atomics",
+    "shaderBufferFloat64AtomicAdd", "shaderSharedFloat32Atomics", "shaderSharedFloat32AtomicAdd",
+    "shaderSharedFloat64Atomics", "shaderSharedFloat64AtomicAdd",
+    *[f"subgroup{what}" for what in ("Basic", "Vote", "Arithmetic", "Ballot", "Shuffle", "ShuffleRelative",
+                                     "Clustered", "Quad")],
+    *[f"shader{what}Float{bits}"
+      for what in ("SignedZeroInfNanPreserve", "DenormPreserve", "RoundingModeRTE") for bits in (16, 32, 64)],
+)  # fmt: skip
+"""What a module can be allowed to need of a device, as Vulkan spells it."""
+
+
+def vulkan_target(features: Sequence[str] = (), limits: Mapping[str, int] | None = None) -> Target:
+    """Any device with Vulkan 1.1 that has these features, and limits that are the least which that promises,
+    but for those given."""
+    for feature in features:
+        if feature not in VULKAN_FEATURES:
+            near = difflib.get_close_matches(feature, VULKAN_FEATURES, 1)
+            raise TargetError(
+                "K0716",
+                f"there is no feature `{feature}` that a kernel can use",
+                notes=[] if near else [f"there are {', '.join(VULKAN_FEATURES)}"],
+                help=f"did you mean `{near[0]}`?" if near else "leave it out",
+            )
+    least = Limits()
+    names = [f.name for f in fields(Limits) if isinstance(getattr(least, f.name), int)]
+    for limit in limits or ():
+        if limit not in names:
+            raise TargetError(
+                "K0716",
+                f"there is no limit `{limit}` of Vulkan devices",
+                notes=[f"there are {', '.join(names)}"],
+                help="write --limits buffers=8,shared_bytes=32768",
+            )
+    changed: dict[str, Any] = dict(limits or {})
+    return Target(
+        "vulkan",
+        cpu="a device with Vulkan 1.1",
+        features=",".join(sorted(features)),
+        limits=replace(least, **changed),
+    )
+
+
+def build_vulkan(order: Order, folder: Path, target: Target) -> list[Path]:
+    """Writes `NAME.spv`, `NAME.json` and `NAME_manifest.h`; gives their paths. Needs no device.
+
+    docs/build.md describes the manifest.
+    """
+    from kdsl.backends.c_manifest import c_manifest
+    from kdsl.backends.spirv import unpack
+    from kdsl.runtime.device_code import spirv_artifact
+
+    func = order.func()
+    _check_name(func)
+    artifact = spirv_artifact(func, target)
+    device, module = unpack(artifact.code)
+    manifest = {
+        **device,
+        "sizes": list(func.sizes),
+        "scalars": [
+            {"name": p.name, "dtype": p.dtype.name} for p in func.params if isinstance(p, ScalarParam)
+        ],
+        "condition_titles": [title for title, _ in artifact.conditions],
+        "sites": [
+            {"kind": s.kind, "line": s.loc.line if s.loc else 0, "message": site_text(s)}
+            for s in artifact.sites
+        ],
+        "maker": order.maker,
+    }
+    name = func.name
+    files = {
+        f"{name}.spv": module,
+        f"{name}.json": (json.dumps(manifest, indent=1) + "\n").encode(),
+        f"{name}_manifest.h": c_manifest(manifest).encode(),
+    }
+    return written(folder, files)
+
+
 # ------------------------------------------------------------------------ files
 
 
-def written(folder: Path, files: Mapping[str, bytes], finish: Callable[[Path], None]) -> list[Path]:
+def written(
+    folder: Path, files: Mapping[str, bytes], finish: Callable[[Path], None] = lambda at: None
+) -> list[Path]:
     """Writes `files` into `folder`, which may be new, all or none; gives their paths.
 
     `finish(temporary folder)` makes further files of them.

@@ -8,7 +8,7 @@ Schedule --numbered--> Func --passes.lower--> Func --backends.llvm.lowering--> n
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +99,10 @@ def wanted_sizes(func: Func, given: Mapping[str, Any]) -> dict[str, int] | None:
 
 def explained(schedule: Schedule, sizes: dict[str, int] | None, seconds: float | None = None) -> Explanation:
     """What becomes of a schedule; `seconds` is the time of a call at these sizes, if measured."""
+    if schedule.target is not None:
+        from kdsl.runtime.explain_gpu import explained_on_gpu
+
+        return explained_on_gpu(schedule, schedule.target, sizes, seconds)
     target = resolve("cpu")
     numbers = numbered(schedule.func)
     low = lowered(numbers.func, target)
@@ -128,7 +132,7 @@ def explained(schedule: Schedule, sizes: dict[str, int] | None, seconds: float |
         threads=threads,
         sizes=sizes,
         loops=tuple(explaining.loops(schedule.func.body, 0, None)),
-        arrays=tuple(explaining.arrays()),
+        arrays=tuple(array_facts(costs, explaining.quantity)),
         dtype=program.float_type(),
         flops=quantity(flops),
         operators={op: quantity(c) for (_, op), c in program.flops.items()},
@@ -136,7 +140,7 @@ def explained(schedule: Schedule, sizes: dict[str, int] | None, seconds: float |
         compulsory=quantity(compulsory, "bytes"),
         where=tuple([f"{program.atoms.text(p, order)} >= 0" for p in where]),
         conditions=tuple([print_expr(c.expr, True) for c in low.conditions]),
-        checks=tuple(explaining.checks()),
+        checks=tuple(checks(low, numbers)),
         roofline=None if sizes is None else roofline(threads),
         seconds=seconds,
     )
@@ -324,33 +328,37 @@ class _Explaining:
             out.append(AccessFacts(name, words + masked))
         return out
 
-    # -- the rest
 
-    def arrays(self) -> list[ArrayFacts]:
-        return [
-            ArrayFacts(
-                row.name,
-                row.dtype,
-                "argument" if row.memory is None else "local" if row.memory == "auto" else row.memory,
-                self.quantity(row.touched * row.dtype.bytes, "bytes"),
-                None if row.memory == "register" else self.quantity(row.read * row.dtype.bytes, "bytes"),
-                None if row.memory == "register" else self.quantity(row.written * row.dtype.bytes, "bytes"),
-            )
-            for row in self.costs.arrays.values()
-        ]
+# ------------------------------------------------------------------ arrays, checks
 
-    def checks(self) -> list[str]:
-        """The accesses that are tested when they run."""
-        found: dict[str, None] = {}
-        sites: list[Any] = [e for e in exprs(self.low.body) if isinstance(e, Load)]
-        sites += [s for s in stmts(self.low.body) if isinstance(s, (Store, Accumulate, Atomic))]
-        for site in sites:
-            origin = self.numbers.origin(site.loc)
-            if site.checked and isinstance(origin, (Load, Store, Accumulate, Atomic)):
-                index = ", ".join([print_expr(_uncast(i), True) for i in origin.index])
-                dims = ", ".join(map(str, site.checked))
-                found[f"{origin.buffer}[{index}], dimension {dims}"] = None
-        return list(found)
+
+def array_facts(costs: Cost, quantity: Callable[[Count, Unit], Quantity]) -> list[ArrayFacts]:
+    """The arrays with their bytes."""
+    return [
+        ArrayFacts(
+            row.name,
+            row.dtype,
+            "argument" if row.memory is None else "local" if row.memory == "auto" else row.memory,
+            quantity(row.touched * row.dtype.bytes, "bytes"),
+            None if row.memory == "register" else quantity(row.read * row.dtype.bytes, "bytes"),
+            None if row.memory == "register" else quantity(row.written * row.dtype.bytes, "bytes"),
+        )
+        for row in costs.arrays.values()
+    ]
+
+
+def checks(low: Func, numbers: Numbered) -> list[str]:
+    """The accesses that are tested when they run."""
+    found: dict[str, None] = {}
+    sites: list[Any] = [e for e in exprs(low.body) if isinstance(e, Load)]
+    sites += [s for s in stmts(low.body) if isinstance(s, (Store, Accumulate, Atomic))]
+    for site in sites:
+        origin = numbers.origin(site.loc)
+        if site.checked and isinstance(origin, (Load, Store, Accumulate, Atomic)):
+            index = ", ".join([print_expr(_uncast(i), True) for i in origin.index])
+            dims = ", ".join(map(str, site.checked))
+            found[f"{origin.buffer}[{index}], dimension {dims}"] = None
+    return list(found)
 
 
 def _uncast(e: Expr) -> Expr:

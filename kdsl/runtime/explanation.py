@@ -113,12 +113,31 @@ class ArrayFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class DispatchFacts:
+    """One launch on a GPU: `groups` work-groups along x, y, z of `block` invocations each.
+
+    `shared_bytes` of a work-group, `private_bytes` of an invocation's locals; `barriers` in the code; `loops`
+    of the host around it; `alone`: one invocation does all of it.
+    """
+
+    name: str
+    groups: tuple[str, ...]
+    block: tuple[int, int, int]
+    shared_bytes: int
+    private_bytes: int
+    barriers: int
+    loops: tuple[str, ...]
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """How a kernel is lowered, what it costs, and how near it comes to what the machine can do.
 
     `sizes` are those asked for; then there are numbers, and a `roofline`. `seconds` is the least time of a
-    call, where arguments were given. `compulsory` are the bytes that any schedule must move: each one that
-    is read once, each one that is written once. `conditions` are checked at the call, `checks` in place.
+    call, where arguments were given. `dispatches` are what a GPU is given to do. `compulsory` are the bytes
+    that any schedule must move: each one that is read once, each one that is written once. `conditions` are
+    checked at the call, `checks` in place.
     """
 
     kernel: str
@@ -137,6 +156,7 @@ class Explanation:
     checks: tuple[str, ...]
     roofline: Roofline | None = None
     seconds: float | None = None
+    dispatches: tuple[DispatchFacts, ...] = ()
 
     @property
     def intensity(self) -> float | None:

@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterator
 
 from kdsl.runtime.explanation import Explanation, LoopFacts, Quantity, number_text
-from kdsl.runtime.explanation_text import both, measured, seconds_text
+from kdsl.runtime.explanation_text import both, dispatch_text, measured, seconds_text
 from kdsl.sched.html import card, highlighted
 from kdsl.sched.text import bytes_text
 
@@ -17,8 +17,12 @@ def page(e: Explanation) -> str:
     """The whole card."""
     sizes = "".join([f", {name} = {value}" for name, value in (e.sizes or {}).items()])
     threads = "1 thread" if e.threads == 1 else f"{e.threads} threads"
-    title = f"on {e.target.name}, {8 * e.target.vector_bytes}-bit vectors, {threads}{sizes}"
-    parts = [_loops(e), *_safety(e), *_costs(e), *_machine(e)]
+    if e.target.kind == "vulkan":
+        title = f"on {e.target.name}, {html.escape(e.target.cpu or 'a GPU')}{sizes}"
+    else:
+        title = f"on {e.target.name}, {8 * e.target.vector_bytes}-bit vectors, {threads}{sizes}"
+    launches = [f"<p>{html.escape(dispatch_text(d))}</p>" for d in e.dispatches]
+    parts = [_loops(e), *launches, *_safety(e), *_costs(e), *_machine(e)]
     return card(e.kernel, title, *parts)
 
 

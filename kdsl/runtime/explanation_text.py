@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from kdsl.runtime.explanation import Explanation, LoopFacts, Quantity, number_text
+from kdsl.runtime.explanation import DispatchFacts, Explanation, LoopFacts, Quantity, number_text
 from kdsl.sched.text import bytes_text
 
 COLUMN, MOST, WIDTH = 34, 60, 118
@@ -15,13 +15,16 @@ COLUMN, MOST, WIDTH = 34, 60, 118
 def text(e: Explanation) -> str:
     """All of it, in the order: loops, costs, time."""
     parts = ["\n".join([headline(e), "", *_loops(e.loops)])]
-    parts += ["\n".join(block) for block in (_safety(e), _costs(e), _machine(e)) if block]
+    blocks = (_dispatches(e), _safety(e), _costs(e), _machine(e))
+    parts += ["\n".join(block) for block in blocks if block]
     return "\n\n".join(parts)
 
 
 def headline(e: Explanation) -> str:
     """What was compiled for what."""
     sizes = "".join([f", {name}={value}" for name, value in (e.sizes or {}).items()])
+    if e.target.kind == "vulkan":
+        return f"{e.kernel} on {e.target.name}: {e.target.cpu or 'a GPU'}{sizes}"
     threads = "1 thread" if e.threads == 1 else f"{e.threads} threads"
     registers = f"{e.target.vector_registers} registers of {8 * e.target.vector_bytes} bits"
     return f"{e.kernel} on {e.target.name}: {registers}, {threads}{sizes}"
@@ -48,6 +51,29 @@ def touches(loop: LoopFacts) -> str:
     if loop.touched.value is None or loop.role not in ("in order", "parallel") or not loop.touched.value:
         return ""
     return f"touches {loop.touched}"
+
+
+def _dispatches(e: Explanation) -> list[str]:
+    """What a GPU is given to do, one line for each launch."""
+    return [dispatch_text(d) for d in e.dispatches]
+
+
+def dispatch_text(d: DispatchFacts) -> str:
+    """Work-groups, invocations, memory."""
+    if d.alone:
+        said = ["one invocation"]
+    else:
+        block = " x ".join(map(str, d.block[: max(n + 1 for n in range(3) if d.block[n] > 1 or n == 0)]))
+        said = [f"{' x '.join([f'({g})' for g in d.groups])} work-groups of {block} invocations"]
+    if d.shared_bytes:
+        said.append(f"{bytes_text(d.shared_bytes)} shared")
+    if d.barriers:
+        said.append("1 barrier" if d.barriers == 1 else f"{d.barriers} barriers")
+    if d.private_bytes:
+        said.append(f"{bytes_text(d.private_bytes)} in each invocation")
+    if d.loops:
+        said.append(f"in each {', '.join(d.loops)}")
+    return f"launch {d.name}: {'; '.join(said)}"
 
 
 def _safety(e: Explanation) -> list[str]:

@@ -53,7 +53,6 @@ class Pool:
         self._set("run", code.address(machine.RUN))
         self._set("start", id(self._start))
         self._set("threads", get_num_threads())
-        self._set("ticket", machine.CLOSED_ITEM)
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
         os.register_at_fork(after_in_child=self._after_fork)
         atexit.register(self.close)
@@ -105,14 +104,15 @@ class Pool:
         self._workers = []
         for field in ("workers", "busy", "done", "sleepers"):
             self._set(field, 0)
-        self._set("ticket", machine.CLOSED_ITEM)
+        for at in range(machine.MAX_RANGES):
+            self._set("tickets", machine.CLOSED_ITEM, 64 * at)
 
     def _get(self, field: str) -> int:
         return int(ctypes.c_int64.from_address(self.address + machine.FIELDS[field]).value)
 
-    def _set(self, field: str, value: int) -> None:
+    def _set(self, field: str, value: int, offset_bytes: int = 0) -> None:
         """Stores 8 bytes: for an i32 field, those behind it become 0 too."""
-        ctypes.c_int64.from_address(self.address + machine.FIELDS[field]).value = value
+        ctypes.c_int64.from_address(self.address + machine.FIELDS[field] + offset_bytes).value = value
 
 
 _pools: list[Pool] = []

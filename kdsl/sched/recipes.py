@@ -16,6 +16,7 @@ from kdsl.ir.walk import stmts
 
 if TYPE_CHECKING:
     from kdsl.sched.layout import Layout
+    from kdsl.sched.ranges import Tail
     from kdsl.sched.schedule import Schedule
 
 
@@ -197,7 +198,7 @@ def gemm(
     b: str,
     c: str,
     size: tuple[int, int] = (6, 64),
-    blocks: tuple[int, int, int] = (240, 1024, 512),
+    blocks: tuple[int, int, int] = (240, 512, 1024),
     lanes: int = 16,
 ) -> Schedule:
     """A matrix product in the manner of GotoBLAS and BLIS.
@@ -209,19 +210,20 @@ def gemm(
                 for k in range(K):
                     C[i, j] += A[i, k] * B[k, j]
     after: gemm(s, "i", "j", "k", "B", "C")
-        for j_o_o in range(...):                   # blocks of 1024 columns
-            B_s: f32[16, 512, 64]                  # 512 rows of them, packed into panels of 64 columns
+        for j_o_o in range(...):                   # blocks of 512 columns
+            B_s: f32[8, 1024, 64]                  # 1024 rows of them, packed into panels of 64 columns
             for i_o_o in range(...):               # blocks of 240 rows
-                for j_o_i in parallel(range(16)):
+                for j_o_i in parallel(range(8)):
                     for i_o_i in range(40):
                         C_s: f32[6, 64]            # in registers; starts at 0
-                        for k_p in range(min(K, 512)): ...
+                        for k_p in range(min(K, 1024)): ...
         for j_o_o in range(...):
-            for k_o in range((K - 1) // 512): ...  # the same for the other terms; C_s starts at C
+            for k_o in range((K - 1) // 1024): ... # the same for the other terms; C_s starts at C
 
     fits: nests of two loops that set a cell and then accumulate into it; `b` is the operand that has
     `columns` in its last dimension. `size`: the register tile. `blocks`: rows, columns and terms at a time: a
     panel of terms * size[1] elements stays in the second-level cache, terms * blocks[1] in the third.
+    Many terms at a time save passes over `c`, whose next tile is fetched ahead.
     The sources are Goto and van de Geijn (2008) and the BLIS papers.
     """
     (tall, wide), (mc, nc, kc) = size, blocks
@@ -235,7 +237,7 @@ def gemm(
     for at in (f"{j}_o_o@0", f"{k}_o"):
         before, s = s, pack(s, b, at, panel=wide, lanes=lanes)
         s = s.parallel(_new_loops(before, s)[0])
-    s = _in_registers(s, c, f"{i}_o_i", lanes)
+    s = _in_registers(s, c, f"{i}_o_i", lanes).prefetch(c, f"{i}_o_i", 1)
     return _written_out(s, [(f"{i}_i", f"{j}_i")], lanes).parallel(f"{j}_o_i")
 
 
@@ -272,6 +274,140 @@ def time_tile(
     for column in columns:
         s = s.vectorize(column, lanes)
     return s.parallel(f"{first}_i")
+
+
+def gpu_elementwise(s: Schedule, loop: str, lanes: int = 4, invocations: int = 64) -> Schedule:
+    """A loop over elements on a GPU: each invocation a short vector of consecutive elements.
+
+    before:
+        for i in range(N):
+            Y[i] = f(X[i])
+    after: gpu_elementwise(s, "i")
+        for i_o in bind(range((N + 255) // 256), "grid.x"):
+            for i_i_o in bind(range(64), "block.x"):
+                for i_i_i in vectorize(range(4)):
+                    if i_o * 256 + i_i_o * 4 + i_i_i < N:
+                        Y[i_o * 256 + i_i_o * 4 + i_i_i] = f(X[i_o * 256 + i_i_o * 4 + i_i_i])
+
+    fits: loops whose iterations do not depend on each other.
+    """
+    s = s.split(loop, invocations * lanes).split(f"{loop}_i", lanes).vectorize(f"{loop}_i_i")
+    return s.bind(f"{loop}_o", "grid.x").bind(f"{loop}_i_o", "block.x")
+
+
+def gpu_tile(
+    s: Schedule,
+    rows: str,
+    columns: str,
+    terms: str,
+    operands: Sequence[str],
+    size: tuple[int, int, int] = (64, 64, 8),
+    registers: tuple[int, int] = (8, 8),
+    lanes: int = 4,
+    tail: Tail = "guard",
+) -> Schedule:
+    """A product on a GPU: each work-group a tile, with operands in shared memory and sums in registers.
+
+    before:
+        for i in range(M):
+            for j in range(N):
+                acc = 0.0
+                for k in range(K):
+                    acc += A[i, k] * B[k, j]
+                C[i, j] = acc
+    after: gpu_tile(s, "i", "j", "k", ["A", "B"])
+        for i_o in bind(range((M + 63) // 64), "grid.y"):
+            for j_o in bind(range((N + 63) // 64), "grid.x"):
+                acc: f32[8, 8, 8, 8]               # 8 x 8 registers of each of 8 x 8 invocations
+                for k_o in range((K + 7) // 8):
+                    B_s: f32[8, 64] @ "shared"     # copied by all invocations together
+                    A_s: f32[64, 8] @ "shared"
+                    for i_i_o in bind(range(8), "block.y"):
+                        for j_i_o in bind(range(8), "block.x"):
+                            for k_i in range(8):
+                                for i_i_i in unroll(range(8)):
+                                    for j_i_i in unroll(range(2)):
+                                        for j_i_i_v in vectorize(range(4)): ...
+
+    fits: sums over `terms` for a plane of cells, made in a local scalar. `size`: rows, columns and terms of a
+    tile; `registers`: rows and columns of one invocation; a work-group has size / registers of them.
+    `tail="perfect"` is for sizes that these divide: checked at the call, and faster.
+    """
+    i, j, k = rows, columns, terms
+    s = s.tile([i, j], list(size[:2]), tail).tile([f"{i}_i", f"{j}_i"], list(registers))
+    s = s.split(k, size[2], tail=tail)
+    s = s.reorder(f"{i}_o", f"{j}_o", f"{i}_i_o", f"{j}_i_o", f"{k}_o", f"{k}_i", f"{i}_i_i", f"{j}_i_i")
+    s = s.bind(f"{i}_o", "grid.y").bind(f"{j}_o", "grid.x")
+    s = s.bind(f"{i}_i_o", "block.y").bind(f"{j}_i_o", "block.x")
+    for operand in operands:
+        s = s.stage(operand, at=f"{k}_o", memory="shared")
+    return _written_out(s, [(f"{i}_i_i", f"{j}_i_i")], lanes)
+
+
+def gpu_register_tile(
+    s: Schedule,
+    rows: str,
+    columns: str,
+    terms: Sequence[str],
+    registers: tuple[int, int] = (8, 8),
+    invocations: int = 8,
+    tail: Tail = "guard",
+) -> Schedule:
+    """A product on a GPU without shared memory: neighbouring invocations have neighbouring columns.
+
+    before:
+        for i in range(M):
+            for j in range(N):
+                acc = 0.0
+                for k in range(K):
+                    acc += A[i, k] * B[k, j]
+                C[i, j] = acc
+    after: gpu_register_tile(s, "i", "j", ["k"])
+        for i_o in bind(range((M + 7) // 8), "grid.y"):
+            for j_o in bind(range((N + 63) // 64), "grid.x"):
+                for j_i_i in bind(range(8), "block.x"):
+                    acc: f32[8, 8]                 # columns j_o * 64 + j_i_o * 8 + j_i_i
+                    for k in range(K):
+                        for i_i in unroll(range(8)):
+                            for j_i_o in unroll(range(8)): ...
+
+    fits: drivers that run a work-group in the lanes of a CPU (lavapipe), where shared memory is but memory.
+    `tail="perfect"` as in `gpu_tile`.
+    """
+    i, j = rows, columns
+    s = s.tile([i, j], [registers[0], registers[1] * invocations], tail).split(f"{j}_i", invocations)
+    s = s.reorder(f"{i}_o", f"{j}_o", f"{j}_i_i", *terms, f"{i}_i", f"{j}_i_o")
+    s = s.bind(f"{i}_o", "grid.y").bind(f"{j}_o", "grid.x").bind(f"{j}_i_i", "block.x")
+    return s.unroll(f"{i}_i").unroll(f"{j}_i_o")
+
+
+def gpu_sum(s: Schedule, loop: str, block: int = 4096, invocations: int = 64) -> Schedule:
+    """A loop that reduces into one cell on a GPU: a partial result for each work-group, made of one for each
+    of its invocations.
+
+    before:
+        for i in range(N):
+            total += X[i]
+    after: gpu_sum(s, "i")
+        total_r: f32[(N + 4095) // 4096]
+        ... total_r = -0.0 ...
+        for i_o in bind(range((N + 4095) // 4096), "grid.x"):
+            total_r_r: f32[64]
+            ... total_r_r = -0.0 ...
+            for i_i_i in bind(range(64), "block.x"):
+                for i_i_o in range(64):
+                    if i_o * 4096 + i_i_o * 64 + i_i_i < N:
+                        total_r_r[i_i_i] += X[i_o * 4096 + i_i_o * 64 + i_i_i]
+            for i_i_i_r in vectorize(range(64)):       # on a GPU a tree of the invocations
+                total_r[i_o] += total_r_r[i_i_i_r]
+        for i_o_r in range((N + 4095) // 4096):
+            total += total_r[i_o_r]
+
+    fits: `+= *= min max`; neighbouring invocations take neighbouring elements.
+    """
+    s = s.split(loop, block).rfactor(f"{loop}_o").bind(f"{loop}_o", "grid.x")
+    s = s.split(f"{loop}_i", invocations).reorder(f"{loop}_i_i", f"{loop}_i_o")
+    return s.rfactor(f"{loop}_i_i").bind(f"{loop}_i_i", "block.x").vectorize(f"{loop}_i_i_r")
 
 
 # ------------------------------------------------------------------------ helpers

@@ -204,7 +204,7 @@ class Schedule:
         return self._lent().asm(self)
 
     def spirv(self) -> str:
-        """What runs on a Vulkan device, as SPIR-V assembly."""
+        """What a Vulkan device runs: SPIR-V assembly."""
         return self._lent().spirv(self)
 
     def explain(self, *args: Any, **kwargs: Any) -> Any:

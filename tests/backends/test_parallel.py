@@ -674,13 +674,46 @@ def test_small_loops_stay_in_the_calling_thread(monkeypatch: pytest.MonkeyPatch)
     kernel = Kernel(ROWS)
 
     def jobs(n: int, m: int) -> int:
-        ticket = ctypes.c_uint64.from_address(pool_address() + pool.FIELDS["ticket"])
-        before = ticket.value >> 32
+        generation = ctypes.c_uint64.from_address(pool_address() + pool.FIELDS["generation"])
+        before = generation.value
         kernel({"A": np.zeros((n, m), "i8"), "out": np.zeros(n, "i8")}, {"N": n, "M": m})
-        return (ticket.value >> 32) - before
+        return generation.value - before
 
     assert jobs(10, 100) == 0
     assert jobs(1000, 1000) == 1
+
+
+def test_threads_begin_with_their_own_shares() -> None:
+    """Loop after loop a thread gets the same iterations, as long as it keeps up."""
+    set_num_threads(3)
+    table = (ctypes.c_int64 * 8)()
+    word = ctypes.c_int32(0)
+    table[0] = ctypes.addressof(word)
+    context = (ctypes.c_int64 * 2)()
+    claimed: list[tuple[int, int]] = []
+    together = threading.Barrier(3)
+
+    def body(_: int, first: int, last: int, thread: int) -> int:
+        if thread not in [t for t, _ in claimed]:
+            claimed.append((thread, first))
+            together.wait(10)
+        return 0
+
+    number = ctypes.c_int64
+    kind = ctypes.CFUNCTYPE(number, ctypes.c_void_p, number, number, number)
+    called = kind(body)
+    address = ctypes.c_void_p.from_address(pool_address() + pool.FIELDS["run"]).value
+    signature = ctypes.CFUNCTYPE(number, *[ctypes.c_void_p] * 4, number, number)
+    code = signature(address or 0)(
+        pool_address(),
+        ctypes.addressof(table),
+        ctypes.cast(called, ctypes.c_void_p),
+        ctypes.addressof(context),
+        96,
+        8,
+    )
+    assert code == 0
+    assert sorted(claimed) == [(0, 0), (1, 32), (2, 64)]
 
 
 def test_rows_still_vectorise() -> None:

@@ -227,3 +227,23 @@ for use in (x.numpy, kdsl.synchronize, lambda: kdsl.to_device(np.zeros(2), "vulk
         print(error.code)
 """
     assert run_python("-c", code).stdout.split() == ["K0522"] * 4
+
+
+@needs_vulkan
+@pytest.mark.skipif(not os.environ.get("KDSL_VULKAN_VALIDATION"), reason="no validation layer here")
+def test_the_validation_layer_is_heard() -> None:
+    """Of a barrier that is missing between two copies."""
+    code = """
+from kdsl.backends import vulkan
+from kdsl.backends.vulkan import validation
+from kdsl.backends.vulkan.commands import Copy, record_copies
+device = vulkan.open_device(0)
+a, b, c = [device.memory.take(2 << 20) for _ in range(3)]
+with device.lock:
+    buffer = device.take_commands()
+    record_copies(buffer, [Copy(a.region, b.region, 1 << 20), Copy(b.region, c.region, 1 << 20)])
+    device.submit_commands(buffer)
+device.wait_all()
+print(validation.messages)
+"""
+    assert "SYNC-HAZARD-READ-AFTER-WRITE" in run_python("-c", code, KDSL_VULKAN_VALIDATION="1").stdout

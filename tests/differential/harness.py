@@ -50,6 +50,8 @@ def outcome(kernel: Any, target: str, args: list[Any]) -> Outcome:
         value = run(kernel, target, *actual)
     except (IndexError, kdsl.ArgumentError) as error:
         return "refused" if re.search("` (does not fit|is too large for index)", str(error)) else "index", ()
+    except kdsl.TargetError:
+        return "refused", ()
     except ZeroDivisionError:
         return "zero", ()
     except AssertionError:

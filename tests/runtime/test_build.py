@@ -221,7 +221,7 @@ def test_from_c(file: Path, tmp_path: Path, cpu: str, link: str) -> None:
     (tmp_path / "main.c").write_text(PROGRAM)
     parts = [f"{k}.o" for k in kernels] if link == "object" else ["-L.", *[f"-l{k}" for k in kernels]]
     strict = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
-    subprocess.run([cc, *strict, "-o", "main", "main.c", *parts, "-lm"], cwd=tmp_path, check=True)
+    subprocess.run([cc, *strict, "-o", "main", "main.c", *parts, "-lm", "-pthread"], cwd=tmp_path, check=True)
     found = {} if link == "object" else {"LD_LIBRARY_PATH": ".", "DYLD_LIBRARY_PATH": "."}
     done = subprocess.run(["./main"], cwd=tmp_path, capture_output=True, text=True, env=found)
     assert done.returncode == 0, (done.returncode, done.stdout)
@@ -303,6 +303,47 @@ def test_small_types(file: Path, tmp_path: Path) -> None:
 def cli_level() -> str:
     """The least CPU: without instructions for f16."""
     return "x86-64" if os.uname().machine == "x86_64" else "generic"
+
+
+WITHOUT_KDSL = """
+import ctypes, os, sys
+import numpy as np
+
+lib = ctypes.CDLL(sys.argv[1])
+lib.gather_error.restype = ctypes.c_char_p
+N = 1_000_000
+x, index, y = np.arange(float(N)), np.arange(N, dtype=np.int32)[::-1].copy(), np.zeros(N)
+pointers = [ctypes.c_void_p(a.ctypes.data) for a in (x, index, y)]
+
+
+def call():
+    return lib.gather(*pointers, ctypes.c_int64(N), ctypes.c_int64(N), ctypes.c_double(2))
+
+
+threads = lambda: len(os.listdir("/proc/self/task"))
+before = threads()
+assert call() == 0 and (y == 2 * x[::-1]).all()
+assert threads() - before == int(sys.argv[2]) - 1, (before, threads())
+index[N // 3] = N
+assert call() == 2 and f"index {N} is out of bounds".encode() in lib.gather_error()
+index[N // 3] = 0
+assert call() == 0 and y[N // 3] == 0
+child = os.fork()
+if child == 0:
+    os._exit(call() + 3)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+assert "kdsl" not in sys.modules
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the pool needs Linux")
+@pytest.mark.parametrize("threads", ["1", "3"])
+def test_parallel_loops_have_workers(file: Path, tmp_path: Path, threads: str) -> None:
+    library(file, "gather", tmp_path, "--schedule", f"{file}:parallel")
+    assert "KDSL_NUM_THREADS in all" in (tmp_path / "gather.h").read_text()
+    command = [sys.executable, "-c", WITHOUT_KDSL, str(tmp_path / "libgather.so"), threads]
+    env = {**os.environ, "KDSL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": "1"}
+    assert subprocess.run(command, env=env).returncode == 0
 
 
 def test_declared_aliases_may_overlap(file: Path, tmp_path: Path) -> None:

@@ -62,6 +62,16 @@ SMALL: dict[str, tuple[Any, Steps]] = {
     "few rows": (k.matmul, k.few_rows),
     "sum": (k.total, k.one_sum),
     "reduce_tree": (k.total, lambda s: recipes.reduce_tree(s, "i", 4, 2)),
+    "gpu_elementwise": (k.saxpy, lambda s: recipes.gpu_elementwise(s, "i", 2, 4)),
+    "gpu_sum": (k.total, lambda s: recipes.gpu_sum(s, "i", 8, 2)),
+    "gpu_register_tile": (
+        k.matmul_dots,
+        lambda s: recipes.gpu_register_tile(s, "i", "j", ["k"], (2, 2), 2),
+    ),
+    "gpu_tile": (
+        k.matmul_dots,
+        lambda s: recipes.gpu_tile(s, "i", "j", "k", ["A", "B"], (2, 4, 2), (1, 2), 2),
+    ),
     "window": (k.blur, lambda s: k.window(s, 4)),
     "window of integers": (k.blur_u16, lambda s: k.window(s, 8)),
 }

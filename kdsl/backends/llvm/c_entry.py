@@ -1,7 +1,7 @@
 """The C functions around a kernel, as LLVM assembly: no Python behind them.
 
     define i32 @matmul(ptr %a0, ptr %a1, ptr %a2, i64 %n0, i64 %n1, i64 %n2)    ; see c_interface
-      frame and run-time table on the stack: nothing stops it, parallel loops run in the calling thread
+      frame and run-time table on the stack: nothing stops it, parallel loops have a pool of their own
       @kernel.matmul.accept(frame)     sizes in range, pointers given and aligned, written arrays apart
       @kernel.matmul.check(frame)      call conditions
       @kernel.matmul(frame)
@@ -19,8 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kdsl.backends.base import FrameLayout, Site
-from kdsl.backends.llvm.builder import Builder, ModuleText
-from kdsl.backends.llvm.c_interface import (
+from kdsl.backends.c_interface import (
     CODES,
     INDEX_CLASSES,
     Message,
@@ -30,6 +29,9 @@ from kdsl.backends.llvm.c_interface import (
     scalars,
     site_messages,
 )
+from kdsl.backends.llvm.builder import Builder, ModuleText
+from kdsl.backends.llvm.parallel import POOL_SLOT
+from kdsl.backends.llvm.pool import INIT, STATE
 from kdsl.backends.llvm.types import memory_type
 from kdsl.dtypes import Size
 from kdsl.ir.nodes import ArrayParam, Func
@@ -42,8 +44,11 @@ _FAULT = "{ i32, i32, i64, i64, ptr, i32 }"
 _NUMBER_CHARS = 20
 
 
-def emit_c_functions(module: ModuleText, func: Func, symbol: str, sites: Sequence[Site]) -> None:
-    """Adds the C functions of the kernel `@symbol` to a module of their own; it reports `sites`."""
+def emit_c_functions(module: ModuleText, func: Func, symbol: str, sites: Sequence[Site], pool: bool) -> None:
+    """Adds the C functions of the kernel `@symbol` to a module of their own; it reports `sites`.
+
+    `pool`: it has parallel loops, and there is a pool for them.
+    """
     module.declare(f"i64 @{symbol}(ptr)")
     module.declare(f"i64 @{symbol}.check(ptr)")
     accept = _Accept(Builder(module, f"internal i64 @{symbol}.accept(ptr noundef nonnull %frame)"), func)
@@ -52,7 +57,7 @@ def emit_c_functions(module: ModuleText, func: Func, symbol: str, sites: Sequenc
     conditions = condition_messages(func)
     said: list[tuple[Message, ...]] = [(m,) for m in (*accept.messages, *conditions)]
     said += [tuple(site_messages(site)) for site in sites]
-    _emit_call(module, func, symbol, len(accept.messages), len(conditions))
+    _emit_call(module, func, symbol, len(accept.messages), len(conditions), pool)
     _emit_report(module, func, symbol, said)
 
 
@@ -168,7 +173,9 @@ class _Accept:
         )
 
 
-def _emit_call(module: ModuleText, func: Func, symbol: str, arguments: int, conditions: int) -> None:
+def _emit_call(
+    module: ModuleText, func: Func, symbol: str, arguments: int, conditions: int, pool: bool
+) -> None:
     """The function that C calls."""
     for declaration in ("ptr @aligned_alloc(i64, i64)", "void @free(ptr)"):
         module.declare(declaration)
@@ -178,6 +185,11 @@ def _emit_call(module: ModuleText, func: Func, symbol: str, arguments: int, cond
     given += [(f"%n{n}", "i64", slot) for n, slot in enumerate(layout.sizes)]
     given += [(f"%s{n}", memory_type(p.dtype), slots[p.name]) for n, p in enumerate(scalars(func))]
     table = [("%word", 0), (f"@{symbol}.poll", 8), ("@aligned_alloc", 24), ("@free", 32)]
+    if pool:
+        module.globals.append(f"@{STATE} = external global i8")
+        module.declare(f"void @{INIT}()")
+        table.append((f"@{STATE}", POOL_SLOT))
+    start_pool = f"call void @{INIT}()" if pool else "; no parallel loops"
     lines = [f"define i32 @{func.name}({', '.join(f'{t} {name}' for name, t, _ in given)}) #0 {{", "entry:"]
     lines.append(f"  %frame = alloca [{layout.slots} x i64], align 16")
     lines += ["  %table = alloca [7 x ptr], align 16", "  %word = alloca i32, align 4"]
@@ -200,6 +212,7 @@ conditions:
   %condition = add i64 %failing, {arguments}
   br i1 %holds, label %run, label %bad
 run:
+  {start_pool}
   %code = call i64 @{symbol}(ptr %frame)
   %done = icmp eq i64 %code, 0
   %site = add i64 %code, {arguments + conditions}

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kdsl.backends.llvm.c_interface import CODES, arrays, c_names, scalars
-from kdsl.dtypes import DType
-from kdsl.ir.nodes import ArrayParam, Func
+from kdsl.backends.c_interface import CODES, arrays, c_names, c_type, scalars
+from kdsl.ir.nodes import ArrayParam, Func, Loop
+from kdsl.ir.walk import stmts
 from kdsl.source import display_name
 
-_C_TYPES = {
-    "f16": "uint16_t", "bf16": "uint16_t", "f32": "float", "f64": "double", "bool_": "uint8_t",
-    "i8": "int8_t", "i16": "int16_t", "i32": "int32_t", "i64": "int64_t",
-    "u8": "uint8_t", "u16": "uint16_t", "u32": "uint32_t", "u64": "uint64_t",
-}  # fmt: skip
 _NOTES = {"f16": "the bits of an IEEE binary16", "bf16": "the bits of a bfloat16", "bool_": "0 or 1"}
 
 
@@ -95,6 +90,9 @@ def _about(func: Func) -> list[str]:
     if func.conditions:
         lines.append("Call conditions; nothing is written when one does not hold:")
         lines += [f"    {n}. {_plain(c.title)}" for n, c in enumerate(func.conditions, 1)]
+    marks = [s.mark.kind for s in stmts(func.body) if isinstance(s, Loop) and s.mark is not None]
+    if "parallel" in marks:
+        lines.append("Parallel loops have worker threads: KDSL_NUM_THREADS in all, else one for each CPU.")
     lines.append("May be called from several threads at once.")
     return lines
 
@@ -115,8 +113,3 @@ def _prototype(func: Func) -> str:
 def _array(p: ArrayParam, name: str) -> str:
     const = "" if p.written or p.result else "const "
     return f"{const}{c_type(p.dtype)} *{name}"
-
-
-def c_type(t: DType) -> str:
-    """The C type of an element."""
-    return _C_TYPES[t.name]

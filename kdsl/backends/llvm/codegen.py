@@ -16,6 +16,7 @@ from kdsl.backends.llvm import watch as watch_module
 from kdsl.backends.llvm.emit import emit_library, emit_module
 from kdsl.backends.llvm.entry import ScalarForm
 from kdsl.backends.llvm.host import NATIVE
+from kdsl.backends.llvm.pool import STATE, pool_text
 from kdsl.backends.llvm.uniformity import is_instruction, is_vector
 from kdsl.backends.llvm.watch import Lowering, Watch
 from kdsl.errors import CompileError
@@ -40,8 +41,10 @@ def compile_library(func: Func, target: Target) -> bytes:
     emitted = emit_library(func, target)
     module = _kernel(func, emitted.text, target)
     module.link_in(_parsed(emitted.glue_text, target))
+    if emitted.pool:
+        module.link_in(_optimised(pool_text(target, "pthread"), target))
     for symbol in (*module.functions, *module.global_variables):
-        if symbol.name.startswith(emitted.symbol) and not symbol.is_declaration:
+        if symbol.name.startswith((emitted.symbol, STATE)) and not symbol.is_declaration:
             symbol.linkage = "internal"
     return bytes(_machine(target).emit_object(module))
 

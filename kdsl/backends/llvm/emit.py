@@ -30,6 +30,7 @@ from kdsl.backends.llvm.gil import emit_gil
 from kdsl.backends.llvm.locals import allocs, place_locals
 from kdsl.backends.llvm.parallel import Parallel, emit_threads
 from kdsl.backends.llvm.parameters import arithmetic, features, load_arrays, load_scalars
+from kdsl.backends.llvm.pool import supported
 from kdsl.backends.llvm.statements import SiteTable, Statements
 from kdsl.backends.llvm.watch import Watch
 from kdsl.ir.nodes import Func, Loop
@@ -45,13 +46,17 @@ _GLUE_ATTRIBUTES = 'nounwind "no-trapping-math"="true" noinline optnone'
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """LLVM assembly of the kernel, and of the glue to CPython or C, and what explains the numbers in it."""
+    """LLVM assembly of the kernel, and of the glue to CPython or C, and what explains the numbers in it.
+
+    `pool`: the glue needs a worker pool of its own.
+    """
 
     text: str
     glue_text: str
     symbol: str
     sites: tuple[Site, ...]
     conditions: tuple[tuple[str, Loc | None], ...]
+    pool: bool = False
 
 
 def emit_module(
@@ -81,8 +86,9 @@ def emit_library(func: Func, target: Target) -> Module:
     """The module for `func` as a library: the glue are C functions (see `c_entry.py`)."""
     text, symbol, sites = _kernel_module(func, target, None)
     glue = ModuleText([], _GLUE_ATTRIBUTES)
-    emit_c_functions(glue, func, symbol, sites)
-    return Module(text, glue.render(), symbol, sites, _conditions(func))
+    pool = f"@{symbol}.parallel" in text and supported(target)
+    emit_c_functions(glue, func, symbol, sites, pool)
+    return Module(text, glue.render(), symbol, sites, _conditions(func), pool)
 
 
 def _kernel_module(func: Func, target: Target, watch: Watch | None) -> tuple[str, str, tuple[Site, ...]]:

@@ -3,31 +3,41 @@
     caller                                        worker (parked in `kdsl.pool.park`)
     kdsl.pool.run(pool, table, body, context, count, limit)
       busy := 1, or run serially                  spin on `signal` for 50 us, then futex
-      job, ticket := (generation, 0), signal++
+      job, tickets := (generation, 0), signal++
       claim items, run body(context, first, last, 0)    claim items, run body(context, first, last, id)
       wait until done = items                     done += 1
-      ticket closed, busy := 0
+      tickets closed, busy := 0
 
-An item, `chunk` iterations, is claimed by a compare-and-swap on `ticket` = generation << 32 | next item.
-Between jobs the ticket is closed: its item is above any number of items. So a claim succeeds only while the
-job that the worker has read is under way, and the caller waits for claimed items only, never for a worker
-that has not come. A body that gives a code other than 0 closes the ticket at the number of items, and what
-was not claimed counts as done.
+Each thread has a share of the iterations, one range of items, and helps with those of others when its own is
+done: loop after loop over the same data finds it in the same core's cache. An item, `chunk` iterations, is
+claimed by a compare-and-swap on its range's ticket = generation << 32 | next item. Between jobs the tickets
+are closed: their item is above any number of items. So a claim succeeds only while the job that the worker
+has read is under way, and the caller waits for claimed items only, never for a worker that has not come. A
+body that gives a code other than 0 closes the tickets, and what was not claimed counts as done.
 
 The first two words of `context` are the kernel's: `fault`, the first code other than 0, and `stopped`, not 0
 when a Python exception is set in the caller's thread. The caller polls the stop word of `table` between
 items and while it waits.
 
 Fields that different threads write lie on different cache lines.
+
+Who starts the workers differs: a Python object of the process (`runtime.pool`), or, in a library without
+Python, `pthread_create` after `kdsl.pool.init`.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 from kdsl.target import Target
 
 STATE = "kdsl.pool"
 RUN, PARK, WAKE = "kdsl.pool.run", "kdsl.pool.park", "kdsl.pool.wake"
 """The state, and `i64 run(...)`, `void park(ptr pool, i64 id)`, `void wake(ptr pool)`."""
+INIT = "kdsl.pool.init"
+"""Without Python: `void init()` sets up the state, at the first call and for others that come meanwhile."""
+MOST_THREADS = 1024
+Starter = Literal["python", "pthread"]
 
 FIELDS = {
     "run": 0,  # address of `run`
@@ -36,20 +46,25 @@ FIELDS = {
     "workers": 24,  # i64: workers that were started
     "closed": 32,  # i64: not 0 when no worker shall run any more
     "busy": 64,  # i32: 1 while a loop uses the pool
-    "ticket": 128,  # i64: generation << 32 | next item
-    "body": 192,  # the job, written while the ticket is closed
+    "generation": 128,  # i64: number of the job
+    "body": 192,  # the job, written while the tickets are closed
     "context": 200,
     "count": 208,  # i64: iterations
     "chunk": 216,  # i64: iterations of an item
     "items": 224,  # i64
     "limit": 232,  # i64: threads that may take part
+    "ranges": 240,  # i64: shares of the items
+    "share": 248,  # i64: items of a range (the last ones may have fewer)
     "done": 256,  # i32: finished items
     "waiting": 260,  # i32: 1 when the caller sleeps until `done` is the number of items
     "signal": 320,  # i32: changes with each job and whenever workers should look around
     "sleepers": 324,  # i32: workers that sleep, or are about to
+    "tickets": 384,  # i64 each, a cache line apart: generation << 32 | next item of the range
 }
 """Where the fields of the state are, in bytes."""
-STATE_BYTES = 384
+MAX_RANGES = 64
+"""Threads beyond that start in the share of another."""
+STATE_BYTES = 384 + 64 * MAX_RANGES
 CLOSED_ITEM = 0xFFFFFFFF
 ITEMS_PER_THREAD = 16
 SPIN_NS = 50_000
@@ -75,20 +90,25 @@ def _at(*fields: str) -> str:
     return "\n".join([f"  %{f}.at = getelementptr i8, ptr %pool, i64 {FIELDS[f]}" for f in fields])
 
 
-def pool_text(target: Target) -> str:
+def pool_text(target: Target, starter: Starter = "python") -> str:
     """The LLVM assembly of the pool."""
     machine = _machine(target)
+    start = {"python": _PYTHON_START, "pthread": _PTHREAD_START}[starter]
     parts = [
         _HEADER,
+        start.replace("FIELDS", _at("start", "run", "threads", "workers")).replace(
+            "MOST_THREADS", str(MOST_THREADS)
+        ),
         _futex(_FUTEX_NUMBER[machine]),
         _SPIN.replace("PAUSE", _PAUSE[machine]).replace("SPIN_NS", str(SPIN_NS)),
-        _CLOSE.replace("FIELDS", _at("ticket")),
+        _CLOSE.replace("FIELDS", _at("tickets", "ranges", "items", "share")),
         _STOP,
-        _WORK.replace("FIELDS", _at(*_JOB, "ticket", "done", "waiting")),
+        _WORK.replace("FIELDS", _at(*_JOB, "tickets", "done", "waiting")),
         _WAIT.replace("FIELDS", _at("done", "waiting", "items")),
         _RUN.replace("FIELDS", _at(*FIELDS))
         .replace("CLOSED_ITEM", str(CLOSED_ITEM))
-        .replace("ITEMS_PER_THREAD", str(ITEMS_PER_THREAD)),
+        .replace("ITEMS_PER_THREAD", str(ITEMS_PER_THREAD))
+        .replace("MAX_RANGES", str(MAX_RANGES)),
         _PARK.replace("FIELDS", _at("signal", "sleepers", "threads", "closed")),
         _WAKE.replace("FIELDS", _at("signal")),
         f"declare {_PAUSE_DECLARATION[machine]}",
@@ -97,7 +117,7 @@ def pool_text(target: Target) -> str:
     return "\n".join(parts) + "\n"
 
 
-_JOB = ("body", "context", "count", "chunk", "items", "limit")
+_JOB = ("body", "context", "count", "chunk", "items", "limit", "ranges", "share")
 
 _HEADER = f"""\
 @{STATE} = global [{STATE_BYTES} x i8] zeroinitializer, align 64
@@ -106,10 +126,127 @@ _HEADER = f"""\
 declare i64 @syscall(i64, ...)
 declare i32 @clock_gettime(i32, ptr)
 declare i64 @llvm.umin.i64(i64, i64)
+declare i64 @llvm.usub.sat.i64(i64, i64)
+"""
+
+_PYTHON_START = """\
 declare i32 @PyGILState_Ensure()
 declare void @PyGILState_Release(i32)
 declare ptr @PyObject_CallNoArgs(ptr)
 declare void @Py_DecRef(ptr)
+
+; Starts the workers that are missing; not 0 when a Python exception is set.
+define internal i64 @start(ptr %pool) #0 {
+FIELDS
+  %gil = call i32 @PyGILState_Ensure()
+  %starter = load ptr, ptr %start.at, align 8
+  %none = call ptr @PyObject_CallNoArgs(ptr %starter)
+  call void @Py_DecRef(ptr %none)
+  call void @PyGILState_Release(i32 %gil)
+  %raised = icmp eq ptr %none, null
+  %answer = zext i1 %raised to i64
+  ret i64 %answer
+}
+"""
+
+# glibc and musl on Linux: sigset_t and cpu_set_t have 128 bytes; SIG_BLOCK is 0, SIG_SETMASK 2,
+# _SC_NPROCESSORS_ONLN 84.
+_PTHREAD_START = """\
+declare i32 @pthread_once(ptr, ptr)
+declare i32 @pthread_create(ptr, ptr, ptr, ptr)
+declare i32 @pthread_detach(ptr)
+declare i32 @pthread_sigmask(i32, ptr, ptr)
+declare i32 @sched_getaffinity(i32, i64, ptr)
+declare i64 @sysconf(i32)
+declare ptr @getenv(ptr)
+declare i64 @strtol(ptr, ptr, i32)
+declare i64 @llvm.smin.i64(i64, i64)
+declare i64 @llvm.smax.i64(i64, i64)
+declare <16 x i64> @llvm.ctpop.v16i64(<16 x i64>)
+declare i64 @llvm.vector.reduce.add.v16i64(<16 x i64>)
+
+@once = internal global i32 0, align 4
+@variable = internal constant [17 x i8] c"KDSL_NUM_THREADS\\00"
+
+define void @kdsl.pool.init() #0 {
+  %r = call i32 @pthread_once(ptr @once, ptr @prepare)
+  ret void
+}
+
+; As many threads as the variable says, or as there are CPUs for this process.
+define internal void @prepare() #0 {
+entry:
+  %pool = getelementptr i8, ptr @kdsl.pool, i64 0
+FIELDS
+  %set = alloca [16 x i64], align 8
+  store [16 x i64] zeroinitializer, ptr %set, align 8
+  %got = call i32 @sched_getaffinity(i32 0, i64 128, ptr %set)
+  %online = call i64 @sysconf(i32 84)
+  %bits = load <16 x i64>, ptr %set, align 8
+  %counts = call <16 x i64> @llvm.ctpop.v16i64(<16 x i64> %bits)
+  %mine = call i64 @llvm.vector.reduce.add.v16i64(<16 x i64> %counts)
+  %known = icmp sge i32 %got, 0
+  %cpus = select i1 %known, i64 %mine, i64 %online
+  %some = call i64 @llvm.smax.i64(i64 %cpus, i64 1)
+  %usual = call i64 @llvm.smin.i64(i64 %some, i64 MOST_THREADS)
+  %text = call ptr @getenv(ptr @variable)
+  %unset = icmp eq ptr %text, null
+  br i1 %unset, label %settle, label %read
+read:
+  %number = call i64 @strtol(ptr %text, ptr null, i32 10)
+  %less = sub i64 %number, 1
+  %fits = icmp ult i64 %less, MOST_THREADS
+  %wanted = select i1 %fits, i64 %number, i64 %usual
+  br label %settle
+settle:
+  %threads = phi i64 [ %usual, %entry ], [ %wanted, %read ]
+  store ptr @kdsl.pool.run, ptr %run.at, align 8
+  store atomic i64 %threads, ptr %threads.at release, align 8
+  ret void
+}
+
+define internal ptr @live(ptr %id) #0 {
+  %number = ptrtoint ptr %id to i64
+  call void @kdsl.pool.park(ptr @kdsl.pool, i64 %number)
+  ret ptr null
+}
+
+; Starts the workers that are missing, which get no signals. With fewer where there are no more threads.
+define internal i64 @start(ptr %pool) #0 {
+entry:
+FIELDS
+  %all = alloca [16 x i64], align 8
+  %old = alloca [16 x i64], align 8
+  %thread = alloca ptr, align 8
+  call void @llvm.memset.p0.i64(ptr %all, i8 -1, i64 128, i1 false)
+  %a = call i32 @pthread_sigmask(i32 0, ptr %all, ptr %old)
+  %threads = load atomic i64, ptr %threads.at monotonic, align 8
+  %have = load atomic i64, ptr %workers.at monotonic, align 8
+  br label %test
+test:
+  %last = phi i64 [ %have, %entry ], [ %id, %started ]
+  %id = add i64 %last, 1
+  %more = icmp ult i64 %id, %threads
+  br i1 %more, label %create, label %out
+create:
+  %argument = inttoptr i64 %id to ptr
+  %failed = call i32 @pthread_create(ptr %thread, ptr null, ptr @live, ptr %argument)
+  %bad = icmp ne i32 %failed, 0
+  br i1 %bad, label %few, label %started
+started:
+  %handle = load ptr, ptr %thread, align 8
+  %d = call i32 @pthread_detach(ptr %handle)
+  store atomic i64 %id, ptr %workers.at release, align 8
+  br label %test
+few:
+  store atomic i64 %id, ptr %threads.at release, align 8
+  br label %out
+out:
+  %b = call i32 @pthread_sigmask(i32 2, ptr %old, ptr null)
+  ret i64 0
+}
+
+declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 """
 
 
@@ -169,26 +306,48 @@ out:
 """
 
 _CLOSE = """\
+; The number of items in a range.
+define internal i64 @size(i64 %range, i64 %items, i64 %share) #0 {
+  %first = mul i64 %range, %share
+  %left = call i64 @llvm.usub.sat.i64(i64 %items, i64 %first)
+  %size = call i64 @llvm.umin.i64(i64 %left, i64 %share)
+  ret i64 %size
+}
+
 ; Ends the claims of the job under way; gives the number of items that nobody has claimed.
-define internal i64 @close(ptr %pool, i64 %items) #0 {
+define internal i64 @close(ptr %pool) #0 {
 entry:
 FIELDS
+  %ranges = load atomic i64, ptr %ranges.at acquire, align 8
+  %items = load atomic i64, ptr %items.at acquire, align 8
+  %share = load atomic i64, ptr %share.at acquire, align 8
+  br label %next
+next:
+  %range = phi i64 [ 0, %entry ], [ %following, %closed ]
+  %dropped = phi i64 [ 0, %entry ], [ %sum, %closed ]
+  %offset = shl i64 %range, 6
+  %ticket.at = getelementptr i8, ptr %tickets.at, i64 %offset
+  %size = call i64 @size(i64 %range, i64 %items, i64 %share)
   br label %again
 again:
   %old = load atomic i64, ptr %ticket.at acquire, align 8
   %item = and i64 %old, 4294967295
-  %left = sub i64 %items, %item
-  %some = icmp ult i64 %item, %items
-  br i1 %some, label %try, label %none
+  %left = sub i64 %size, %item
+  %some = icmp ult i64 %item, %size
+  br i1 %some, label %try, label %closed
 try:
   %new = add i64 %old, %left
   %pair = cmpxchg ptr %ticket.at, i64 %old, i64 %new acq_rel acquire, align 8
   %won = extractvalue { i64, i1 } %pair, 1
-  br i1 %won, label %out, label %again
-none:
-  ret i64 0
+  br i1 %won, label %closed, label %again
+closed:
+  %more = phi i64 [ 0, %again ], [ %left, %try ]
+  %sum = add i64 %dropped, %more
+  %following = add i64 %range, 1
+  %another = icmp ult i64 %following, %ranges
+  br i1 %another, label %next, label %out
 out:
-  ret i64 %left
+  ret i64 %sum
 }
 """
 
@@ -224,11 +383,29 @@ go:
 """
 
 _WORK = """\
-; Runs items until there are none to claim. The caller is `id` 0, and alone has a `table`.
+; Runs items until there are none to claim, from those of its own range on. The caller is `id` 0, and alone
+; has a `table`. A worker that comes late may know the number of ranges of another job: then it tries too
+; many, which are closed, or too few.
 define internal void @work(ptr %pool, ptr %table, i64 %id) #0 {
 entry:
 FIELDS
+  %ranges = load atomic i64, ptr %ranges.at acquire, align 8
+  %any = icmp ne i64 %ranges, 0
+  br i1 %any, label %begin, label %out
+begin:
+  %own = urem i64 %id, %ranges
+  br label %range
+range:
+  %tried = phi i64 [ 0, %begin ], [ %tries, %exhausted ]
+  %place = add i64 %own, %tried
+  %range.number = urem i64 %place, %ranges
+  %offset = shl i64 %range.number, 6
+  %ticket.at = getelementptr i8, ptr %tickets.at, i64 %offset
   br label %again
+exhausted:
+  %tries = add i64 %tried, 1
+  %another = icmp ult i64 %tries, %ranges
+  br i1 %another, label %range, label %out
 again:
   %ticket = load atomic i64, ptr %ticket.at acquire, align 8
   %body = load atomic ptr, ptr %body.at acquire, align 8
@@ -237,17 +414,21 @@ again:
   %chunk = load atomic i64, ptr %chunk.at acquire, align 8
   %items = load atomic i64, ptr %items.at acquire, align 8
   %limit = load atomic i64, ptr %limit.at acquire, align 8
-  %item = and i64 %ticket, 4294967295
-  %some = icmp ult i64 %item, %items
+  %share = load atomic i64, ptr %share.at acquire, align 8
+  %number = and i64 %ticket, 4294967295
+  %size = call i64 @size(i64 %range.number, i64 %items, i64 %share)
+  %some = icmp ult i64 %number, %size
   %may = icmp ult i64 %id, %limit
   %try.it = and i1 %some, %may
-  br i1 %try.it, label %try, label %out
+  br i1 %try.it, label %try, label %exhausted
 try:
   %next = add i64 %ticket, 1
   %pair = cmpxchg ptr %ticket.at, i64 %ticket, i64 %next acq_rel acquire, align 8
   %won = extractvalue { i64, i1 } %pair, 1
   br i1 %won, label %claimed, label %again
 claimed:
+  %before.range = mul i64 %range.number, %share
+  %item = add i64 %before.range, %number
   %first = mul i64 %item, %chunk
   %behind = add i64 %first, %chunk
   %last = call i64 @llvm.umin.i64(i64 %behind, i64 %count)
@@ -262,7 +443,7 @@ poll:
   %on = icmp eq i64 %stop, 0
   br i1 %on, label %finish, label %bad
 bad:
-  %dropped = call i64 @close(ptr %pool, i64 %items)
+  %dropped = call i64 @close(ptr %pool)
   br label %finish
 finish:
   %extra = phi i64 [ 0, %look ], [ 0, %poll ], [ %dropped, %bad ]
@@ -319,6 +500,23 @@ out:
 """
 
 _RUN = """\
+; Sets the tickets of the first `ranges` ranges.
+define internal void @tickets(ptr %pool, i64 %ranges, i64 %ticket) #0 {
+entry:
+FIELDS
+  br label %next
+next:
+  %range = phi i64 [ 0, %entry ], [ %following, %next ]
+  %offset = shl i64 %range, 6
+  %ticket.at = getelementptr i8, ptr %tickets.at, i64 %offset
+  store atomic i64 %ticket, ptr %ticket.at seq_cst, align 8
+  %following = add i64 %range, 1
+  %another = icmp ult i64 %following, %ranges
+  br i1 %another, label %next, label %out
+out:
+  ret void
+}
+
 ; Runs body(context, first, last, thread) over [0, count), by at most `limit` threads; gives the code.
 define i64 @kdsl.pool.run(ptr %pool, ptr %table, ptr %body, ptr %context, i64 %count, i64 %limit) #0 {
 entry:
@@ -345,12 +543,8 @@ staff:
   %staffed = icmp uge i64 %workers, %wanted
   br i1 %staffed, label %prepare, label %start
 start:
-  %gil = call i32 @PyGILState_Ensure()
-  %starter = load ptr, ptr %start.at, align 8
-  %none = call ptr @PyObject_CallNoArgs(ptr %starter)
-  call void @Py_DecRef(ptr %none)
-  call void @PyGILState_Release(i32 %gil)
-  %raised = icmp eq ptr %none, null
+  %failed = call i64 @start(ptr %pool)
+  %raised = icmp ne i64 %failed, 0
   br i1 %raised, label %give.up, label %prepare
 give.up:
   store atomic i32 0, ptr %busy.at release, align 4
@@ -363,19 +557,25 @@ prepare:
   %up = add i64 %count, %chunk
   %less = sub i64 %up, 1
   %items = udiv i64 %less, %chunk
+  %ranges = call i64 @llvm.umin.i64(i64 %party, i64 MAX_RANGES)
+  %items.up = add i64 %items, %ranges
+  %items.less = sub i64 %items.up, 1
+  %share = udiv i64 %items.less, %ranges
   store atomic ptr %body, ptr %body.at release, align 8
   store atomic ptr %context, ptr %context.at release, align 8
   store atomic i64 %count, ptr %count.at release, align 8
   store atomic i64 %chunk, ptr %chunk.at release, align 8
   store atomic i64 %items, ptr %items.at release, align 8
   store atomic i64 %limit, ptr %limit.at release, align 8
+  store atomic i64 %ranges, ptr %ranges.at release, align 8
+  store atomic i64 %share, ptr %share.at release, align 8
   store atomic i32 0, ptr %done.at release, align 4
   store atomic i32 0, ptr %waiting.at release, align 4
-  %before = load atomic i64, ptr %ticket.at monotonic, align 8
-  %generation = lshr i64 %before, 32
-  %next.generation = add i64 %generation, 1
-  %ticket = shl i64 %next.generation, 32
-  store atomic i64 %ticket, ptr %ticket.at seq_cst, align 8
+  %before = load atomic i64, ptr %generation.at monotonic, align 8
+  %generation = add i64 %before, 1
+  store atomic i64 %generation, ptr %generation.at monotonic, align 8
+  %ticket = shl i64 %generation, 32
+  call void @tickets(ptr %pool, i64 %ranges, i64 %ticket)
   %signal = atomicrmw add ptr %signal.at, i32 1 seq_cst, align 4
   %sleepers = load atomic i32, ptr %sleepers.at seq_cst, align 4
   %asleep = icmp ne i32 %sleepers, 0
@@ -388,7 +588,7 @@ work:
   call void @work(ptr %pool, ptr %table, i64 0)
   call void @wait(ptr %pool, ptr %table, ptr %context)
   %shut = or i64 %ticket, CLOSED_ITEM
-  store atomic i64 %shut, ptr %ticket.at release, align 8
+  call void @tickets(ptr %pool, i64 %ranges, i64 %shut)
   %stopped.at = getelementptr i8, ptr %context, i64 8
   %stopped = load i64, ptr %stopped.at, align 8
   %fault = load atomic i64, ptr %context acquire, align 8

@@ -1,4 +1,4 @@
-"""SPIR-V words as text, one instruction a line, as `spirv-dis` prints them; names where the module has them."""
+"""SPIR-V words as text, one instruction a line, as `spirv-dis` prints them, with the names of the module."""
 
 from __future__ import annotations
 

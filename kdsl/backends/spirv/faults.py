@@ -6,9 +6,9 @@
     ...
     if site != 0: report                    once, at the end of the invocation
 
-Going on keeps control flow uniform, so that barriers stay reachable, and costs no branches. Loops whose length
-depends on data, and `while`, end when there is a fault. The report takes a lock in the status buffer; the fault
-that comes first in program order wins (work-group, then phase between barriers, then invocation).
+Going on keeps control flow uniform, so that barriers stay reachable, and costs no branches. Loops whose
+length depends on data, and `while`, end when there is a fault. The report takes a lock in the status buffer;
+the fault that comes first in program order wins (work-group, then phase between barriers, then invocation).
 """
 
 from __future__ import annotations

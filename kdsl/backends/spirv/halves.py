@@ -1,8 +1,7 @@
 """f16 and bf16 through f32: rounding, and conversion to and from the bits in memory, by integer operations.
 
-Drivers may flush denormals or round otherwise in their own conversions. Sources: the branch-free algorithms of
-M. Dukhan's FP16 library (https://github.com/Maratyszcza/FP16); S. Boldo, G. Melquiond, "When double rounding
-is odd", 2005.
+Drivers may flush denormals or round otherwise in their own conversions. Source for going through f32:
+S. Boldo, G. Melquiond, "When double rounding is odd", 2005.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@
     shared                Workgroup T[n]                         %p = AccessChain %S %index
     local                 Function T[n], or T                    %p = AccessChain %x %index, or %x itself
 
-In a binding 16-bit floats and short integers have their own widths; elsewhere a buffer holds values as they are
-computed with (a bf16 as f32). A binding seen as elements of two types has two variables, decorated `Aliased`.
+In a binding 16-bit floats and short integers have their own widths; elsewhere a buffer holds values as they
+are computed with (a bf16 as f32). A binding seen as elements of two types has two variables, decorated
+`Aliased`.
 """
 
 from __future__ import annotations

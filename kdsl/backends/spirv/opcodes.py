@@ -173,7 +173,7 @@ class Model(IntEnum):
 
 
 class Glsl(IntEnum):
-    """Instructions of the extended set GLSL.std.450. Source: Khronos, "SPIR-V Extended Instructions for GLSL"."""
+    """Instructions of the set GLSL.std.450. Source: Khronos, "SPIR-V Extended Instructions for GLSL"."""
 
     RoundEven = 2
     Trunc = 3
@@ -192,4 +192,4 @@ DEVICE_SCOPE, WORKGROUP_SCOPE = 1, 2
 RELAXED, ACQUIRE, RELEASE, ACQUIRE_RELEASE = 0, 0x2, 0x4, 0x8
 UNIFORM_MEMORY, WORKGROUP_MEMORY = 0x40, 0x100
 LOGICAL_ADDRESSING, GLSL450_MEMORY = 0, 1
-UNROLL = 1
+UNROLL, DONT_UNROLL = 1, 2

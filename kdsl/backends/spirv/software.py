@@ -74,13 +74,13 @@ def fmod(m: Module, kind: str) -> int:
             def step(v: Sequence[int]) -> Sequence[int]:
                 n = w.smaller(v[1], a.const("i32", w.bits - w.m))
                 shifted = w.op("ShiftLeftLogical", v[0], w.word(n))
-                return w.op("UMod", shifted, y.m), w.int("ISub", v[1], n)
+                return w.op("UMod", shifted, y.m), w.count("ISub", v[1], n)
 
             def more(v: Sequence[int]) -> int:
                 return a.op("SGreaterThan", "bool", v[1], a.const("i32", 0))
 
             kinds = (w.whole, "i32")
-            rest = code.loop(kinds, (rest, w.int("ISub", x.e, y.e)), more, _nothing, step)[0]
+            rest = code.loop(kinds, (rest, w.count("ISub", x.e, y.e)), more, _nothing, step)[0]
             return a.op("Bitcast", kind, w.op("BitwiseOr", x.sign, w.exact(rest, y.e)))
 
         def special() -> int:
@@ -184,7 +184,7 @@ def divide(m: Module, kind: str) -> int:
                 quotient = w.op("BitwiseOr", w.op("ShiftLeftLogical", quotient, w.const(step)), digits)
                 rest = w.op("UMod", shifted, d.m)
                 left -= step
-            exponent = w.int("IAdd", w.int("ISub", n.e, d.e), a.const("i32", -(w.m + 3)))
+            exponent = w.count("IAdd", w.count("ISub", n.e, d.e), a.const("i32", -(w.m + 3)))
             return w.rounded(w.op("BitwiseXor", x.sign, y.sign), w.jam(quotient, rest), exponent)
 
         return a.code.choose(special, kind, lambda: a.flop("FDiv", kind, p[0], p[1]), number)
@@ -213,10 +213,12 @@ def square_root(m: Module, kind: str) -> int:
             n = w.normal(x)
             # An even number of bits with one in the two highest, times an even power of 2.
             length = w.m + 2 + w.m % 2
-            odd = w.int("BitwiseAnd", w.int("IAdd", n.e, a.const("i32", w.m % 2 + w.bias)), a.const("i32", 1))
-            shift = w.int("ISub", a.const("i32", length - w.m), odd)
+            odd = w.count(
+                "BitwiseAnd", w.count("IAdd", n.e, a.const("i32", w.m % 2 + w.bias)), a.const("i32", 1)
+            )
+            shift = w.count("ISub", a.const("i32", length - w.m), odd)
             radicand = w.op("ShiftLeftLogical", n.m, w.word(shift))
-            exponent = w.int("ISub", w.int("ISub", n.e, a.const("i32", w.bias)), shift)
+            exponent = w.count("ISub", w.count("ISub", n.e, a.const("i32", w.bias)), shift)
 
             def step(v: Sequence[int]) -> Sequence[int]:
                 count, left, root, rest = v
@@ -228,7 +230,7 @@ def square_root(m: Module, kind: str) -> int:
                 bit = a.pick(w.whole, fits, w.const(1), w.const(0))
                 root = w.op("BitwiseOr", w.op("ShiftLeftLogical", root, w.const(1)), bit)
                 left = w.op("ShiftLeftLogical", left, w.const(2))
-                return w.int("ISub", count, a.const("i32", 1)), left, root, rest
+                return w.count("ISub", count, a.const("i32", 1)), left, root, rest
 
             def more(v: Sequence[int]) -> int:
                 return a.op("INotEqual", "bool", v[0], a.const("i32", 0))
@@ -237,8 +239,8 @@ def square_root(m: Module, kind: str) -> int:
             start = (a.const("i32", length), radicand, w.const(0), w.const(0))
             _, _, root, rest = a.code.loop(kinds, start, more, _nothing, step)
             # `length` bits of the root, half of them behind the point.
-            half = w.int("ShiftRightArithmetic", exponent, a.const("i32", 1))
-            at = w.int("ISub", half, a.const("i32", length // 2))
+            half = w.count("ShiftRightArithmetic", exponent, a.const("i32", 1))
+            at = w.count("ISub", half, a.const("i32", length // 2))
             return w.rounded(w.const(0), w.jam(root, rest), at)
 
         return a.code.choose(special, kind, of_special, number)
@@ -292,7 +294,7 @@ class Words:
     def op(self, name: str, *operands: int) -> int:
         return self.a.op(name, self.whole, *operands)
 
-    def int(self, name: str, *operands: int) -> int:
+    def count(self, name: str, *operands: int) -> int:
         return self.a.op(name, "i32", *operands)
 
     def word(self, x: int) -> int:
@@ -338,35 +340,37 @@ class Words:
 
     def normal(self, x: Parts) -> Parts:
         """The parts with a mantissa of full length (it is not 0); the exponent may be 0 or below."""
-        shift = self.int("ISub", self.leading(x.m), self.a.const("i32", self.bits - self.m))
+        shift = self.count("ISub", self.leading(x.m), self.a.const("i32", self.bits - self.m))
         m = self.op("ShiftLeftLogical", x.m, self.word(shift))
-        return Parts(x.sign, x.size, m, self.int("ISub", x.e, shift))
+        return Parts(x.sign, x.size, m, self.count("ISub", x.e, shift))
 
     def leading(self, x: int) -> int:
         """The number of zero bits above the highest one, an i32."""
 
         def of(half: int) -> int:
             top = self.a.glsl(Glsl.FindUMsb, "i32", half)
-            return self.int("ISub", self.a.const("i32", 31), top)
+            return self.count("ISub", self.a.const("i32", 31), top)
 
         if self.bits == 32:
             return of(x)
         high = self.a.narrowed(self.op("ShiftRightLogical", x, self.const(32)))
         none = self.a.op("IEqual", "bool", high, self.a.const("i32", 0))
-        low = self.int("IAdd", of(self.a.narrowed(x)), self.a.const("i32", 32))
+        low = self.count("IAdd", of(self.a.narrowed(x)), self.a.const("i32", 32))
         return self.a.pick("i32", none, low, of(high))
 
     def exact(self, m: int, e: int) -> int:
         """The bits of m * 2**(e - B) for an m of at most M bits, e >= 1."""
-        shift = self.int("ISub", self.leading(m), self.a.const("i32", self.bits - self.m))
-        room = self.int("ISub", e, self.a.const("i32", 1))
+        shift = self.count("ISub", self.leading(m), self.a.const("i32", self.bits - self.m))
+        room = self.count("ISub", e, self.a.const("i32", 1))
         shift = self.smaller(shift, room)
         shift = self.a.pick(
             "i32", self.a.op("IEqual", "bool", m, self.const(0)), self.a.const("i32", 0), shift
         )
         moved = self.op("ShiftLeftLogical", m, self.word(shift))
         # A denormal has the exponent 1 and no hidden bit: adding its bits to those of 0 gives it.
-        above = self.op("ShiftLeftLogical", self.word(self.int("ISub", room, shift)), self.const(self.m - 1))
+        above = self.op(
+            "ShiftLeftLogical", self.word(self.count("ISub", room, shift)), self.const(self.m - 1)
+        )
         return self.a.pick(
             self.whole,
             self.a.op("IEqual", "bool", m, self.const(0)),
@@ -379,10 +383,10 @@ class Words:
         a, zeros = self.a, self.leading(x)
         x = self.op("ShiftLeftLogical", x, self.word(zeros))
         spare = self.bits - self.m
-        field = self.int("IAdd", self.int("ISub", e, zeros), a.const("i32", spare + self.bias))
+        field = self.count("IAdd", self.count("ISub", e, zeros), a.const("i32", spare + self.bias))
         one = a.const("i32", 1)
         denormal = a.op("SLessThan", "bool", field, one)
-        extra = a.pick("i32", denormal, self.int("ISub", one, field), a.const("i32", 0))
+        extra = a.pick("i32", denormal, self.count("ISub", one, field), a.const("i32", 0))
         # Shifts by up to the width less one, and keeps a trace of what falls off.
         extra = self.word(self.smaller(extra, a.const("i32", self.bits - 1)))
         kept = self.op("ShiftRightLogical", x, extra)
@@ -394,7 +398,7 @@ class Words:
         m_odd = a.op("INotEqual", "bool", self.op("BitwiseAnd", m, self.const(1)), self.const(0))
         up = self.either(a.op("UGreaterThan", "bool", rest, half), a.op("LogicalAnd", "bool", tie, m_odd))
         m = self.op("IAdd", m, self.flag(up))
-        below = a.pick("i32", denormal, a.const("i32", 0), self.int("ISub", field, one))
+        below = a.pick("i32", denormal, a.const("i32", 0), self.count("ISub", field, one))
         top = (1 << (self.bits - self.m)) - 1
         below = self.smaller(below, a.const("i32", top))
         bits = self.op("IAdd", self.op("ShiftLeftLogical", self.word(below), self.const(self.m - 1)), m)
@@ -430,7 +434,7 @@ class Words:
         a = self.a
         n = self.smaller(n, a.const("i32", 2 * self.bits - 1))
         far = a.op("SGreaterThanEqual", "bool", n, a.const("i32", self.bits))
-        k = self.word(self.int("BitwiseAnd", n, a.const("i32", self.bits - 1)))
+        k = self.word(self.count("BitwiseAnd", n, a.const("i32", self.bits - 1)))
         high = a.pick(self.whole, far, self.const(0), x[0])
         low = a.pick(self.whole, far, x[0], x[1])
         gone = a.pick(self.whole, far, x[1], self.const(0))
@@ -464,17 +468,17 @@ class Words:
         n = self.normal(Parts(z.sign, z.size, z_m, z.e))
         up = double - 2 - 2 * self.m
         product = self.left(self.times(x.m, y.m), up)
-        product_e = self.int("IAdd", self.int("IAdd", x.e, y.e), a.const("i32", -2 * self.bias - up))
+        product_e = self.count("IAdd", self.count("IAdd", x.e, y.e), a.const("i32", -2 * self.bias - up))
         z_up = double - 3 - self.m
         high = self.op("ShiftLeftLogical", n.m, self.const(z_up - self.bits))
         addend = a.pick(self.whole, z_zero, zero, high), zero
-        z_e = self.int("ISub", n.e, a.const("i32", self.bias + z_up))
+        z_e = self.count("ISub", n.e, a.const("i32", self.bias + z_up))
         z_e = a.pick("i32", z_zero, product_e, z_e)
-        gap = self.int("ISub", product_e, z_e)
+        gap = self.count("ISub", product_e, z_e)
         none = a.const("i32", 0)
         ahead = a.op("SGreaterThan", "bool", gap, none)
         addend = self.right(addend, a.pick("i32", ahead, gap, none))
-        behind = a.pick("i32", ahead, none, self.int("ISub", none, gap))
+        behind = a.pick("i32", ahead, none, self.count("ISub", none, gap))
         product = self.right(product, behind)
         exponent = a.pick("i32", ahead, product_e, z_e)
         sign = self.op("BitwiseXor", x.sign, y.sign)
@@ -502,14 +506,14 @@ class Words:
         far = a.op("IEqual", "bool", result[0], zero)
         first = a.pick(self.whole, far, result[1], result[0])
         second = a.pick(self.whole, far, zero, result[1])
-        exponent = self.int("IAdd", exponent, a.pick("i32", far, none, a.const("i32", self.bits)))
+        exponent = self.count("IAdd", exponent, a.pick("i32", far, none, a.const("i32", self.bits)))
         shift = self.leading(first)
         k = self.word(self.smaller(shift, a.const("i32", self.bits - 1)))
         other = self.op("ISub", self.const(self.bits - 1), k)
         carried = self.op("ShiftRightLogical", self.op("ShiftRightLogical", second, self.const(1)), other)
         word = self.op("BitwiseOr", self.op("ShiftLeftLogical", first, k), carried)
         word = self.jam(word, self.op("ShiftLeftLogical", second, k))
-        exponent = self.int("ISub", exponent, shift)
+        exponent = self.count("ISub", exponent, shift)
         nothing = a.op("IEqual", "bool", first, zero)
         number = self.rounded(sign, a.pick(self.whole, nothing, self.const(1), word), exponent)
         return a.pick(self.kind, nothing, a.const(self.kind, 0.0), number)

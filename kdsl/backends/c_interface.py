@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from kdsl.backends.base import Site
+from kdsl.dtypes import DType
 from kdsl.errors import ArgumentError, KdslError
 from kdsl.ir.faults import condition_error, fault
 from kdsl.ir.nodes import ArrayParam, Func, ScalarParam
@@ -64,6 +65,18 @@ class Message:
     values: tuple[str, ...]
     loc: Loc | None = None
     condition: int = 0
+
+
+_C_TYPES = {
+    "f16": "uint16_t", "bf16": "uint16_t", "f32": "float", "f64": "double", "bool_": "uint8_t",
+    "i8": "int8_t", "i16": "int16_t", "i32": "int32_t", "i64": "int64_t",
+    "u8": "uint8_t", "u16": "uint16_t", "u32": "uint32_t", "u64": "uint64_t",
+}  # fmt: skip
+
+
+def c_type(t: DType) -> str:
+    """The C type of an element; of an f16 or bf16, its bits."""
+    return _C_TYPES[t.name]
 
 
 def reserved(name: str) -> bool:
@@ -168,6 +181,15 @@ def site_messages(site: Site) -> Iterator[Message]:
     else:
         changing = {"value": _marker(0)} if kind in ("memory", "negative_power") else {}
         yield template(_CLASSES[kind], make, changing)
+
+
+def site_text(site: Site) -> str:
+    """What a site says, with `{value}` and `{extent}` for what only the call knows."""
+    message = next(m for n, m in enumerate(site_messages(site)) if site.kind != "index" or n == 2)
+    text = message.form.replace("%%", "%")
+    for name in message.values:
+        text = text.replace("%lld", f"{{{name}}}", 1)
+    return text
 
 
 INDEX_CLASSES = 6
