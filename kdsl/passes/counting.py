@@ -14,7 +14,7 @@ from kdsl.analysis.linear import difference, linear
 from kdsl.analysis.state import State
 from kdsl.analysis.values import Values
 from kdsl.dtypes import i64
-from kdsl.ir.evaluation import is_host
+from kdsl.ir.host import is_host
 from kdsl.ir.nodes import Binary, BinaryOp, Const, Expr, Func, Loop, ScalarParam, Var
 from kdsl.passes.simplify import simplify_expr
 

@@ -19,15 +19,17 @@ from dataclasses import dataclass, replace
 
 from kdsl.analysis.axes import axis_of, escapes, has_grid, is_grid, leaves
 from kdsl.analysis.linear import faultless
-from kdsl.dtypes import i64
-from kdsl.ir.evaluation import is_host
+from kdsl.dtypes import i32, i64
+from kdsl.ir.host import is_host
 from kdsl.ir.launch import Scratch
 from kdsl.ir.nodes import (
     Accumulate,
     Alloc,
     Atomic,
     Body,
+    Cast,
     Compare,
+    Const,
     Expr,
     If,
     Load,
@@ -166,7 +168,7 @@ class _Cutter:
                 return None
             case If() if escapes((s,)):
                 return "it may end an iteration of a loop around it"
-            case If() if is_host(s.cond, host) or (prefix and faultless(s.cond)):
+            case If() if prefix or is_host(s.cond, host):
                 return None
             case If() | While():
                 return "data decide it"
@@ -189,11 +191,17 @@ class _Cutter:
                 then, orelse = (self.parts(b, prefix, host) for b in (s.then, s.orelse))
                 return (Branch(s.cond, then, orelse),)
             case If():
-                other = replace(s, id=fresh_id(), cond=Unary("not", s.cond))
-                then, orelse = (
-                    self.parts(b, (*prefix, c), host) for b, c in ((s.then, s), (s.orelse, other))
-                )
-                return (*then, *orelse)
+                out: list[Part] = []
+                cond = s.cond
+                if not faultless(cond):
+                    # What it reads may change in the parts: it is decided once.
+                    flag = self.shared(Alloc(self.context.fresh("taken"), i32, (), loc=s.loc), prefix)
+                    place = flag.index((), {})
+                    out.append(Piece(prefix, (Store(flag.name, place, Cast(cond, i32), loc=s.loc),)))
+                    cond = Compare("!=", Load(flag.name, place, i32), Const(0, i32))
+                for b, c in ((s.then, cond), (s.orelse, Unary("not", cond))):
+                    out += self.parts(b, (*prefix, replace(s, id=fresh_id(), cond=c)), host)
+                return tuple(out)
             case _:
                 raise AssertionError(f"{type(s).__name__} is not cut")
 

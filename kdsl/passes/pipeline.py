@@ -43,7 +43,7 @@ PASSES: tuple[tuple[str, Callable[[Func, Lowering], Func]], ...] = (
     ("simplify", lambda func, _: simplify(func)),
     # Before copies are made of loop bodies, and trees grow by math functions: each access is proved once.
     ("bounds", lambda func, _: bounds(func)),
-    ("full_tiles", lambda func, _: full_tiles(func)),
+    ("full_tiles", lambda func, to: full_tiles(func, masks=to.target.kind != "vulkan")),
     ("whole_vectors", lambda func, to: whole_vectors(func) if to.target.kind == "vulkan" else func),
     ("unroll", lambda func, _: unroll(func)),
     ("fold", lambda func, _: simplify(func)),

@@ -392,7 +392,7 @@ def gpu_sum(s: Schedule, loop: str, block: int = 4096, invocations: int = 64) ->
                 for i_i_o in range(64):
                     if i_o * 4096 + i_i_o * 64 + i_i_i < N:
                         total_r_r[i_i_i] += X[i_o * 4096 + i_i_o * 64 + i_i_i]
-            for i_i_i_r in range(64):
+            for i_i_i_r in vectorize(range(64)):       # on a GPU a tree of the invocations
                 total_r[i_o] += total_r_r[i_i_i_r]
         for i_o_r in range((N + 4095) // 4096):
             total += total_r[i_o_r]
@@ -401,7 +401,7 @@ def gpu_sum(s: Schedule, loop: str, block: int = 4096, invocations: int = 64) ->
     """
     s = s.split(loop, block).rfactor(f"{loop}_o").bind(f"{loop}_o", "grid.x")
     s = s.split(f"{loop}_i", invocations).reorder(f"{loop}_i_i", f"{loop}_i_o")
-    return s.rfactor(f"{loop}_i_i").bind(f"{loop}_i_i", "block.x")
+    return s.rfactor(f"{loop}_i_i").bind(f"{loop}_i_i", "block.x").vectorize(f"{loop}_i_i_r")
 
 
 # ------------------------------------------------------------------------ helpers

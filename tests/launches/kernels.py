@@ -255,6 +255,23 @@ def atomic(X: i32[N], H: i32[4], C: i32[1], R: i32[N]):
                 R[g * 8 + a] = base - base + X[g * 8 + a]
 """
 
+CHOSEN = """
+def chosen(X: i64[M, 8], Y: i64[M, N], Z: i64[M, 8]):
+    for i in bind(range(M), "grid.x"):
+        if X[i, 0] > 1:
+            for j in bind(range(N), "grid.y"):
+                Y[i, j] = j
+            X[i, 0] = 0
+        else:
+            for a in bind(range(4), "block.x"):
+                if X[i, a] > 0:
+                    for b in bind(range(2), "block.y"):
+                        Z[i, 2 * a + b] = X[i, 4 + a] + b
+                    X[i, a] = -1
+                else:
+                    X[i, a] = 7
+"""
+
 ALL = {
     name: text
     for name, text in list(globals().items())

@@ -15,6 +15,7 @@ from kdsl.backends.spirv import features
 from kdsl.backends.spirv.arith import Arith, kind_of
 from kdsl.backends.spirv.expressions import Expressions
 from kdsl.backends.spirv.faults import STATUS, SiteTable, State, Status
+from kdsl.backends.spirv.lanes import wanted_sizes
 from kdsl.backends.spirv.manifest import Field
 from kdsl.backends.spirv.memory import Bindings, Buffer, Memory
 from kdsl.backends.spirv.module import Code, Module, bits_of
@@ -142,7 +143,7 @@ def emit_entry(
     ranges.learn(body)
     shared = _SharedMemory(module, _float_atomics(body))
     statements = Statements(x, axes, dispatch.block, shared.make, features.device_name(target))
-    statements.body(body)
+    _versions(x, statements, body)
     if code.open:
         code.end("Return")
     function = module.new()
@@ -157,6 +158,26 @@ def emit_entry(
         reads, writes = reads | {STATUS}, writes | {STATUS}
     module.entry(function, dispatch.name, list(inputs.variables.values()), dispatch.block)
     return Entry(dispatch.name, groups, dispatch.block, shared.bytes, frozenset(reads), frozenset(writes))
+
+
+def _versions(x: Expressions, statements: Statements, body: Body) -> None:
+    """The body, in a version of its own for sizes with which vectors can be loaded, where they matter."""
+    wanted = wanted_sizes(body, x.buffers, x.ranges.multiple)
+    if not wanted:
+        statements.body(body)
+        return
+    a, divisible = x.arith, x.arith.const("bool", True)
+    for name, by in wanted.items():
+        rest = a.op("BitwiseAnd", "i32", x.low(Var(name, i64)), a.const("i32", by - 1))
+        divisible = a.op("LogicalAnd", "bool", divisible, a.op("IEqual", "bool", rest, a.const("i32", 0)))
+
+    def vectors() -> None:
+        before = dict(x.ranges.steps)
+        x.ranges.steps |= {n: by * x.ranges.steps.get(n, 1) for n, by in wanted.items()}
+        statements.body(body)
+        x.ranges.steps = before
+
+    x.code.select(divisible, vectors, lambda: statements.body(body))
 
 
 def folded(groups: tuple[Expr, Expr, Expr], limits: tuple[int, int, int]) -> tuple[Expr, Expr, Expr]:
@@ -236,8 +257,14 @@ class _SharedMemory:
         self.module = module
         self.as_bits = bits
         self.bytes = 0
+        self._made: dict[int, Buffer] = {}
 
     def make(self, s: Alloc, count: int) -> Buffer:
+        if s.id not in self._made:
+            self._made[s.id] = self._new(s, count)
+        return self._made[s.id]
+
+    def _new(self, s: Alloc, count: int) -> Buffer:
         kind = kind_of(s.dtype)
         if s.name in self.as_bits:
             kind = f"i{bits_of(kind)}"

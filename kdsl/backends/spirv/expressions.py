@@ -34,7 +34,8 @@ _LOW = ("+", "-", "*", "&", "|", "^")
 class Expressions:
     """Emits expressions into `code`. `vars` gives id and type of names in scope; an i64's may be "i32".
 
-    `state` holds the invocation's fault; None: nothing can fault here.
+    `state` holds the invocation's fault; None: nothing can fault here. `packed` gives the value of a load that
+    was done together with others.
     """
 
     code: Code
@@ -45,6 +46,7 @@ class Expressions:
     state: State | None = None
     vars: dict[str, tuple[int, str]] = field(default_factory=dict)
     buffers: dict[str, Buffer] = field(default_factory=dict)
+    packed: Callable[[Load], int | None] | None = None
 
     # -- values
 
@@ -58,8 +60,8 @@ class Expressions:
             case Var():
                 return self.vars[e.name][0]
             case Load():
-                buffer, at = self.place(e.buffer, e.index, e.checked, e.loc)
-                return self.memory.load(buffer, self.memory.pointer(buffer, at))
+                part = self.packed(e) if self.packed is not None else None
+                return self._load(e) if part is None else part
             case Unary():
                 return self.arith.unary(e.op, e.dtype, self.emit(e.x))
             case Binary():
@@ -130,8 +132,7 @@ class Expressions:
             case Binary() if self._operands_narrow(e):
                 return self._divided(e, i32, self.low(e.a), self.low(e.b))
             case Load() if self.buffers[e.buffer].narrow:
-                buffer, at = self.place(e.buffer, e.index, e.checked, e.loc)
-                return self.memory.load(buffer, self.memory.pointer(buffer, at))
+                return self._load(e)
             case Select():
                 return self._select(e, "i32", self.low)
             case Let():
@@ -162,9 +163,8 @@ class Expressions:
                 id, kind = self.vars[e.name]
                 return id if kind == "i64" else a.widened(id, signed=True)
             case Load():
-                buffer, at = self.place(e.buffer, e.index, e.checked, e.loc)
-                value = self.memory.load(buffer, self.memory.pointer(buffer, at))
-                return a.widened(value, signed=True) if buffer.narrow else value
+                value = self._load(e)
+                return a.widened(value, signed=True) if self.buffers[e.buffer].narrow else value
             case Unary():
                 return a.unary(e.op, i64, self._wide(e.x))
             case Binary():
@@ -183,6 +183,10 @@ class Expressions:
         raise AssertionError(f"unknown expression {type(e).__name__}")
 
     # -- places and faults
+
+    def _load(self, e: Load) -> int:
+        buffer, at = self.place(e.buffer, e.index, e.checked, e.loc)
+        return self.memory.load(buffer, self.memory.pointer(buffer, at))
 
     def place(
         self, name: str, index: tuple[Expr, ...], checked: tuple[int, ...], loc: Loc | None

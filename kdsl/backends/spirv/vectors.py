@@ -11,7 +11,7 @@ A local scalar of the body is a vector; its statements run in order, each for al
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -68,14 +68,18 @@ def vector_lanes(loop: Loop) -> int | None:
 
 def _possible(s: Stmt, own: set[str]) -> bool:
     """Whether what has no vector form depends on no value that exists as a vector alone."""
-    if isinstance(s, (Store, Accumulate)):
-        if s.value.dtype == i64 or any(_uses(i, own) for i in s.index):
-            return False
+    if isinstance(s, (Store, Accumulate)) and _apart(s, own):
+        return False
     return all(_whole(e, own) for e in stmt_exprs(s))
 
 
+def _apart(s: Store | Accumulate, own: set[str]) -> bool:
+    """Whether a store takes its lanes one by one: wide integers, places that are values of lanes."""
+    return s.value.dtype == i64 or any(_uses(i, own) for i in s.index)
+
+
 def _whole(e: Expr, own: set[str]) -> bool:
-    if not _has_form(e):
+    if not _has_form(e, own):
         return not _uses(e, own)
     if isinstance(e, Let):
         return _whole(e.value, own) and _whole(e.body, own | {e.name})
@@ -89,8 +93,8 @@ def _uses(e: Expr, own: set[str]) -> bool:
     )
 
 
-def _has_form(e: Expr) -> bool:
-    """Whether `e`, its operands given, is one operation on vectors."""
+def _has_form(e: Expr, own: Container[str]) -> bool:
+    """Whether `e`, its operands given, is one operation on vectors. `own`: scalars that are vectors."""
     match e:
         case Const() | Var() | Load():
             return e.dtype != i64 and not can_fault(e)
@@ -98,7 +102,9 @@ def _has_form(e: Expr) -> bool:
             return all(c.dtype != i64 for c in expr_children(e)) and not can_fault(e)
         case Select():
             # Both sides are computed: neither may touch memory that the program would not.
-            return not any(isinstance(x, Load) or can_fault(x) for c in (e.a, e.b) for x in subexprs(c))
+            parts = [x for c in (e.a, e.b) for x in subexprs(c)]
+            loads = any(isinstance(x, Load) and x.buffer not in own for x in parts)
+            return not loads and not any(map(can_fault, parts))
         case Cast():
             return e.type != i64 and e.x.dtype != i64
         case Call():
@@ -219,7 +225,7 @@ class Vectors:
         """The values of all lanes."""
         if not self.varies((e,)):
             return self.joined(e, [self.x.emit(e)] * self.lanes)
-        if not _has_form(e):
+        if not _has_form(e, self.own):
             return self.joined(e, [self.x.emit(self.at((e,), n)[0]) for n in range(self.lanes)])
         a = self.arith
         match e:
