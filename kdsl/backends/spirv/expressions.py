@@ -34,8 +34,8 @@ _LOW = ("+", "-", "*", "&", "|", "^")
 class Expressions:
     """Emits expressions into `code`. `vars` gives id and type of names in scope; an i64's may be "i32".
 
-    `state` holds the invocation's fault; None: nothing can fault here. `packed` gives the value of a load that
-    was done together with others.
+    `state` holds the invocation's fault; None: nothing can fault here. `packed` gives the value of a load
+    that was done together with others.
     """
 
     code: Code

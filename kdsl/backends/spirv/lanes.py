@@ -1,13 +1,14 @@
-"""Vector loops: lanes in lockstep, statement by statement, with their neighbouring elements loaded together.
+"""Vector loops: lanes in lockstep, statement by statement, with their neighbours loaded together.
 
-    for j_v in vectorize(range(4)):               %b = Load f32x4 (B seen as f32x4, element (k * N + j * 4) >> 2)
+    for j_v in vectorize(range(4)):                    %b = Load f32x4 (B seen as f32x4, (k * N + j * 4) >> 2)
         C[i, j * 4 + j_v] += A[i, k] * B[k, j * 4 + j_v]
-                                                  4 x FMul, FAdd on its components and those of C
-                                                  Store f32x4
+                                                       4 x FMul, FAdd on its components and those of C
+                                                       Store f32x4
 
-That needs an index that is a multiple of the lanes for the first one. Where only the sizes of arrays stand in the
-way, the body is there twice, and the sizes choose (`entry`). Lanes are computed one by one: drivers do so with
-vectors too. A loop with anything but stores, inner loops and ifs that are the same for all lanes stays a loop.
+That needs an index that is a multiple of the lanes for the first one. Where only sizes of arrays stand in
+the way, the body is there twice, and the sizes choose (`entry`). Lanes are computed one by one: drivers do so
+with vectors too. A loop with anything but stores, and inner loops and ifs that are the same for all lanes,
+stays a loop.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def _plain(s: Stmt, var: str, made: set[str]) -> bool:
 
 
 def _varies(e: Expr, var: str, made: Iterable[str]) -> bool:
-    """Whether an expression may differ from lane to lane; `made`: the buffers that lanes have for themselves."""
+    """Whether an expression may differ from lane to lane; `made`: the buffers that each lane has."""
     return any(
         (isinstance(x, Var) and x.name == var) or (isinstance(x, Load) and x.buffer in made)
         for x in subexprs(e)
