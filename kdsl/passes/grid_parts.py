@@ -1,7 +1,7 @@
 """Grids that are larger than a device allows, or need too much memory, go in parts: loops of the host.
 
-for i in bind(range(N), "grid.x"):    for i_from in range(0, N, 65535):
-    ...                         ->        for i in bind(range(i_from, min(i_from + 65535, N)), "grid.x"):
+for i in bind(range(N), "grid.y"):    for i_from in range(0, N, 65535):
+    ...                         ->        for i in bind(range(i_from, min(i_from + 65535, N)), "grid.y"):
                                               ...
 """
 
@@ -57,7 +57,9 @@ def in_parts(
             new.append(replace(s, cond=substitute(s.cond, values)))
             continue
         n = len(groups)
-        most = most_groups(s, counts[n], rooms[n + 1 :], left, context)
+        # Back ends lay many work-groups along x side by side along an axis that is not used.
+        free = axis_of(s) == "grid.x" and len(counts) < len(AXES)
+        most = most_groups(s, counts[n], rooms[n + 1 :], left, free, context)
         if most is None:
             new.append(s)
             groups.append(counts[n])
@@ -80,12 +82,12 @@ def in_parts(
 
 
 def most_groups(
-    loop: Loop, count: Expr, inner: Sequence[Expr], left: Expr | None, context: Context
+    loop: Loop, count: Expr, inner: Sequence[Expr], left: Expr | None, free: bool, context: Context
 ) -> Expr | None:
     """How many iterations of `loop` one launch may have, where `inner` are the work-groups for each of them
-    and memory is `left` for so many; None when all may."""
+    and memory is `left` for so many; None when all may. `free`: the device's limit does not matter."""
     limit = context.target.limits.groups[AXES.index(axis_of(loop)[-1])]
-    most = Const(limit, i64) if context.ranges.of(count)[1] > limit else None
+    most = Const(limit, i64) if context.ranges.of(count)[1] > limit and not free else None
     if left is None:
         return most
     for other in inner:
