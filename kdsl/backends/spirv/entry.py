@@ -137,6 +137,9 @@ def emit_entry(
     inputs = Inputs(code)
     groups = folded(dispatch.groups, target.limits.groups)
     axes = _axes(inputs, arith, dispatch, groups)
+    if features.drops_zeros(target) and any(map(_float_zero, exprs(body))):
+        group = inputs.component(BuiltIn.WorkgroupId, 0)
+        x.zero = arith.op("ShiftRightLogical", "i32", group, module.constant("i32", 31))
     module.place = func.loc
     _bind_names(x, func, body, parameters)
     x.buffers.update({n: b for n, b in buffers.items() if n in reads | writes})
@@ -158,6 +161,10 @@ def emit_entry(
         reads, writes = reads | {STATUS}, writes | {STATUS}
     module.entry(function, dispatch.name, list(inputs.variables.values()), dispatch.block)
     return Entry(dispatch.name, groups, dispatch.block, shared.bytes, frozenset(reads), frozenset(writes))
+
+
+def _float_zero(e: Expr) -> bool:
+    return isinstance(e, Const) and e.type.is_float and e.value == 0.0
 
 
 def _versions(x: Expressions, statements: Statements, body: Body) -> None:
