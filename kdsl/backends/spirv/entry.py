@@ -135,7 +135,7 @@ def emit_entry(
     )
     x = Expressions(code, arith, Memory(arith, bindings), ranges, sites, own_state)
     inputs = Inputs(code)
-    groups = folded(dispatch.groups, target.limits.groups)
+    groups = folded(dispatch.groups, target.limits.groups, ranges)
     axes = _axes(inputs, arith, dispatch, groups)
     if features.drops_zeros(target) and any(map(_float_zero, exprs(body))):
         group = inputs.component(BuiltIn.WorkgroupId, 0)
@@ -187,20 +187,21 @@ def _versions(x: Expressions, statements: Statements, body: Body) -> None:
     x.code.select(divisible, vectors, lambda: statements.body(body))
 
 
-def folded(groups: tuple[Expr, Expr, Expr], limits: tuple[int, int, int]) -> tuple[Expr, Expr, Expr]:
+def folded(
+    groups: tuple[Expr, Expr, Expr], limits: tuple[int, int, int], ranges: Ranges
+) -> tuple[Expr, Expr, Expr]:
     """The grid, with work-groups along x beyond the limit put side by side along y or z, if that is free."""
     x, y, z = groups
-    if _one(y):
-        x, y = _split(x, limits[0])
-    elif _one(z):
-        x, z = _split(x, limits[0])
+    if ranges.of(x).hi > limits[0]:
+        if _one(y):
+            x, y = _split(x, limits[0])
+        elif _one(z):
+            x, z = _split(x, limits[0])
     return x, y, z
 
 
 def _split(x: Expr, limit: int) -> tuple[Expr, Expr]:
     """x groups as rows of at most `limit`: their length and number."""
-    if isinstance(x, Const) and x.value <= limit:
-        return x, Const(1, i64)
     rows = Binary("//", Binary("+", x, Const(limit - 1, i64)), Const(limit, i64))
     some = Binary("max", rows, Const(1, i64))
     up = Binary("-", Binary("+", x, some), Const(1, i64))
