@@ -142,8 +142,9 @@ def test_the_text_of_a_kernel() -> None:
     body = [line[0] for line in lines[[line[0] for line in lines].index("OpFunction") :]]
     text_of_body = " ".join([op.removeprefix("Op") for op in body])
     assert text_of_body == (
-        "Function Label Load CompositeExtract Load CompositeExtract AccessChain Load AccessChain Load SLessThan "
-        "Select SLessThan SelectionMerge BranchConditional Label IMul IAdd AccessChain Load FMul AccessChain Load FAdd Store Branch Label Return FunctionEnd"
+        "Function Label Load CompositeExtract Load CompositeExtract AccessChain Load AccessChain Load "
+        "SLessThan Select SLessThan SelectionMerge BranchConditional Label IMul IAdd AccessChain Load FMul "
+        "AccessChain Load FAdd Store Branch Label Return FunctionEnd"
     )
     assert '               OpEntryPoint GLCompute %saxpy_0 "saxpy_0" %WorkgroupId' in text
     assert "               OpExecutionMode %saxpy_0 LocalSize 64 1 1" in text
