@@ -14,12 +14,13 @@ the same for all invocations; that it is so is proved.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from kdsl.analysis.accesses import Access, written
 from kdsl.analysis.axes import is_block
+from kdsl.analysis.meeting import Meetings
 from kdsl.analysis.ownership import Ownership
 from kdsl.ir.nodes import (
     Accumulate,
@@ -55,18 +56,31 @@ class Use:
     wide: frozenset[str] = frozenset()
     number: int = -1
     access: Access | None = field(default=None, compare=False)
+    lags: frozenset[tuple[int, int]] = frozenset()
+
+    def later(self, loop: int, turns: int) -> Use:
+        """As it is seen `turns` iterations of a loop later (2: some)."""
+        lags = dict(self.lags)
+        lags[loop] = min(2, lags.get(loop, 0) + turns)
+        return replace(self, lags=frozenset(lags.items()))
 
 
 Uses = frozenset[Use]
 NONE: Uses = frozenset()
 
 
-def with_barriers(body: Body, owners: Ownership, own: frozenset[str], context: Context) -> Body:
+def with_barriers(
+    body: Body,
+    owners: Ownership,
+    meetings: Callable[[], Meetings],
+    own: frozenset[str],
+    context: Context,
+) -> Body:
     """The body of a dispatch in two levels, its locals in their places, with the barriers that it needs.
 
     `own`: device buffers that have cells for each work-group, or invocation, alone.
     """
-    work = _Placer(owners, own, context, body)
+    work = _Placer(owners, meetings, own, context, body)
     new, _ = work.body(body, NONE)
     return new
 
@@ -74,10 +88,12 @@ def with_barriers(body: Body, owners: Ownership, own: frozenset[str], context: C
 @dataclass(slots=True)
 class _Placer:
     owners: Ownership
+    ask: Callable[[], Meetings]
     own: frozenset[str]
     context: Context
     whole: Body
     private: frozenset[str] = field(init=False)
+    meetings: Meetings | None = None
     by_nest: dict[int, Uses] = field(default_factory=dict)
     # Statements of control that may go differently for some invocations, outermost first.
     parted: list[Stmt] = field(default_factory=list)
@@ -129,7 +145,11 @@ class _Placer:
             return False
         if a.access is None or b.access is None or a.access.site.buffer != b.access.site.buffer:
             return True
-        return self.owners.pattern([a.access, b.access]) is None
+        if self.owners.pattern([a.access, b.access]) is not None:
+            return False
+        if self.meetings is None:
+            self.meetings = self.ask()
+        return self.meetings.may(a.number, b.number, dict(a.lags))
 
     # ------------------------------------------------------------------ placing
 
@@ -195,13 +215,14 @@ class _Placer:
                 body = tuple(last)
                 if any(self.conflict(a, b) for uses in continues for a in uses for b in test):
                     self.refuse(s)
-            again = entry.union(end, *continues)
+            carried = [u.later(s.id, 1) for u in end.union(*continues)]
+            again = entry.union(carried)
             if again == entry:
                 break
             entry = again
         if parts:
             self.parted.pop()
-        return replace(s, body=body), entry.union(*breaks)
+        return replace(s, body=body), frozenset([u.later(s.id, 2) for u in entry.union(end, *breaks)])
 
     def branch(self, s: If, pending: Uses, out: list[Stmt]) -> tuple[Stmt, Uses]:
         pending = self.before(s, self.read_by_all((s.cond,)), pending, out)

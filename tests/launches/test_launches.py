@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from kdsl.ir.launch import Launches
 from kdsl.ir.launch_printer import print_launches
-from kdsl.ir.parser import parse_func
 from tests.launches.check import (
     TARGET,
     arguments,
@@ -39,14 +39,20 @@ def test_texts(update_messages: bool) -> None:
     assert text == GOLDEN.read_text()
 
 
-@pytest.mark.parametrize("name", ["MATMUL", "REGISTERS", "BLUR", "ROWS", "TREE", "GROUP_SCRATCH", "DEVICE"])
+@pytest.mark.parametrize(
+    "name", ["MATMUL", "REGISTERS", "BLUR", "ROWS", "TREE", "GROUP_SCRATCH", "DEVICE", "DOUBLE", "HALO"]
+)
 def test_every_barrier_is_needed(name: str) -> None:
     made = launched(ALL[name])
-    func = parse_func(ALL[name])
     assert barriers(made)
+    every_barrier_is_needed(made)
+
+
+def every_barrier_is_needed(made: Launches) -> None:
+    sizes = [*sizes_to_try(made.func, 7), dict.fromkeys(made.func.sizes, 17)]
     for barrier in barriers(made):
         model = Model(without(made, barrier))
-        assert any(complains(model, arguments(func, at, n), at) for n, at in enumerate(sizes_to_try(func, 7)))
+        assert any(complains(model, arguments(made.func, at, n), at) for n, at in enumerate(sizes))
 
 
 def complains(model: Model, given: Mapping[str, Any], at: Mapping[str, int]) -> bool:
@@ -56,6 +62,11 @@ def complains(model: Model, given: Mapping[str, Any], at: Mapping[str, int]) -> 
     except Race:
         return True
     return isinstance(found, str) and "is used before it is set" in found
+
+
+def test_data_that_do_not_meet_need_no_barrier() -> None:
+    assert len(barriers(launched(ALL["DOUBLE"]))) == 1
+    assert len(barriers(launched(ALL["HALO"]))) == 1
 
 
 @pytest.mark.parametrize("name", ALL)
