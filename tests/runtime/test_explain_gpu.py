@@ -62,7 +62,9 @@ def test_work_groups() -> None:
     assert d.barriers >= 2 and d.private_bytes == 4
     text = str(e)
     assert "matmul on vulkan: llvmpipe" in text
-    assert "launch matmul_0: ((N + 3) // 4) x (min(65535, (M + 3) // 4 - i_o_from)) work-groups of 4 x 4" in text
+    assert (
+        "launch matmul_0: ((N + 3) // 4) x (min(65535, (M + 3) // 4 - i_o_from)) work-groups of 4 x 4" in text
+    )
     assert "256 bytes shared" in text and "work-groups of 4 x 4" in plain(e._repr_html_())
 
 

@@ -123,7 +123,7 @@ def test_results_that_are_under_way_take_little_memory() -> None:
         Y = kdsl.empty(N, f32)
         for i in range(N):
             s = X[i]
-            for k in range(2000):
+            for _ in range(2000):
                 s = s * 0.5 + 1.0
             Y[i] = s
         return Y
