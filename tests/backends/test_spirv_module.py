@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import struct
 import subprocess
@@ -20,7 +21,7 @@ from tests.backends.spirv_harness import EVERYTHING, compiled, needs_validator, 
 
 SAXPY = """
 def saxpy(a: f32, x: f32[64 * N], y: f32[64 * N]):
-    for i_o in bind(range(N), "grid.x"):
+    for i_o in bind(range(min(N, 9)), "grid.x"):
         for i_i in bind(range(64), "block.x"):
             y[i_o * 64 + i_i] += a * x[i_o * 64 + i_i]
 """
@@ -124,8 +125,7 @@ def test_the_manifest_of_a_kernel() -> None:
         "entries": [
             {
                 "name": "saxpy_0",
-                "groups": ["(N + max((N + 65534) // 65535, 1) - 1) // max((N + 65534) // 65535, 1)",
-                           "(N + 65534) // 65535", "1"],
+                "groups": ["min(N, 9)", "1", "1"],
                 "block": [64, 1, 1],
                 "shared_bytes": 0,
                 "reads": [0, 1],
@@ -143,9 +143,9 @@ def test_the_text_of_a_kernel() -> None:
     body = [line[0] for line in lines[[line[0] for line in lines].index("OpFunction") :]]
     text_of_body = " ".join([op.removeprefix("Op") for op in body])
     assert text_of_body == (
-        "Function Label Load CompositeExtract CompositeExtract Load CompositeExtract IMul IAdd Load "
-        "CompositeExtract AccessChain Load AccessChain Load SLessThan SelectionMerge BranchConditional Label "
-        "IMul IAdd AccessChain Load FMul AccessChain Load FAdd Store Branch Label Return FunctionEnd"
+        "Function Label Load CompositeExtract Load CompositeExtract AccessChain Load AccessChain Load "
+        "SLessThan Select SLessThan SelectionMerge BranchConditional Label IMul IAdd AccessChain Load FMul "
+        "AccessChain Load FAdd Store Branch Label Return FunctionEnd"
     )
     assert '               OpEntryPoint GLCompute %saxpy_0 "saxpy_0" %WorkgroupId' in text
     assert "               OpExecutionMode %saxpy_0 LocalSize 64 1 1" in text
@@ -163,10 +163,12 @@ def test_the_disassembler_agrees_with_the_one_of_spirv_tools() -> None:
     command = ["spirv-dis", "--raw-id", "--no-color", "--no-header", "-"]
     done = subprocess.run(command, input=module, capture_output=True, timeout=60, check=True)
 
-    def names(text: str) -> list[str]:
-        return [w for line in text.split("\n") for w in line.split() if w.startswith("Op")]
+    def lines(text: str) -> list[str]:
+        """Ids are numbers there and names here; numbers of floats are written otherwise."""
+        kept = [re.sub(r"%\w+", "%", line.strip()) for line in text.split("\n") if "Op" in line]
+        return [line.rsplit(" ", 1)[0] if "OpConstant " in line else line for line in kept]
 
-    assert names(done.stdout.decode()) == names(disassemble(module))
+    assert lines(done.stdout.decode()) == lines(disassemble(module))
 
 
 def test_numbers_of_instructions_are_unique() -> None:
