@@ -150,6 +150,12 @@ class Kernel(_OfFunction, Generic[P]):
                 self._scheduled[recipe] = Kernel(self.__kdsl_source__, self._chosen_target, recipe)
             return self._scheduled[recipe]
 
+    def _recipe(self, given: Arguments) -> Recipe | None:
+        return self._schedule
+
+    def _forget_choices(self) -> None:
+        pass
+
     def _unscheduled(self) -> Kernel[P]:
         return self if self._schedule is None else Kernel(self.__kdsl_source__, self._chosen_target)
 
