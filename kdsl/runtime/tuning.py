@@ -12,14 +12,13 @@ from kdsl.errors import ArgumentError, KdslError, TargetError
 from kdsl.frontend_ast import build
 from kdsl.ir.params import ArrayParam, ScalarParam
 from kdsl.runtime.arguments import Arguments, arguments
-from kdsl.runtime.cache import default_folder
+from kdsl.runtime.auto import fingerprint, tuning_database
 from kdsl.runtime.explain import sizes_of
 from kdsl.runtime.scheduling import Launcher, Recipe, started
 from kdsl.runtime.targets import check_name, resolve
 from kdsl.runtime.threads import get_num_threads
 from kdsl.sched import Schedule
 from kdsl.tune.choice import pinned, user_sketch
-from kdsl.tune.database import Database, database, default_path
 from kdsl.tune.inputs import Array, Layout
 from kdsl.tune.measure import Limits, Measurer
 from kdsl.tune.problem import Problem, scalar_number
@@ -99,7 +98,7 @@ def autotune(
             result = session.run()
         finally:
             measurer.close()
-    kernel._forget_choices()
+    kernel._choose_anew()
     return result
 
 
@@ -159,8 +158,10 @@ class _Asked:
             {name: Layout.of(array, types[name]) for name, array in arrays.items()},
             threads,
         )
-        current = started(kernel._recipe(given), func, Launcher(kernel._unscheduled()))
-        return _Asked(kernel, func, problem, arrays, current, target, fingerprint(target, threads))
+        # What "auto" has found so far is in the database, and compared with as such.
+        recipe = None if kernel._schedule == "auto" else kernel._schedule
+        current = started(recipe, func, Launcher(kernel._unscheduled()))
+        return _Asked(kernel, func, problem, arrays, current, target, fingerprint(target))
 
 
 def _values(func: Func, given: Arguments) -> dict[str, Any]:
@@ -186,13 +187,3 @@ def _sketches(space: Space | None, start: Schedule, asked: _Asked) -> list[Sketc
             help="write def my_schedule(s, rows=kdsl.choice(4, 6)): ... return s",
         )
     return found
-
-
-def fingerprint(target: Target, threads: int) -> str:
-    """What tuned schedules are kept under: code for a target and a number of threads."""
-    return f"{target.fingerprint}/{threads}"
-
-
-def tuning_database() -> Database:
-    """The database that this process uses now."""
-    return database(default_path(default_folder()))

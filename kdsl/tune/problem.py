@@ -149,6 +149,11 @@ def sizes_class(sizes: Mapping[str, int]) -> str:
     return " ".join(parts)
 
 
+def powers(found: str) -> str:
+    """A sizes class without what divides the sizes."""
+    return " ".join([part.partition("/")[0] for part in found.split()])
+
+
 def scalar_number(value: Any) -> int | float | bool:
     """A NumPy scalar as a Python number."""
     found = value.item() if hasattr(value, "item") else value
