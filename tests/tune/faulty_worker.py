@@ -1,9 +1,9 @@
 """A worker whose candidates misbehave: which one and how is told by the lanes of its vector loops.
 
-    4 lanes    the process dies of a segmentation fault
-    8 lanes    it never comes back, in Python code that no deadline reaches
-    2 lanes    it asks for more memory than it may have
-    16 lanes   its results are wrong
+4 lanes    the process dies of a segmentation fault
+8 lanes    it never comes back, in Python code that no deadline reaches
+2 lanes    it asks for more memory than it may have
+16 lanes   its results are wrong
 """
 
 from __future__ import annotations
