@@ -1,10 +1,10 @@
 """A search space: sketches of schedules, and the knobs in them.
 
     Sketch("panels", (Knob("rows", (4, 6, 8), 6), Knob("terms", (256, 512), 512)), build)
-    Candidate(sketch, {"rows": 6, "terms": 512}).schedule(start)        a Schedule
+    Candidate(sketch, {"rows": 6, "terms": 512}).schedule(start)
 
-A sketch decides which steps are taken; its knobs decide sizes and orders. A sketch that works with its default
-values is legal with all of them, but for limits of the schedule language; `build` raises `ScheduleError` then.
+A sketch decides which steps are taken; its knobs decide sizes and orders. What works with a sketch's default
+values is as a rule legal with all of them; where a step is refused, `build` raises `ScheduleError`.
 """
 
 from __future__ import annotations
