@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from kdsl.ir.launch import Launches
 from kdsl.ir.launch_printer import print_launches
 from tests.launches.check import (
     TARGET,
-    arguments,
     barriers,
     check_launches,
+    every_barrier_is_needed,
     launched,
-    outcome,
-    sizes_to_try,
-    without,
 )
 from tests.launches.kernels import ALL
-from tests.launches.model import Model, Race
 
 GOLDEN = Path(__file__).with_name("launches.txt")
 
@@ -40,28 +33,13 @@ def test_texts(update_messages: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["MATMUL", "REGISTERS", "BLUR", "ROWS", "TREE", "GROUP_SCRATCH", "DEVICE", "DOUBLE", "HALO"]
+    "name",
+    ["MATMUL", "REGISTERS", "BLUR", "ROWS", "TREE", "GROUP_SCRATCH", "DEVICE", "DOUBLE", "HALO", "LEAVING"],
 )
 def test_every_barrier_is_needed(name: str) -> None:
     made = launched(ALL[name])
     assert barriers(made)
     every_barrier_is_needed(made)
-
-
-def every_barrier_is_needed(made: Launches) -> None:
-    sizes = [*sizes_to_try(made.func, 7), dict.fromkeys(made.func.sizes, 17)]
-    for barrier in barriers(made):
-        model = Model(without(made, barrier))
-        assert any(complains(model, arguments(made.func, at, n), at) for n, at in enumerate(sizes))
-
-
-def complains(model: Model, given: Mapping[str, Any], at: Mapping[str, int]) -> bool:
-    """Whether two invocations meet, or one uses what another has not yet written."""
-    try:
-        found = outcome(model.run, given, at)
-    except Race:
-        return True
-    return isinstance(found, str) and "is used before it is set" in found
 
 
 def test_data_that_do_not_meet_need_no_barrier() -> None:

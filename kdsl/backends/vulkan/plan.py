@@ -13,7 +13,7 @@ from kdsl.ir.interpreter_exprs import Frame
 from kdsl.target import Limits
 
 EXTENT_LIMIT = 1 << 30
-"""Sizes, extents and numbers of elements must be below: indices are computed in 32 bits where that suffices."""
+"""Sizes, extents and numbers of elements are below: indices are computed in 32 bits where that suffices."""
 KEPT_COMMANDS = 4096
 """Longer programs are not kept, but recorded anew in each call."""
 
