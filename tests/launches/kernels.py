@@ -317,6 +317,35 @@ def waves(A: i64[N, N], B: i64[N], C: i64[N, N]):
                     B[j] += x
 """
 
+LEAVING = """
+def leaving(X: i64[M, 8], Y: i64[M, 8], Z: i64[M, 8]):
+    for i in bind(range(M), "grid.x"):
+        T: i64[8] @ "shared"
+        n: i64
+        n = 0
+        while n < 3:
+            for a in bind(range(8), "block.x"):
+                T[a] = X[i, a] + n
+            for a in bind(range(8), "block.x"):
+                Y[i, a] += T[7 - a]
+            n += X[i, 0] % 2 + 1
+        for k in range(4):
+            if X[i, 1] == k:
+                continue
+            for a in bind(range(8), "block.x"):
+                T[a] = Z[i, a] + k
+            if X[i, 2] == k:
+                break
+            for a in bind(range(8), "block.x"):
+                Z[i, a] += T[7 - a]
+        m: i64
+        m = T[3] if X[i, 1] != 0 or X[i, 2] == 3 else n
+        while T[0] + m > 20 and m > 0:
+            for a in bind(range(8), "block.x"):
+                T[a] = T[a] - a
+            m = m - 1
+"""
+
 ALL = {
     name: text
     for name, text in list(globals().items())

@@ -33,7 +33,8 @@ def test_texts(update_messages: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["MATMUL", "REGISTERS", "BLUR", "ROWS", "TREE", "GROUP_SCRATCH", "DEVICE", "DOUBLE", "HALO"]
+    "name",
+    ["MATMUL", "REGISTERS", "BLUR", "ROWS", "TREE", "GROUP_SCRATCH", "DEVICE", "DOUBLE", "HALO", "LEAVING"],
 )
 def test_every_barrier_is_needed(name: str) -> None:
     made = launched(ALL[name])
