@@ -18,7 +18,9 @@ from kdsl.runtime.scheduling import Launcher, Recipe, started
 from kdsl.runtime.targets import check_name, resolve
 from kdsl.runtime.threads import get_num_threads
 from kdsl.sched import Schedule
+from kdsl.tune.building import Builder
 from kdsl.tune.choice import pinned, user_sketch
+from kdsl.tune.guiding import ModelGuide
 from kdsl.tune.inputs import Array, Layout
 from kdsl.tune.measure import Limits, Measurer
 from kdsl.tune.problem import Problem, scalar_number
@@ -26,6 +28,7 @@ from kdsl.tune.progress import Progress
 from kdsl.tune.result import Result
 from kdsl.tune.search import STRATEGIES, Search, StrategyName
 from kdsl.tune.session import Budget, Session
+from kdsl.tune.sketches import proposals
 from kdsl.tune.space import Sketch
 from kdsl.tune.workers import command
 
@@ -71,9 +74,9 @@ def autotune(
     """
     _check(seconds, trials, strategy)
     asked = _Asked.of(kernel if target is None else kernel.on(check_name(target)), args)
-    start = started(prefix, asked.func, Launcher(asked.kernel._unscheduled()))
+    launcher = Launcher(asked.kernel._unscheduled())
+    start = started(prefix, asked.func, launcher)
     sketches = pinned(_sketches(space, start, asked), pins or {})
-    search = Search(sketches, seed, strategy, None)
     with tempfile.TemporaryDirectory(prefix="kdsl-tune-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         asked.problem.save(folder, asked.arrays)
@@ -81,11 +84,16 @@ def autotune(
         measurer = Measurer(
             asked.problem, folder, command(WORKER), cores, limits or Limits(), target=asked.fingerprint
         )
+        # A space that was derived is derived by the workers too; others are this process's alone.
+        remote = measurer if space is None else None
+        problem = asked.problem
+        builder = Builder(start, asked.target, problem.sizes, problem.threads, remote)
         session = Session(
-            asked.problem,
-            start,
+            problem,
+            Schedule(asked.func, launcher),
             asked.current,
-            search,
+            Search(sketches, seed, strategy, ModelGuide(builder)),
+            builder,
             measurer,
             tuning_database(),
             Budget(seconds, trials),
@@ -174,9 +182,7 @@ def _sketches(space: Space | None, start: Schedule, asked: _Asked) -> list[Sketc
     if isinstance(space, Sketch):
         return [space]
     if space is None:
-        from kdsl.tune.sketches import sketches
-
-        return sketches(start, asked.target, asked.problem.sizes)
+        return proposals(start, asked.target, asked.problem.sizes)
     if callable(space):
         return [user_sketch(space)]
     found = list(space)

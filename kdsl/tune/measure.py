@@ -18,16 +18,17 @@ from statistics import median
 from typing import Any
 
 from kdsl.errors import KdslError
-from kdsl.ir.nodes import Condition, Func
 from kdsl.ir.printer import print_func
-from kdsl.tune.inputs import small_sizes
-from kdsl.tune.problem import Case, Problem, holds
+from kdsl.tune.building import Built
+from kdsl.tune.problem import Problem
 from kdsl.tune.trial import Status
 from kdsl.tune.worker import BASE
 from kdsl.tune.workers import Failed, Workers
 
-CASES = 3
-"""Small sizes at which a candidate is checked."""
+CASES, ALL_CASES = 3, 5
+"""Small sizes at which a candidate is checked, and the winner."""
+BUILD_S = 60.0
+"""Building a candidate takes no longer: else it is refused."""
 GRACE_S = 3.0
 """A worker that was to stop a kernel by itself is killed so much later."""
 HOPELESS = 4.0
@@ -50,12 +51,6 @@ class Job:
 
     id: str
     ir: str
-    conditions: tuple[Condition, ...]
-
-    @staticmethod
-    def of(id: str, func: Func) -> Job:
-        """The job for a function."""
-        return Job(id, print_func(func), func.conditions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +83,6 @@ class Measurer:
         arrays = sum([layout.extent for layout in self.problem.arrays.values()])
         memory = self.limits.memory_bytes + 6 * arrays
         self.workers = Workers(self.count, self.folder, memory, self.command)
-        self._cases = small_sizes(self.problem.func.sizes, self.problem.sizes)
         self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
         for n in range(self.count):
             self._free.put(n)
@@ -102,13 +96,23 @@ class Measurer:
         """Ends the workers."""
         self.workers.close()
 
+    def __len__(self) -> int:
+        return self.count
+
+    def build(self, number: int, request: Mapping[str, Any]) -> Built:
+        """Has a worker build a candidate (see `building.Remote`)."""
+        try:
+            return Built.from_json(self.workers.ask(number, request, BUILD_S))
+        except Failed as failed:
+            return Built(refusal=f"not built: {failed.message or failed.status}")
+
     # -- the kernel as it is
 
     def begin(self) -> None:
         """Compiles the kernel in program order, with which candidates are compared."""
-        job = Job.of(BASE, self.problem.func)
+        ir = print_func(self.problem.func)
         try:
-            self.workers.ask(0, {"do": "compile", "id": BASE, "ir": job.ir}, self.limits.compile_s)
+            self.workers.ask(0, {"do": "compile", "id": BASE, "ir": ir}, self.limits.compile_s)
         except Failed as failed:
             raise KdslError(
                 "K0804",
@@ -172,9 +176,7 @@ class Measurer:
         try:
             compile_ = {"do": "compile", "id": job.id, "ir": job.ir}
             self.workers.ask(number, compile_, self.limits.compile_s)
-            check = {
-                "do": "check", "id": job.id, "cases": self.cases(job.conditions), "limit": self.limits.check_s
-            }  # fmt: skip
+            check = {"do": "check", "id": job.id, "cases": CASES, "limit": self.limits.check_s}
             found = self.workers.ask(number, check, 2 * CASES * self.limits.check_s + GRACE_S)
             wrong = found["wrong"]
             status: Status = "ok" if wrong is None else "wrong"
@@ -185,11 +187,6 @@ class Measurer:
         finally:
             self._free.put(number)
         return Outcome(outcome.status, None, outcome.message, time.perf_counter() - start)
-
-    def cases(self, conditions: tuple[Condition, ...]) -> list[Case]:
-        """Small sizes that meet the conditions of a candidate."""
-        found: list[Case] = [c for c in self._cases if holds(conditions, c, self.problem.scalars)]
-        return found[:CASES]
 
     def _timed(self, job: Job) -> Outcome:
         """Runs a checked candidate on the caller's arrays."""
@@ -275,9 +272,8 @@ class Measurer:
             fresh = {"do": "fresh", "id": job.id, "against": other, "seed": seed, "limit": limit}
             wrong = self._ask(fresh, 2 * limit)["wrong"]
             if wrong is None:
-                cases = [c for c in self._cases if holds(job.conditions, c, self.problem.scalars)]
-                check = {"do": "check", "id": job.id, "cases": cases, "limit": self.limits.check_s}
-                wrong = self._ask(check, 2 * len(cases) * self.limits.check_s)["wrong"]
+                check = {"do": "check", "id": job.id, "cases": ALL_CASES, "limit": self.limits.check_s}
+                wrong = self._ask(check, 2 * ALL_CASES * self.limits.check_s)["wrong"]
         except Failed as failed:
             status = "hung" if failed.status == "slow" else failed.status
             return Outcome(status, None, failed.message)

@@ -22,9 +22,6 @@ from kdsl.ir.walk import exprs, stmts
 from kdsl.tune import inputs
 from kdsl.tune.inputs import Array, Layout
 
-Case = Mapping[str, int]
-"""Sizes of a small check."""
-
 UNKNOWN = 64
 """What a count that depends on data is taken to be."""
 
