@@ -15,6 +15,8 @@ from kdsl.analysis.counting import Count
 from kdsl.frontend_ast import build
 from kdsl.frontend_ast.signature import ConstArg, Signature
 from kdsl.ir.nodes import ArrayParam, Func
+from kdsl.runtime.device_array import to_device
+from kdsl.runtime.device_timer import DeviceTimer
 from kdsl.runtime.explanation import Quantity
 from kdsl.runtime.threads import get_num_threads
 from kdsl.runtime.typed import known_sizes, signature_of
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 SEED = 1
 MOST_CALLS, FEWEST_CALLS = 10_000, 5
+DEVICE_CALLS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ def bench(
     call()
     first = time.perf_counter() - start
     times = _timed([call] if against is None else [call, lambda: against(*args)], seconds)
-    return "\n".join(_report(kernel, func, values, first, times, against))
+    return "\n".join(_report(kernel, func, values, args, first, times, against))
 
 
 def _call(kernel: Kernel[Any], args: Sequence[Any]) -> Callable[[], object]:
@@ -89,6 +92,7 @@ def _report(
     kernel: Kernel[Any],
     func: Func,
     sizes: Mapping[str, int],
+    args: list[Any],
     first: float,
     times: list[Times],
     against: Callable[..., object] | None,
@@ -116,6 +120,8 @@ def _report(
             lines.append(
                 f"{label:8} {amount.value / own / 1e9:9.4g} {unit}, counting {bound}{amount.formula} {what}"
             )
+    if kernel.target.startswith("vulkan"):
+        lines.append(f"device   {duration(_device_seconds(kernel, args)):>9}   with its arrays on the device")
     if against is not None:
         name = getattr(against, "__name__", "the other")
         lines += [
@@ -123,6 +129,17 @@ def _report(
             f"ratio    {times[1].median / own:9.3g} times as fast as {name}",
         ]
     return lines
+
+
+def _device_seconds(kernel: Kernel[Any], args: list[Any]) -> float:
+    """The median of the times of calls with arrays that are on the device, by the device's clock."""
+    there = [to_device(a, kernel.target) if isinstance(a, np.ndarray) else a for a in args]
+    found = []
+    for _ in range(DEVICE_CALLS):
+        with DeviceTimer(kernel.target) as timer:
+            kernel(*there)
+        found.append(timer.elapsed_ms / 1e3)
+    return statistics.median(found)
 
 
 def random_arguments(func: Func, signature: Signature, sizes: Mapping[str, int]) -> list[Any]:

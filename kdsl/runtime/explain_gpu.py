@@ -1,4 +1,4 @@
-"""Making an `Explanation` for a GPU: which loops are on its axes and which are not, why, and what it launches.
+"""Making an `Explanation` for a GPU: which loops are on its axes and which are not, why, what is launched.
 
 Schedule --sched.binding--> Func --passes.launches--> Launches: groups, invocations, shared bytes, barriers
     |                         |

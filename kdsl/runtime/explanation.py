@@ -135,8 +135,9 @@ class Explanation:
     """How a kernel is lowered, what it costs, and how near it comes to what the machine can do.
 
     `sizes` are those asked for; then there are numbers, and a `roofline`. `seconds` is the least time of a
-    call, where arguments were given. `dispatches` are what a GPU is given to do. `compulsory` are the bytes that any schedule must move: each one that
-    is read once, each one that is written once. `conditions` are checked at the call, `checks` in place.
+    call, where arguments were given. `dispatches` are what a GPU is given to do. `compulsory` are the bytes
+    that any schedule must move: each one that is read once, each one that is written once. `conditions` are
+    checked at the call, `checks` in place.
     """
 
     kernel: str

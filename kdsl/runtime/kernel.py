@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from kdsl.runtime.explanation import Explanation
     from kdsl.runtime.program import EntryMaker, Program
     from kdsl.runtime.scheduling import Given, Recipe
+    from kdsl.runtime.seen import Seen
     from kdsl.sched.schedule import Schedule
     from kdsl.target import Target
 
@@ -92,12 +93,15 @@ class Kernel(_OfFunction, Generic[P]):
         self._makers: list[EntryMaker] = []
         self._last: Request | None = None
         self._lock = threading.RLock()
+        self._seen: dict[Any, tuple[Seen, Request]] = {}
         self._siblings: dict[str, Kernel[P]] = {}
 
     def __new__(
         cls, source: KernelSource, target: str | None = None, schedule: Given | None = None
     ) -> Kernel[P]:
-        own = type(cls.__name__, (cls,), {"__module__": cls.__module__, "__call__": cls._slow_call})
+        on_device = (target or default_name()).startswith("vulkan")
+        call = cls._device_call if on_device else cls._slow_call
+        own = type(cls.__name__, (cls,), {"__module__": cls.__module__, "__call__": call})
         return object.__new__(own)
 
     if TYPE_CHECKING:
@@ -243,6 +247,31 @@ class Kernel(_OfFunction, Generic[P]):
 
         given = arguments(self.__kdsl_source__, args, kwargs, self.target)
         return self._program(given)(given.for_ir())
+
+    def _device_call(self, *args: Any, **kwargs: Any) -> Any:
+        """A call on a Vulkan device: at once where it is like one before, else as `_slow_call`."""
+        from kdsl.frontend_ast.signature import ConstArg
+        from kdsl.runtime.arguments import arguments
+        from kdsl.runtime.seen import KEPT, call_key
+
+        key = None if kwargs else call_key(args)
+        found = None if key is None else self._seen.get(key)
+        if found is not None:
+            again, self._last = found
+            done, value = again(args)
+            if done:
+                return value
+        given = arguments(self.__kdsl_source__, args, kwargs, self.target)
+        program = self._program(given)
+        value = program(given.for_ir())
+        if key is not None and found is None and program.again is not None:
+            positions = [n for n, a in enumerate(given.signature) if not isinstance(a, ConstArg)]
+            seen = program.again(program, positions, given.for_ir())
+            if seen is not None and self._last is not None:
+                if len(self._seen) >= KEPT:
+                    self._seen.clear()
+                self._seen[key] = seen, self._last
+        return value
 
     def _program(self, given: Arguments) -> Program:
         """The program for a call's signature; two threads that need the same one wait for one compilation."""

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 
-from kdsl.errors import ScheduleError
 from kdsl.ir.nodes import Accumulate, Load, Loop, Stmt
 from kdsl.ir.walk import stmts
 from kdsl.sched import Schedule
 from kdsl.target import Target
-from kdsl.tune.nests import Place, View, dimension, loads, steps, stride, uses, walked
+from kdsl.tune.nests import View, dimension, loads, steps, stride, uses, walked
 from kdsl.tune.space import Knob, Values
 
 FEW = 8
@@ -85,12 +85,11 @@ def _roles(view: View, s: Accumulate, loops: Sequence[Loop], within: Loop | None
             for x in free
             if x is not columns and any(not uses(a, x.var) for a in moving) and any(uses(a, x.var) for a in operands)
         ]
-        packed = []
-        for a in moving:
-            dim = dimension(a, columns.var, view.sizes)
-            if dim is not None and a.buffer not in [b for b, _ in packed]:
-                packed.append((a.buffer, dim))
-        gathered = any(stride(a, columns.var, view.sizes) != 1 for a in moving)
+        packed = _packed(view, moving, columns, chain)
+        far = {a.buffer for a in moving if stride(a, columns.var, view.sizes) != 1}
+        gathered = bool(far)
+        if all(uses(a, columns.var) for a in operands) or (gathered and not rows) or far - {b for b, _ in packed}:
+            continue
         for row in rows or [None]:
             names = [view.of(x).name for x in free if x is not columns and x is not row]
             yield Product(
@@ -105,6 +104,21 @@ def _roles(view: View, s: Accumulate, loops: Sequence[Loop], within: Loop | None
                 gathered,
                 lanes,
             )
+
+
+def _packed(
+    view: View, moving: Sequence[Load], columns: Loop, chain: Sequence[Loop]
+) -> list[tuple[str, int]]:
+    """The operands that panels can be made of, with the dimension of the columns: nothing else moves in it."""
+    out: dict[str, int] = {}
+    for a in moving:
+        dim = dimension(a, columns.var, view.sizes)
+        others = [x for x in chain if x is not columns and dim is not None and steps(a, x.var, view.sizes)[dim]]
+        if dim is not None and not others and out.setdefault(a.buffer, dim) != dim:
+            return []
+        if dim is None or others:
+            out.pop(a.buffer, None)
+    return list(out.items())
 
 
 def _chain(view: View, s: Stmt, loops: Sequence[Loop], within: Loop | None) -> list[Loop]:
@@ -133,31 +147,65 @@ def _columns(view: View, s: Accumulate, free: Sequence[Loop], operands: Sequence
 # -------------------------------------------------------------------------- knobs
 
 
-def knobs(p: Product, view: View, bytes_each: int) -> tuple[Knob, ...]:
+HEIGHTS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14)
+WIDTHS = (1, 2, 3, 4, 6, 7, 8)
+
+
+def knobs(p: Product, view: View) -> tuple[Knob, ...]:
     """Sizes that suit the registers and caches."""
     rows = view.place(p.rows) if p.rows else None
     columns, terms = view.place(p.columns), [view.place(t) for t in p.terms]
     assert columns is not None
-    registers = view.target.vector_registers
-    width = max(1, min(registers // 8, -(-int(columns.trips) // p.lanes)))
-    tall = 1 if rows is None else max(1, int(min(rows.trips, (registers - 2 - width) // width)))
-    if rows is not None and tall > 6 and width > 1:
-        tall = min(tall, 6)
-    long = max([t.trips for t in terms if t is not None], default=1.0)
-    widths = [n for n in (1, 2, 3, 4, 6, 8) if n * p.lanes < 2 * columns.trips or n == 1]
-    heights = [n for n in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14) if n <= (1 if rows is None else max(1, rows.trips))]
-    cuts = [n for n in (128, 256, 512, 1024) if n < long] if len(p.terms) == 1 and not p.scalar else []
-    pack = p.gathered or (rows is not None and rows.trips > 4 * tall and long > 32)
-    ways = ["none", "panel"] if p.packed and not p.gathered else ["panel"] if p.gathered else ["none"]
-    keep = 256 * 1024 // (width * p.lanes * bytes_each)
-    cut = max([n for n in cuts if n <= max(128, keep)], default=0) if long > 1.5 * keep else 0
-    return (
-        Knob("tall", tuple(sorted({*heights, tall})), tall),
-        Knob("wide", tuple(sorted({*widths, width})), width),
-        Knob("terms", (0, *cuts), cut if cut in cuts else 0),
-        Knob("pack", tuple(ways), "panel" if pack and "panel" in ways else ways[0]),
-        Knob("order", ("columns", "rows"), "columns" if pack else "rows"),
+    far = 1.0 if rows is None else rows.trips
+    vector = view.target.vector_bytes
+    lane_counts = [n for n in (p.lanes // 2, p.lanes) if n >= 4] or [p.lanes]
+    heights = [n for n in HEIGHTS if n <= max(1, far)]
+    widths = [n for n in WIDTHS if (n - 1) * lane_counts[0] < columns.trips or n == 1]
+    price, tall, wide, lanes = min(
+        [
+            (_tile_price(t, w, n, far, columns.trips, p.lanes, view.target.vector_registers), t, w, n)
+            for t in heights
+            for w in widths
+            for n in lane_counts
+        ]
     )
+    assert price > 0
+    long = max([t.trips for t in terms if t is not None], default=1.0)
+    cuts = [n for n in (128, 256, 512, 1024) if n < long] if len(p.terms) == 1 and not p.scalar else []
+    pack = p.gathered or (rows is not None and far > 4 * tall and long > 32)
+    ways = ["panel"] if p.gathered else ["none", "panel"] if p.packed else ["none"]
+    panel = PANEL_BYTES * p.lanes // (wide * lanes * vector)
+    cut = max([n for n in cuts if n <= max(128, panel)], default=0) if long > 1.5 * panel else 0
+    return (
+        Knob("tall", tuple(heights), tall),
+        Knob("wide", tuple(widths), wide),
+        Knob("lanes", tuple(lane_counts), lanes),
+        Knob("terms", (0, *cuts), cut),
+        Knob("pack", tuple(ways), "panel" if pack and "panel" in ways else ways[0]),
+        Knob("order", ("columns", "rows"), "columns" if pack and p.packed else "rows"),
+    )
+
+
+WAYS = 8
+"""Lines with the same place in the first-level cache of the usual CPU."""
+PANEL_BYTES = 1 << 18
+"""A panel of an operand that stays in the second-level cache while tiles of rows go by."""
+
+
+def _tile_price(
+    tall: int, wide: int, lanes: int, rows: float, columns: float, full: int, registers: int
+) -> float:
+    """Cycles for each useful term of a tile: multiply-adds, loads and latency, waste at the edges, registers."""
+    half = lanes / full
+    sums, operands = tall * wide, wide + 1
+    cycles = max(sums * max(half, 0.5), wide * max(half, 0.5) + 0.5 * tall, (sums + operands) / 4, 4.0)
+    # Rows of more than eight lines apart may share one place of a first-level cache of eight ways.
+    cycles += 0.1 * (wide + tall) + 1.0 * max(0, tall - WAYS)
+    if sums + operands > registers:
+        cycles += 2.0 * (sums + operands - registers)
+    done_rows = ceil(rows / tall) * tall
+    done_columns = ceil(columns / (wide * lanes)) * wide * lanes
+    return cycles / (tall * wide * lanes) * done_rows / max(rows, 1) * done_columns / max(columns, 1)
 
 
 # -------------------------------------------------------------------------- steps
@@ -167,13 +215,10 @@ def register_tile(
     s: Schedule, p: Product, target: Target, sizes: Mapping[str, int], values: Values
 ) -> Schedule:
     """The steps of a product: a tile of sums in registers, panels of operands copied."""
-    tall, wide = int(values["tall"]), int(values["wide"])
-    lanes = p.lanes
+    tall, wide, lanes = int(values["tall"]), int(values["wide"]), int(values["lanes"])
     view = View(s.func, target, sizes)
     columns = view.place(p.columns)
     assert columns is not None
-    while lanes > 4 and wide == 1 and columns.trips <= lanes // 2:
-        lanes //= 2
     width = wide * lanes
     i, j, ks = _stem(p.rows), _stem(p.columns), [_stem(t) for t in p.terms]
     before = s
@@ -259,13 +304,3 @@ def in_registers(s: Schedule, buffer: str, at: str, lanes: int) -> Schedule:
         for name in names[:-1]:
             after = after.unroll(name)
     return after
-
-
-def attempt(s: Schedule, steps_: Sequence[tuple[str, tuple[object, ...]]]) -> Schedule:
-    """As many of the steps as are legal, each alone."""
-    for name, args in steps_:
-        try:
-            s = getattr(s, name)(*args)
-        except ScheduleError:
-            continue
-    return s

@@ -17,6 +17,7 @@ from kdsl.tune.nests import View
 from kdsl.tune.products import Product, knobs, products, register_tile
 from kdsl.tune.rows import on_threads, vectors
 from kdsl.tune.space import Knob, Sketch, Value, Values
+from kdsl.tune.stages import Stage, at_rows, at_tiles, stages
 from kdsl.tune.sums import partial_sums, sums
 
 MOST = 24
@@ -56,11 +57,11 @@ def sketches(schedule: Schedule, target: Target, sizes: Sizes) -> list[Sketch]:
 
 
 def proposals(schedule: Schedule, target: Target, sizes: Sizes) -> list[Sketch]:
-    """The sketches, before any is tried; the first ones are the most promising."""
+    """The sketches, before any is tried: vectors, then the others from the most promising one."""
     rest = Rest(target, sizes)
     view = View(schedule.func, target, sizes)
     ways = _ways(view)
-    out: list[Sketch] = []
+    out = [_sketch((), rest)]
     best: dict[str, Way] = {}
     for way in ways:
         best.setdefault(way.root, way)
@@ -69,7 +70,6 @@ def proposals(schedule: Schedule, target: Target, sizes: Sizes) -> list[Sketch]:
     for way in ways:
         if way is not best[way.root]:
             out.append(_sketch({**best, way.root: way}.values(), rest))
-    out.append(_sketch((), rest))
     return out[:MOST]
 
 
@@ -110,6 +110,8 @@ def _ways(view: View) -> list[Way]:
         out.append(_product(p, view))
     for place in sums(view):
         out.append(_sum(place.name, view))
+    for stage in stages(view):
+        out += _stage(stage, view)
     return out
 
 
@@ -126,8 +128,29 @@ def _product(p: Product, view: View) -> Way:
         return register_tile(s, p, target, sizes, values)
 
     rows = p.rows or "one row"
-    each = target.vector_bytes // p.lanes
-    return Way(f"tile {rows} x {p.columns}", _root(view, p.columns), knobs(p, view, each), build)
+    return Way(f"tile {rows} x {p.columns}", _root(view, p.columns), knobs(p, view), build)
+
+
+def _stage(stage: Stage, view: View) -> list[Way]:
+    target, sizes = view.target, view.sizes
+
+    def tiles(s: Schedule, values: Values) -> Schedule:
+        return at_tiles(s, stage, int(values["rows"]), int(values["wide"]), target, sizes)
+
+    def rows(s: Schedule, values: Values) -> Schedule:
+        return at_rows(s, stage, int(values["rows"]), int(values["lanes"]), target, sizes)
+
+    def nowhere(s: Schedule, _: Values) -> Schedule:
+        return s.inline(stage.local)
+
+    root = f"{stage.local}"
+    heights = Knob("rows", (1, 2, 4, 6, 8) if stage.rows else (1,), 4 if stage.rows else 1)
+    blocks = Knob("rows", (1, 4, 8, 16, 32, 64), 16)
+    out = [Way(f"{root} in tiles", root, (heights, Knob("wide", (1, 2, 4), 1)), tiles)]
+    if stage.rows:
+        out.append(Way(f"{root} in rows", root, (blocks, Knob("lanes", (1, 2, 4, 8), 4)), rows))
+    out.append(Way(f"{root} inline", root, (), nowhere))
+    return out
 
 
 def _sum(name: str, view: View) -> Way:

@@ -36,7 +36,8 @@ from kdsl.ir.nodes import (
 )
 from kdsl.ir.walk import expr_children, stmt_exprs, stmts, subexprs
 from kdsl.target import Target
-from kdsl.tune.nests import stride, uses
+from kdsl.tune.nests import steps, stride, uses
+from kdsl.tune.ranges import range_of
 from kdsl.tune.traffic import Memory
 
 LATENCY = 4.0
@@ -46,6 +47,8 @@ MATH = {
     "tan": 40.0, "pow": 60.0, "sqrt": 9.0, "rsqrt": 12.0, "fma": 1.0, "minimum": 2.0, "maximum": 2.0,
 }  # fmt: skip
 """Cycles for one vector register of results, of f32; a scalar takes as long, or longer."""
+TEMPORARIES = 4.0
+"""Registers that a math function needs for each register of results."""
 DIVISION, INTEGER_DIVISION, BY_CONSTANT = 8.0, 12.0, 4.0
 UNROLLED_BY_COMPILER = 4.0
 """How much faster simple loops get that the compiler turns into vectors by itself."""
@@ -93,6 +96,8 @@ class _Around:
     kind: str
     """"loop", "unroll" or "vector"."""
     trips: float
+    ragged: float = 0.0
+    """Of a vector: the part of its executions in which some lanes are off, in a loop that is not a tile."""
 
 
 Loops = tuple[_Around, ...]
@@ -154,7 +159,7 @@ class Worker:
             inside, own = self._parts(s.body, (*loops, _Around(s, "unroll", trips)))
             return inside * trips, own * trips
         if kind == "vectorize":
-            return self._parts(s.body, (*loops, _Around(s, "vector", trips)))
+            return self._parts(s.body, (*loops, _Around(s, "vector", trips, self._ragged(s, loops))))
         here = (*loops, _Around(s, "loop", trips))
         inside, own = self._parts(s.body, here)
         own += Work(issued=2.0, iterations=1.0)
@@ -164,6 +169,21 @@ class Worker:
         if self._simple(s, loops):
             each *= 1 / UNROLLED_BY_COMPILER
         return (inside + each) * trips, Work()
+
+    def _ragged(self, s: Loop, loops: Loops) -> float:
+        """The part of the vectors that end early, where these stand in a loop of their own."""
+        if not loops or loops[-1].kind != "loop" or len(s.body) != 1 or not isinstance(s.body[0], If):
+            return 0.0
+        test = s.body[0].cond
+        if not isinstance(test, Compare) or loops[-1].loop.var not in {x.name for x in subexprs(test) if isinstance(x, Var)}:
+            return 0.0
+        known = {n: (float(v), float(v)) for n, v in self.sizes.items()}
+        for around in (*loops, _Around(s, "vector", 0.0)):
+            known[around.loop.var] = self.memory.spans[around.loop.id]
+        a, b = range_of(test.a, known), range_of(test.b, known)
+        if a is None or b is None or a[1] < b[0]:
+            return 0.0
+        return 1.0 / max(1.0, loops[-1].trips)
 
     def _simple(self, s: Loop, loops: Loops) -> bool:
         """A loop of program order that a compiler makes a vector of."""
@@ -259,12 +279,28 @@ class Worker:
         often = self._hoisted(a, loops)
         vector = _vector(loops)
         if vector is None or not uses(a, vector.loop.var):
+            if vector is not None and vector.ragged:
+                # Behind the last whole vector each lane asks for itself.
+                often += vector.trips * 2 * vector.ragged
             data = any(isinstance(x, Load) for i in a.index for x in subexprs(i))
             return Work(loads=0.5 * often, issued=often) + (Work(loads=0.5, issued=2.0) if data else Work())
         n = float(ceil(vector.trips * a.type.bytes / self.target.vector_bytes))
         if stride(a, vector.loop.var, self.sizes) == 1:
             return Work(loads=n * often, issued=0.5 * n * often)
-        return Work(loads=vector.trips * often, issued=1.5 * vector.trips * often, gathered=vector.trips * often)
+        each = vector.trips * often * self._apart(a, vector)
+        return Work(loads=1.5 * each, issued=1.5 * vector.trips * often, gathered=vector.trips * often)
+
+    def _apart(self, a: Load, vector: _Around) -> float:
+        """How much slower elements come that lie rows apart: rows of some powers of two share a few places of
+        the first cache."""
+        moves = steps(a, vector.loop.var, self.sizes)
+        dim = next((n for n, m in enumerate(moves) if m), None)
+        if dim is None or None in moves:
+            return 1.0
+        row = float(a.type.bytes)
+        for extent in self.memory.shapes.get(a.buffer, ())[dim + 1 :]:
+            row *= extent
+        return 5.0 if row >= 1024 and row % 1024 == 0 else 1.0
 
     def _hoisted(self, a: Load | Store | Accumulate | Atomic, loops: Loops, stores: bool = False) -> float:
         """How often in each execution: loops written out in which the cell stays do it once; so does the loop
@@ -321,8 +357,10 @@ class Worker:
         """Registers of sums and operands in one iteration of an innermost loop; 0 for others."""
         sums: dict[tuple[str, tuple[Expr, ...]], float] = {}
         operands: dict[tuple[str, tuple[Expr, ...]], float] = {}
+        formulas = 0.0
 
         def visit(body: Body, loops: Loops) -> bool:
+            nonlocal formulas
             for x in body:
                 if isinstance(x, Loop):
                     kind = x.mark.kind if x.mark is not None else "loop"
@@ -341,6 +379,9 @@ class Worker:
                         vector = _vector(loops)
                         sums[x.buffer, x.index] = 1.0 if vector is None else self._wide(vector, x.value.dtype.bytes)
                     for y in subexprs(x.value):
+                        vector = _vector(loops)
+                        if isinstance(y, Call) and vector is not None and MATH.get(y.fn, 4.0) > 12:
+                            formulas = max(formulas, TEMPORARIES * self._wide(vector, y.dtype.bytes))
                         if isinstance(y, Load) and y.index:
                             # Only the operands of the innermost loop that is written out are kept at a time.
                             last = [a for a in loops if a.kind == "vector" or a is _last(loops)]
@@ -350,7 +391,7 @@ class Worker:
         if not visit(s.body, ()):
             return 0.0
         most = sorted(operands.values(), reverse=True)
-        return sum(sums.values()) + sum(most[:2])
+        return sum(sums.values()) + sum(most[:2]) + formulas
 
     def _registers(self, a: Load | Store | Accumulate, loops: Loops) -> float:
         n = 1.0

@@ -227,3 +227,75 @@ for use in (x.numpy, kdsl.synchronize, lambda: kdsl.to_device(np.zeros(2), "vulk
         print(error.code)
 """
     assert run_python("-c", code).stdout.split() == ["K0522"] * 4
+
+
+@needs_vulkan
+@pytest.mark.skipif(not os.environ.get("KDSL_VULKAN_VALIDATION"), reason="no validation layer here")
+def test_the_validation_layer_is_heard() -> None:
+    """Of a barrier that is missing between two copies."""
+    code = """
+from kdsl.backends import vulkan
+from kdsl.backends.vulkan import validation
+from kdsl.backends.vulkan.commands import Copy, record_copies
+device = vulkan.open_device(0)
+a, b, c = [device.memory.take(2 << 20) for _ in range(3)]
+with device.lock:
+    buffer = device.take_commands()
+    record_copies(buffer, [Copy(a.region, b.region, 1 << 20), Copy(b.region, c.region, 1 << 20)])
+    device.submit_commands(buffer)
+device.wait_all()
+print(validation.messages)
+"""
+    assert "SYNC-HAZARD-READ-AFTER-WRITE" in run_python("-c", code, KDSL_VULKAN_VALIDATION="1").stdout
+
+
+@needs_vulkan
+def test_several_devices(tmp_path: Path) -> None:
+    """One driver under two names is two devices."""
+    found = sorted(Path("/usr/share/vulkan/icd.d").glob("lvp_icd*.json"))
+    if not found:
+        pytest.skip("the driver for the CPU is not in its usual place")
+    other = tmp_path / "other.json"
+    other.write_text(found[0].read_text())
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import numpy as np
+import kdsl
+from kdsl.backends.vulkan import validation
+
+N = kdsl.sizes("N")
+
+@kdsl.kernel(target="vulkan:1")
+def double(X: kdsl.f32[N], Y: kdsl.f32[N]):
+    for i in range(N):
+        Y[i] = 2 * X[i]
+
+x = np.arange(3, dtype=np.float32)
+a, b, c = (kdsl.to_device(x, name) for name in ("vulkan", "vulkan:1", "vulkan:1"))
+print([d.name for d in kdsl.devices() if d.name.startswith("vulkan")], a.device, b.device)
+double(b, c)
+double(x, x2 := np.zeros(3, np.float32))
+print(c.numpy(), x2)
+for call in (lambda: double(a, c), lambda: double.on("vulkan")(a, c)):
+    try:
+        call()
+    except kdsl.ArgumentError as error:
+        print(error.code)
+back = kdsl.to_device(c, "vulkan")
+print(back.device, back.numpy())
+kdsl.synchronize("vulkan:1")
+kdsl.synchronize()
+print(validation.messages)
+"""
+    )
+    drivers = os.pathsep.join([str(found[0]), str(other)])
+    out = run_python(str(script), VK_ICD_FILENAMES=drivers, VK_DRIVER_FILES=drivers).stdout.splitlines()
+    assert out == [
+        "['vulkan', 'vulkan:1'] vulkan vulkan:1",
+        "[0. 2. 4.] [0. 2. 4.]",
+        "K0528",
+        "K0528",
+        "vulkan [0. 2. 4.]",
+        "[]",
+    ]

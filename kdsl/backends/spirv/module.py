@@ -282,21 +282,30 @@ class Code:
     def pure(self, op: str, kind: str, *operands: int, exact: bool = False) -> int:
         """An instruction whose result depends on its operands alone. `exact`: it is not to be rewritten."""
         key = (op, kind, exact, *operands)
-        known = self._known.get(key)
+        known = self.recall(key)
         if known is None:
-            known = self._known[key] = self.value(op, kind, *operands)
-            self._order.append(key)
+            known = self.value(op, kind, *operands)
+            self.remember(key, known)
             if exact:
                 self.module.decorate(known, Decoration.NoContraction)
         return known
 
+    def recall(self, key: tuple[object, ...]) -> int | None:
+        """What was kept under `key` and dominates this place."""
+        return self._known.get(key)
+
+    def remember(self, key: tuple[object, ...], id: int) -> None:
+        """Keeps a result under a key of the caller's."""
+        self._known[key] = id
+        self._order.append(key)
+
     def address(self, type: int, base: int, *path: int) -> int:
         """The place inside of a variable, as a pointer of that type."""
         key = ("AccessChain", str(type), False, base, *path)
-        known = self._known.get(key)
+        known = self.recall(key)
         if known is None:
-            known = self._known[key] = self.module.new()
-            self._order.append(key)
+            known = self.module.new()
+            self.remember(key, known)
             self.do("AccessChain", type, known, base, *path)
         return known
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kdsl.backends.vulkan.api import check, failure, ffi, lib
-from kdsl.backends.vulkan.instance import forked
+from kdsl.backends.vulkan.instance import check_process
 from kdsl.backends.vulkan.memory import MemoryPool
 from kdsl.backends.vulkan.physical import wanted_extensions
 from kdsl.errors import KdslError, TargetError
@@ -48,7 +48,6 @@ class Device:
     def __init__(self, instance: Instance, index: int) -> None:
         self.physical = instance.physical[index]
         self.index = index
-        self.pid = instance.pid
         self.staged = os.environ.get("KDSL_VULKAN_STAGING", "") not in ("", "0")
         self.lock = threading.RLock()
         """Of the queue, the command pool, the memory pool and the list of submissions."""
@@ -78,8 +77,7 @@ class Device:
 
     def check_usable(self) -> None:
         """TargetError in a forked process, and once the device is lost."""
-        if self.pid != os.getpid():
-            raise forked()
+        check_process()
         if self._lost is not None:
             raise self._lost
 
@@ -109,6 +107,19 @@ class Device:
             self._serial += 1
             self._pending.append(Submission(self._serial, fence, keep, on_done))
             return self._serial
+
+    def submit_commands(self, buffer: Any) -> int:
+        """Sends a command buffer of `take_commands`, which is free again once it is done. Under the lock."""
+        handles = ffi.new("VkCommandBuffer[]", [buffer])
+        info = ffi.new(
+            "VkSubmitInfo *",
+            {
+                "sType": lib.VK_STRUCTURE_TYPE_SUBMIT_INFO,
+                "commandBufferCount": 1,
+                "pCommandBuffers": handles,
+            },
+        )
+        return self.submit(info, None, lambda: self.give_commands(buffer))
 
     def _destroy(self, owner: Any) -> None:
         if owner in self.owners:
