@@ -8,6 +8,7 @@ Whatever happens to a worker is the outcome of the candidate that it had; the ne
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,11 @@ from kdsl.tune.problem import Problem
 from kdsl.tune.trial import Status
 from kdsl.tune.worker import BASE
 from kdsl.tune.workers import Failed, Workers
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 CASES, ALL_CASES = 3, 5
 """Small sizes at which a candidate is checked, and the winner."""
@@ -61,6 +67,8 @@ class Outcome:
     time: float | None = None
     message: str = ""
     spent: float = 0.0
+    target: str = ""
+    """The fingerprint of what it was measured on, where that is not the measurer's own."""
 
 
 @dataclass
@@ -74,6 +82,8 @@ class Measurer:
     limits: Limits = field(default_factory=Limits)
     target: str = ""
     """The fingerprint of what it measures on."""
+    silence: Path | None = None
+    """A file that measurers of one machine lock while they time."""
     incumbent: str | None = None
     """The id of the best one so far."""
     time: float | None = None
@@ -164,7 +174,8 @@ class Measurer:
         order = {job.id: n for n, job in enumerate(jobs)}
         for job, spent in sorted(ready, key=lambda r: order[r[0].id]):
             start = time.perf_counter()
-            outcome = self._timed(job)
+            with self._silence(alone=True):
+                outcome = self._timed(job)
             spent += time.perf_counter() - start
             yield job, Outcome(outcome.status, outcome.time, outcome.message, spent)
             self._forget(job.id)
@@ -173,6 +184,13 @@ class Measurer:
         """Compiles and checks at small sizes."""
         number = self._free.get()
         start = time.perf_counter()
+        try:
+            with self._silence(alone=False):
+                return self._checked(number, job, start)
+        finally:
+            self._free.put(number)
+
+    def _checked(self, number: int, job: Job, start: float) -> Outcome:
         try:
             compile_ = {"do": "compile", "id": job.id, "ir": job.ir}
             self.workers.ask(number, compile_, self.limits.compile_s)
@@ -184,8 +202,6 @@ class Measurer:
         except Failed as failed:
             status = "hung" if failed.status == "slow" else failed.status
             outcome = Outcome(status, None, failed.message or "not done at small sizes")
-        finally:
-            self._free.put(number)
         return Outcome(outcome.status, None, outcome.message, time.perf_counter() - start)
 
     def _timed(self, job: Job) -> Outcome:
@@ -232,10 +248,11 @@ class Measurer:
 
     def ranking(self, jobs: Sequence[Job], seconds: float) -> list[tuple[str, float]]:
         """(id, median time) of the jobs that still run, timed in turn, the fastest first."""
-        left = [job.id for job in jobs if self._there(job)]
+        left = [job.id for job in jobs if self.there(job)]
         while left:
             try:
-                times = self.in_turn(left, seconds, least=5, early=False)
+                with self._silence(alone=True):
+                    times = self.in_turn(left, seconds, least=5, early=False)
                 return sorted([(id, median(times[id])) for id in left], key=lambda row: row[1])
             except Failed:
                 # Which one it was is not known: keep those that still run alone.
@@ -251,7 +268,7 @@ class Measurer:
         except Failed:
             return False
 
-    def _there(self, job: Job) -> bool:
+    def there(self, job: Job) -> bool:
         """Compiles a job whose code is not in the folder."""
         if (self.folder / f"{job.id}.code").exists():
             return True
@@ -278,6 +295,16 @@ class Measurer:
             status = "hung" if failed.status == "slow" else failed.status
             return Outcome(status, None, failed.message)
         return Outcome("ok" if wrong is None else "wrong", None, wrong or "")
+
+    @contextlib.contextmanager
+    def _silence(self, alone: bool) -> Iterator[None]:
+        """While it lasts, no other measurer of this machine times; `alone`: none compiles either."""
+        if self.silence is None or fcntl is None:
+            yield
+            return
+        with open(self.silence, "a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            yield
 
     def _ask(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """Asks the worker that times."""

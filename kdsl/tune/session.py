@@ -97,10 +97,11 @@ class Session:
         self.key = Key(self.problem.key, sizes_class(self.problem.sizes), self.measuring.target)
         self.builder.refused = self._refused
         self._start = time.monotonic()
-        self._good: dict[str, tuple[Entry, float]] = {}
+        self._good: dict[str, dict[str, tuple[Entry, float]]] = {}
+        """Per target and job: what worked, and its time."""
         self._by_ir: dict[str, Outcome] = {}
         self._number = 0
-        self._best: float | None = None
+        self._best: dict[str, float] = {}
         self._in_a_row = 0
         self._program_order = self._baseline = (0.0, False)
 
@@ -154,7 +155,7 @@ class Session:
         if not self._baseline[1]:
             entry = self._entry(None, "program order", self.start.to_json(), print_func(self.problem.func))
             self._by_ir[entry.job.ir] = Outcome("ok", self._baseline[0])
-            self._good[entry.job.id] = entry, self._baseline[0]
+            self._works(entry, self._baseline[0], self.measuring.target)
         known: list[Entry] = []
         if self.current.steps:
             known.append(self._entry(None, "as it is", self.current.to_json(), self.current.ir()))
@@ -219,10 +220,11 @@ class Session:
         for job, outcome in self.measuring.measure([e.job for e in jobs.values()]):
             self._by_ir[job.ir] = outcome
             if outcome.status == "ok" and outcome.time is not None:
-                self._good[job.id] = jobs[job.id], outcome.time
-                if self._best is None or outcome.time < self._best:
-                    self._best = outcome.time
-                    self._keep(jobs[job.id].steps, outcome.time, self._baseline[0])
+                target = outcome.target or self.measuring.target
+                self._works(jobs[job.id], outcome.time, target)
+                if outcome.time < self._best.get(target, float("inf")):
+                    self._best[target] = outcome.time
+                    self._keep(jobs[job.id].steps, outcome.time, self._baseline[0], target)
             self._told(jobs[job.id], outcome)
             if self._left() <= 0:
                 return
@@ -231,6 +233,9 @@ class Session:
             if known is not None:
                 message = known.message or "the same loops as another one"
                 self._told(entry, Outcome(known.status, known.time, message))
+
+    def _works(self, entry: Entry, time_a_call: float, target: str) -> None:
+        self._good.setdefault(target, {})[entry.job.id] = entry, time_a_call
 
     def _told(self, entry: Entry, outcome: Outcome) -> None:
         """A trial is done: everybody hears of it."""
@@ -244,26 +249,29 @@ class Session:
             self.elapsed,
             outcome.message,
             entry.steps,
-            self.measuring.target,
+            outcome.target or self.measuring.target,
         )
         self.trials.append(trial)
         if outcome.status != "refused":
             self._in_a_row = 0
         if candidate is not None:
             self.search.tell(candidate, trial.time if trial.ok else None)
-            self.database.store(self.key, self.problem.func.name, self.problem.sizes, trial)
-        self.progress.told(trial, self._best)
+            key = replace(self.key, target=trial.target)
+            self.database.store(key, self.problem.func.name, self.problem.sizes, trial)
+        self.progress.told(trial, self._best.get(self.measuring.target))
 
-    def _keep(self, steps: str, seconds: float, baseline: float) -> None:
+    def _keep(self, steps: str, seconds: float, baseline: float, target: str) -> None:
         """Stores the best so far."""
         best = Best(self.problem.func.name, self.problem.sizes, seconds, baseline / seconds, steps)
-        self.database.set_best(self.key, best)
+        self.database.set_best(replace(self.key, target=target), best)
 
     # -- the end
 
     def _finish(self, interrupted: bool) -> Result:
         """Times the best few once more, in turn, and takes the fastest one that passes the last check."""
-        ranked = sorted(self._good.values(), key=lambda row: row[1])
+        target = self.measuring.target
+        good = self._good.get(target, {})
+        ranked = sorted(good.values(), key=lambda row: row[1])
         finalists = [e for e, time in ranked if time <= 1.25 * ranked[0][1]][:FINALISTS]
         current_ir = self.current.ir()
         current = next((e for e, _ in ranked if e.job.ir == current_ir), None)
@@ -271,9 +279,9 @@ class Session:
         if self.budget.seconds is not None:
             seconds = min(seconds, max(0.2, 0.6 * FINALS * self.budget.seconds))
         jobs = [e.job for e in finalists]
-        if current is not None and self._good[current.job.id][1] < 0.1 * seconds and current not in finalists:
+        if current is not None and good[current.job.id][1] < 0.1 * seconds and current not in finalists:
             jobs.append(current.job)
-        times = {id: time for id, (_, time) in self._good.items()}
+        times = {id: time for id, (_, time) in good.items()}
         again = dict(self.measuring.ranking(jobs, seconds)) if len(jobs) > 1 else {}
         times.update(again)
         baseline = self._baseline
@@ -284,7 +292,7 @@ class Session:
         if best is not None and best is not current:
             schedule, time_a_call = self._shortest(best.steps), times[best.job.id]
         if schedule.steps:
-            self._keep(schedule.to_json(), time_a_call, baseline[0])
+            self._keep(schedule.to_json(), time_a_call, baseline[0], target)
         result = Result(
             kernel=self.problem.func.name,
             schedule=schedule,
@@ -300,9 +308,17 @@ class Session:
             verified=verified,
             interrupted=interrupted,
             replaced=self.measuring.replaced,
+            elsewhere=self._elsewhere(target),
         )
         self.progress.done(f"{result.kernel}: {tried(result.counts)}, {result.speedup:.3g} times as fast")
         return result
+
+    def _elsewhere(self, here: str) -> dict[str, tuple[float, str]]:
+        """The best time and steps of each other target."""
+        best = {
+            t: min(found.values(), key=lambda row: row[1]) for t, found in self._good.items() if t != here
+        }
+        return {target: (time, entry.steps) for target, (entry, time) in best.items()}
 
     def _winner(self, finalists: Sequence[Entry], current: Entry | None) -> tuple[Entry | None, bool]:
         """The first of the finalists that passes the last check, and whether it was made."""
