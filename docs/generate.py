@@ -25,6 +25,7 @@ FAMILIES = {
     "K05": "Targets",
     "K06": "Faults of a running kernel",
     "K07": "The command line",
+    "K08": "Tuning",
 }
 
 INTRODUCTION = """# Errors
