@@ -13,7 +13,7 @@ from kdsl.errors import ScheduleError
 from kdsl.sched import Schedule
 from kdsl.target import Target
 from kdsl.tune.cost import predict
-from kdsl.tune.sketches import proposals
+from kdsl.tune.sketches import Rest, Way, sketch, ways
 from kdsl.tune.space import Candidate, Value
 
 SECONDS = 0.6
@@ -52,10 +52,20 @@ def ranked(
         return cost
 
     look(None)
-    for sketch in proposals(schedule, target, known):
-        look(Candidate(sketch, sketch.defaults))
+    rest = Rest(target, known)
+    plain = sketch((), rest)
+    unscheduled = look(Candidate(plain, plain.defaults))
+    best: dict[str, tuple[float, Way]] = {}
+    for way in ways(schedule, target, known):
+        alone = sketch((way,), rest)
+        cost = look(Candidate(alone, alone.defaults))
+        if cost < best.get(way.root, (unscheduled, way))[0]:
+            best[way.root] = cost, way
         if time.perf_counter() > until:
             break
+    if len(best) > 1:
+        together = sketch([way for _, way in best.values()], rest)
+        look(Candidate(together, together.defaults))
     _refined(seen, look, until)
     return sorted(seen, key=lambda t: t[0])
 

@@ -29,7 +29,7 @@ def vectors(
 
     Loops that are marked stay as they are.
     """
-    done: set[str] = set()
+    done: set[int] = set()
     while True:
         view = View(s.func, target, sizes)
         root = view.place(within) if within else None
@@ -37,11 +37,11 @@ def vectors(
         todo = [
             p
             for p in view.innermost
-            if p.loop.mark is None and p.loop.var not in done and (inside is None or p.loop.id in inside)
+            if p.loop.mark is None and p.loop.id not in done and (inside is None or p.loop.id in inside)
         ]
         if not todo:
             return s
-        done.add(todo[0].loop.var)
+        done.add(todo[0].loop.id)
         s = _vector(s, view, todo[0], registers)
 
 

@@ -40,6 +40,8 @@ from kdsl.tune.nests import steps, stride, uses
 from kdsl.tune.ranges import range_of
 from kdsl.tune.traffic import Memory
 
+HALF = 32
+"""Bytes of the widest vectors of which two start in a cycle."""
 LATENCY = 4.0
 """Cycles until a sum of floats can take its next term."""
 MATH = {
@@ -231,13 +233,14 @@ class Worker:
             return Work()
         often = self._hoisted(s, loops, stores=True)
         if vector is None:
-            n, cost = 1.0, 0.5
+            n, cost = 1.0, 1.0
         else:
             step = stride(s, vector.loop.var, self.sizes)
             n = float(ceil(vector.trips * bytes_each / self.target.vector_bytes))
             cost = 1.0 if step == 1 else 1.0 / n if step == 0 else 1.5 * vector.trips / n
-        stores = n * cost * often * (2 if vector is not None else 1)
-        loads = n * cost * often if isinstance(s, (Accumulate, Atomic)) else 0.0
+        port = 0.5 if vector is None else self._port(vector, bytes_each)
+        stores = 2 * n * cost * often * port
+        loads = n * cost * often * port if isinstance(s, (Accumulate, Atomic)) else 0.0
         if isinstance(s, Atomic):
             stores += 20.0
         return Work(stores=stores, loads=loads, issued=(n + (n if loads else 0)) * often)
@@ -271,7 +274,11 @@ class Worker:
         if vector is None:
             return Work(arith=0.5 * cost, issued=max(1.0, cost / 2))
         n = ceil(vector.trips * bytes_each / self.target.vector_bytes)
-        return Work(arith=n * cost, issued=n * cost)
+        return Work(arith=n * cost * self._port(vector, bytes_each), issued=n * cost)
+
+    def _port(self, vector: _Around, bytes_each: int) -> float:
+        """Cycles of all ports for one register: those of more than 32 bytes take two of them."""
+        return 1.0 if min(vector.trips * bytes_each, self.target.vector_bytes) > HALF else 0.5
 
     def _load(self, a: Load, loops: Loops, written: tuple[str, ...]) -> Work:
         if not a.index or self.memory.resident(a.buffer):
@@ -286,7 +293,7 @@ class Worker:
             return Work(loads=0.5 * often, issued=often) + (Work(loads=0.5, issued=2.0) if data else Work())
         n = float(ceil(vector.trips * a.type.bytes / self.target.vector_bytes))
         if stride(a, vector.loop.var, self.sizes) == 1:
-            return Work(loads=n * often, issued=0.5 * n * often)
+            return Work(loads=n * often * self._port(vector, a.type.bytes), issued=0.5 * n * often)
         each = vector.trips * often * self._apart(a, vector)
         return Work(loads=1.5 * each, issued=1.5 * vector.trips * often, gathered=vector.trips * often)
 
