@@ -18,7 +18,6 @@ from kdsl.ir.nodes import (
     Continue,
     Expr,
     Func,
-    If,
     Load,
     Loop,
     Return,

@@ -21,6 +21,7 @@ from math import ceil
 from kdsl.ir.nodes import Accumulate, Load, Loop
 from kdsl.ir.walk import stmts
 from kdsl.sched import Schedule
+from kdsl.sched.layout import Layout
 from kdsl.target import Target
 from kdsl.tune.nests import View, dimension, loads, steps, stride, uses, walked
 from kdsl.tune.space import Knob, Values
@@ -83,14 +84,21 @@ def _roles(view: View, s: Accumulate, chain: Sequence[Loop]) -> Iterator[Product
         rows = [
             x
             for x in free
-            if x is not columns and any(not uses(a, x.var) for a in moving) and any(uses(a, x.var) for a in operands)
+            if x is not columns
+            and any(not uses(a, x.var) for a in moving)
+            and any(uses(a, x.var) for a in operands)
         ]
         packed = _packed(view, moving, columns, chain)
         far = {a.buffer for a in moving if stride(a, columns.var, view.sizes) != 1}
         gathered = bool(far)
-        if all(uses(a, columns.var) for a in operands) or (gathered and not rows) or far - {b for b, _ in packed}:
+        if (
+            all(uses(a, columns.var) for a in operands)
+            or (gathered and not rows)
+            or far - {b for b, _ in packed}
+        ):
             continue
-        for row in rows or [None]:
+        choices: list[Loop | None] = [*rows] or [None]
+        for row in choices:
             names = [view.of(x).name for x in free if x is not columns and x is not row]
             yield Product(
                 "" if row is None else view.of(row).name,
@@ -113,7 +121,9 @@ def _packed(
     out: dict[str, int] = {}
     for a in moving:
         dim = dimension(a, columns.var, view.sizes)
-        others = [x for x in chain if x is not columns and dim is not None and steps(a, x.var, view.sizes)[dim]]
+        others = [
+            x for x in chain if x is not columns and dim is not None and steps(a, x.var, view.sizes)[dim]
+        ]
         if dim is not None and not others and out.setdefault(a.buffer, dim) != dim:
             return []
         if dim is None or others:
@@ -275,7 +285,7 @@ def _panel(s: Schedule, buffer: str, dim: int, at: str, width: int, lanes: int) 
         rank = len(getattr(view[0], "shape", ())) if view else 0
     tile = tuple([width if n == dim else None for n in range(rank)])
     others = [n if n < dim else n + 1 for n in range(rank) if n != dim]
-    layout = {"tile": tile, "order": (dim, *others, dim + 1)}
+    layout: Layout = {"tile": tile, "order": (dim, *others, dim + 1)}
     after = s.stage(buffer, at=at, layout=layout)
     return after.vectorize(new_loops(s, after)[-1], lanes)
 

@@ -51,7 +51,11 @@ def row_blocks(view: View) -> list[RowBlock]:
                 (
                     Knob("block", (12, 24, 48, 96, 192), 48),
                     Knob("tall", (4, 6, 8), 6),
-                    Knob("pack", ("inside", "around") if p.outer else ("inside",), "around" if p.outer else "inside"),
+                    Knob(
+                        "pack",
+                        ("inside", "around") if p.outer else ("inside",),
+                        "around" if p.outer else "inside",
+                    ),
                 ),
             )
         )
@@ -72,7 +76,9 @@ def _several(body: Body) -> bool:
 def _product_without_rows(loop: Loop) -> bool:
     """Whether there is a product in a nest: sums of products of two operands, one of which the rows change."""
     return any(
-        isinstance(s, Accumulate) and s.op == "+" and any(isinstance(e, Binary) and e.op == "*" for e in subexprs(s.value))
+        isinstance(s, Accumulate)
+        and s.op == "+"
+        and any(isinstance(e, Binary) and e.op == "*" for e in subexprs(s.value))
         for s in stmts(loop.body)
     ) and any(isinstance(x, Loop) for x in stmts(loop.body))
 
@@ -85,8 +91,10 @@ def blocked_rows(
     s, _, row = blocks(s, block.row, int(values["block"]))
     s = _inwards(s, row, target, sizes)
     s = apart(s, row, target, sizes)
-    for term in _terms(View(s.func, target, sizes), row):
+    terms = _terms(View(s.func, target, sizes), row)
+    for term in terms:
         s = apart(s, term, target, sizes)
+    s = apart(s, row, target, sizes) if terms else s
     done: set[tuple[str, ...]] = set()
     while True:
         view = View(s.func, target, sizes)
@@ -141,7 +149,12 @@ def _inwards(s: Schedule, row: str, target: Target, sizes: Mapping[str, int]) ->
         view = View(s.func, target, sizes)
         for p in [p for p in view.places if p.loop.var == row]:
             for x in _behind_tests(p.loop.body):
-                if isinstance(x, Loop) and _several(x.body) and x.var not in refused and not _tileable_nest(view, x):
+                if (
+                    isinstance(x, Loop)
+                    and _several(x.body)
+                    and x.var not in refused
+                    and not _tileable_nest(view, x)
+                ):
                     refused.add(x.var)
                     s = _tried(s, "reorder", x.var, row)
                     break
@@ -172,7 +185,9 @@ def _terms(view: View, row: str) -> list[str]:
             if not isinstance(x, Loop) or len([y for y in x.body if not isinstance(y, Alloc)]) < 2:
                 continue
             own = {y.name for y in x.body if isinstance(y, Alloc)}
-            sums = [z for y in x.body if isinstance(y, Loop) for z in stmts((y,)) if isinstance(z, Accumulate)]
+            sums = [
+                z for y in x.body if isinstance(y, Loop) for z in stmts((y,)) if isinstance(z, Accumulate)
+            ]
             if sums and all(not uses(z, x.var) and z.buffer not in own for z in sums):
                 out.append(x.var)
     return list(dict.fromkeys(out))
@@ -198,7 +213,7 @@ def _tiled(
     if not p.gathered:
         return register_tile(s, p, target, sizes, {**chosen, "pack": "none", "order": "rows"})
     inside = values["pack"] == "inside" or not _whole(view, p)
-    chosen |= {"pack": "panel", "order": "columns" if inside else "rows"}
+    chosen |= {"pack": "panel", "order": "columns"}
     return register_tile(s, p, target, sizes, chosen, "" if inside else block.around)
 
 

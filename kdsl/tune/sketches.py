@@ -16,7 +16,7 @@ from kdsl.target import Target
 from kdsl.tune.nests import View
 from kdsl.tune.products import Product, knobs, products, register_tile
 from kdsl.tune.row_blocks import RowBlock, blocked_rows, row_blocks
-from kdsl.tune.rows import on_threads, vectors
+from kdsl.tune.rows import need_vectors, on_threads, vectors
 from kdsl.tune.space import Knob, Sketch, Value, Values
 from kdsl.tune.stages import Stage, at_rows, at_tiles, stages
 from kdsl.tune.sums import partial_sums, sums
@@ -49,6 +49,7 @@ class Rest:
 
     def __call__(self, s: Schedule, values: Values) -> Schedule:
         s = vectors(s, self.target, self.sizes, int(values["registers"]))
+        need_vectors(s)
         return on_threads(s, self.target, self.sizes) if values["threads"] == "all" else s
 
 
@@ -75,7 +76,8 @@ def sketch(ways: Iterable[Way], rest: Rest) -> Sketch:
     chosen = list(ways)
     several = len(chosen) > 1
     own = [
-        tuple([replace(k, name=f"{w.root}.{k.name}") for k in w.knobs]) if several else w.knobs for w in chosen
+        tuple([replace(k, name=f"{w.root}.{k.name}") for k in w.knobs]) if several else w.knobs
+        for w in chosen
     ]
 
     def build(s: Schedule, values: Values) -> Schedule:

@@ -136,7 +136,7 @@ class Memory:
             run *= extent
             if extent < whole:
                 break
-        total = ceil(run / LINE) * LINE
+        total = float(ceil(run / LINE) * LINE)
         for extent, _ in rest:
             total *= extent
         return total
