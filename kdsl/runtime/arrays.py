@@ -13,6 +13,18 @@ from kdsl.frontend_ast.source import KernelSource, ParamSpec
 
 Array = np.ndarray[Any, Any]
 SIZE_LIMIT = 1 << 47
+_FOREIGN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    BufferError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What an object's own code may raise when it is asked for its memory."""
 
 
 def as_array(source: KernelSource, p: ParamSpec, x: Any) -> Array:
@@ -37,14 +49,14 @@ def as_array(source: KernelSource, p: ParamSpec, x: Any) -> Array:
                 return np.from_dlpack(x)
             if hasattr(x, "__array_interface__"):
                 return np.asarray(x, copy=False)
-        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        except _FOREIGN as error:
             raise ArgumentError(
                 "K0403",
                 f"argument `{p.name}` of {source.name} is {what} whose memory cannot be used here",
                 loc=p.loc,
                 label=f"it says: {error}",
                 help="move it to the CPU first",
-            ) from None
+            ) from error
     raise ArgumentError(
         "K0403",
         f"argument `{p.name}` of {source.name} is {what}, not an array",

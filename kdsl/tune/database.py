@@ -146,6 +146,8 @@ class Database:
         for table in ("best", "trials"):
             rows = self._do(lambda c, t=table: _rows(c, t)) or []  # type: ignore[misc]
             for row in rows:
+                if any(isinstance(value, bytes) for value in row.values()):  # of a damaged file
+                    continue
                 yield json.dumps({"table": table, **row})
 
     def read(self, lines: Iterable[str]) -> int:
