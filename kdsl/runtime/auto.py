@@ -213,7 +213,11 @@ def class_facts(only: str) -> list[str]:
 
 def fingerprint(target: Target) -> str:
     """What schedules are kept under: the target, and the number of threads that share a loop."""
-    threads = get_num_threads() if target.kind == "cpu" else 1
+    return fingerprint_of(target, get_num_threads() if target.kind == "cpu" else 1)
+
+
+def fingerprint_of(target: Target, threads: int) -> str:
+    """`fingerprint` for another number of threads."""
     return f"{target.fingerprint}/{threads}"
 
 

@@ -110,11 +110,9 @@ def checked_recipe(recipe: Any) -> Given:
     """`recipe` if it is one, or "auto"; else ScheduleError."""
     from kdsl.sched import Schedule
 
-    if (
-        recipe == "auto"
-        or isinstance(recipe, Schedule)
-        or (callable(recipe) and not isinstance(recipe, type))
-    ):
+    if isinstance(recipe, str) and recipe == "auto":
+        return "auto"
+    if isinstance(recipe, Schedule) or (callable(recipe) and not isinstance(recipe, type)):
         return recipe
     raise ScheduleError(
         "K0325",

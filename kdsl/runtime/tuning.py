@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+import uuid
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,15 +20,19 @@ from kdsl.runtime.explain import sizes_of
 from kdsl.runtime.scheduling import Launcher, Recipe, started
 from kdsl.runtime.targets import check_name, resolve
 from kdsl.runtime.threads import get_num_threads
+from kdsl.runtime.tuning_executor import WORKER, ExecutorMeasuring
 from kdsl.sched import Schedule
+from kdsl.tune.building import Builder
 from kdsl.tune.choice import pinned, user_sketch
+from kdsl.tune.guiding import ModelGuide
 from kdsl.tune.inputs import Array, Layout
 from kdsl.tune.measure import Limits, Measurer
 from kdsl.tune.problem import Problem, scalar_number
 from kdsl.tune.progress import Progress
 from kdsl.tune.result import Result
 from kdsl.tune.search import STRATEGIES, Search, StrategyName
-from kdsl.tune.session import Budget, Session
+from kdsl.tune.session import Budget, Measuring, Session
+from kdsl.tune.sketches import proposals
 from kdsl.tune.space import Sketch
 from kdsl.tune.workers import command
 
@@ -33,8 +40,6 @@ if TYPE_CHECKING:
     from kdsl.ir.nodes import Func
     from kdsl.runtime.kernel import Kernel
     from kdsl.target import Target
-
-WORKER = "kdsl.runtime.tuning_worker"
 
 Space = Callable[..., Schedule] | Sketch | Sequence[Sketch]
 """What `space=` takes: a schedule function with choices, or sketches."""
@@ -47,7 +52,7 @@ def autotune(
     trials: int | None = 200,
     seconds: float | None = 60.0,
     space: Space | None = None,
-    executor: Any = None,
+    executor: Executor | None = None,
     seed: int = 0,
     *,
     pins: Mapping[str, Any] | None = None,
@@ -71,33 +76,41 @@ def autotune(
     """
     _check(seconds, trials, strategy)
     asked = _Asked.of(kernel if target is None else kernel.on(check_name(target)), args)
-    start = started(prefix, asked.func, Launcher(asked.kernel._unscheduled()))
+    launcher = Launcher(asked.kernel._unscheduled())
+    start = started(prefix, asked.func, launcher)
     sketches = pinned(_sketches(space, start, asked), pins or {})
-    search = Search(sketches, seed, strategy, None)
-    with tempfile.TemporaryDirectory(prefix="kdsl-tune-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        asked.problem.save(folder, asked.arrays)
-        cores = max(1, get_num_threads())
-        measurer = Measurer(
-            asked.problem, folder, command(WORKER), cores, limits or Limits(), target=asked.fingerprint
-        )
-        session = Session(
-            asked.problem,
-            start,
+    problem, limits, cores = asked.problem, limits or Limits(), max(1, get_num_threads())
+    with contextlib.ExitStack() as stack:
+        remote: Measurer | None = None
+        measuring: Measuring
+        if executor is None:
+            folder = tempfile.TemporaryDirectory(prefix="kdsl-tune-", ignore_cleanup_errors=True)
+            at = Path(stack.enter_context(folder))
+            problem.save(at, asked.arrays)
+            remote = Measurer(problem, at, command(WORKER), cores, limits, target=asked.fingerprint)
+            stack.callback(remote.close)
+            measuring = remote
+        else:
+            measuring = ExecutorMeasuring(
+                executor, uuid.uuid4().hex, problem, asked.arrays, limits, asked.fingerprint
+            )
+        # A space that was derived is derived by the workers too; others are this process's alone.
+        build_by = remote if space is None else None
+        builder = Builder(start, asked.target, problem.sizes, problem.threads, build_by)
+        result = Session(
+            problem,
+            Schedule(asked.func, launcher),
             asked.current,
-            search,
-            measurer,
+            Search(sketches, seed, strategy, ModelGuide(builder)),
+            builder,
+            measuring,
             tuning_database(),
             Budget(seconds, trials),
             Progress(asked.func.name, seconds, trials, progress),
             seed=seed,
             batch=4 * cores,
             resume=resume,
-        )
-        try:
-            result = session.run()
-        finally:
-            measurer.close()
+        ).run()
     kernel._choose_anew()
     return result
 
@@ -174,9 +187,7 @@ def _sketches(space: Space | None, start: Schedule, asked: _Asked) -> list[Sketc
     if isinstance(space, Sketch):
         return [space]
     if space is None:
-        from kdsl.tune.sketches import sketches
-
-        return sketches(start, asked.target, asked.problem.sizes)
+        return proposals(start, asked.target, asked.problem.sizes)
     if callable(space):
         return [user_sketch(space)]
     found = list(space)

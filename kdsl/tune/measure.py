@@ -8,6 +8,7 @@ Whatever happens to a worker is the outcome of the candidate that it had; the ne
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,16 +19,22 @@ from statistics import median
 from typing import Any
 
 from kdsl.errors import KdslError
-from kdsl.ir.nodes import Condition, Func
 from kdsl.ir.printer import print_func
-from kdsl.tune.inputs import small_sizes
-from kdsl.tune.problem import Case, Problem, holds
+from kdsl.tune.building import Built
+from kdsl.tune.problem import Problem
 from kdsl.tune.trial import Status
 from kdsl.tune.worker import BASE
 from kdsl.tune.workers import Failed, Workers
 
-CASES = 3
-"""Small sizes at which a candidate is checked."""
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+CASES, ALL_CASES = 3, 5
+"""Small sizes at which a candidate is checked, and the winner."""
+BUILD_S = 60.0
+"""Building a candidate takes no longer: else it is refused."""
 GRACE_S = 3.0
 """A worker that was to stop a kernel by itself is killed so much later."""
 HOPELESS = 4.0
@@ -50,12 +57,6 @@ class Job:
 
     id: str
     ir: str
-    conditions: tuple[Condition, ...]
-
-    @staticmethod
-    def of(id: str, func: Func) -> Job:
-        """The job for a function."""
-        return Job(id, print_func(func), func.conditions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,8 @@ class Outcome:
     time: float | None = None
     message: str = ""
     spent: float = 0.0
+    target: str = ""
+    """The fingerprint of what it was measured on, where that is not the measurer's own."""
 
 
 @dataclass
@@ -79,6 +82,8 @@ class Measurer:
     limits: Limits = field(default_factory=Limits)
     target: str = ""
     """The fingerprint of what it measures on."""
+    silence: Path | None = None
+    """A file that measurers of one machine lock while they time."""
     incumbent: str | None = None
     """The id of the best one so far."""
     time: float | None = None
@@ -88,7 +93,6 @@ class Measurer:
         arrays = sum([layout.extent for layout in self.problem.arrays.values()])
         memory = self.limits.memory_bytes + 6 * arrays
         self.workers = Workers(self.count, self.folder, memory, self.command)
-        self._cases = small_sizes(self.problem.func.sizes, self.problem.sizes)
         self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
         for n in range(self.count):
             self._free.put(n)
@@ -102,13 +106,23 @@ class Measurer:
         """Ends the workers."""
         self.workers.close()
 
+    def __len__(self) -> int:
+        return self.count
+
+    def build(self, number: int, request: Mapping[str, Any]) -> Built:
+        """Has a worker build a candidate (see `building.Remote`)."""
+        try:
+            return Built.from_json(self.workers.ask(number, request, BUILD_S))
+        except Failed as failed:
+            return Built(refusal=f"not built: {failed.message or failed.status}")
+
     # -- the kernel as it is
 
     def begin(self) -> None:
         """Compiles the kernel in program order, with which candidates are compared."""
-        job = Job.of(BASE, self.problem.func)
+        ir = print_func(self.problem.func)
         try:
-            self.workers.ask(0, {"do": "compile", "id": BASE, "ir": job.ir}, self.limits.compile_s)
+            self.workers.ask(0, {"do": "compile", "id": BASE, "ir": ir}, self.limits.compile_s)
         except Failed as failed:
             raise KdslError(
                 "K0804",
@@ -160,7 +174,8 @@ class Measurer:
         order = {job.id: n for n, job in enumerate(jobs)}
         for job, spent in sorted(ready, key=lambda r: order[r[0].id]):
             start = time.perf_counter()
-            outcome = self._timed(job)
+            with self._silence(alone=True):
+                outcome = self._timed(job)
             spent += time.perf_counter() - start
             yield job, Outcome(outcome.status, outcome.time, outcome.message, spent)
             self._forget(job.id)
@@ -170,11 +185,16 @@ class Measurer:
         number = self._free.get()
         start = time.perf_counter()
         try:
+            with self._silence(alone=False):
+                return self._checked(number, job, start)
+        finally:
+            self._free.put(number)
+
+    def _checked(self, number: int, job: Job, start: float) -> Outcome:
+        try:
             compile_ = {"do": "compile", "id": job.id, "ir": job.ir}
             self.workers.ask(number, compile_, self.limits.compile_s)
-            check = {
-                "do": "check", "id": job.id, "cases": self.cases(job.conditions), "limit": self.limits.check_s
-            }  # fmt: skip
+            check = {"do": "check", "id": job.id, "cases": CASES, "limit": self.limits.check_s}
             found = self.workers.ask(number, check, 2 * CASES * self.limits.check_s + GRACE_S)
             wrong = found["wrong"]
             status: Status = "ok" if wrong is None else "wrong"
@@ -182,14 +202,7 @@ class Measurer:
         except Failed as failed:
             status = "hung" if failed.status == "slow" else failed.status
             outcome = Outcome(status, None, failed.message or "not done at small sizes")
-        finally:
-            self._free.put(number)
         return Outcome(outcome.status, None, outcome.message, time.perf_counter() - start)
-
-    def cases(self, conditions: tuple[Condition, ...]) -> list[Case]:
-        """Small sizes that meet the conditions of a candidate."""
-        found: list[Case] = [c for c in self._cases if holds(conditions, c, self.problem.scalars)]
-        return found[:CASES]
 
     def _timed(self, job: Job) -> Outcome:
         """Runs a checked candidate on the caller's arrays."""
@@ -235,10 +248,11 @@ class Measurer:
 
     def ranking(self, jobs: Sequence[Job], seconds: float) -> list[tuple[str, float]]:
         """(id, median time) of the jobs that still run, timed in turn, the fastest first."""
-        left = [job.id for job in jobs if self._there(job)]
+        left = [job.id for job in jobs if self.there(job)]
         while left:
             try:
-                times = self.in_turn(left, seconds, least=5, early=False)
+                with self._silence(alone=True):
+                    times = self.in_turn(left, seconds, least=5, early=False)
                 return sorted([(id, median(times[id])) for id in left], key=lambda row: row[1])
             except Failed:
                 # Which one it was is not known: keep those that still run alone.
@@ -254,7 +268,7 @@ class Measurer:
         except Failed:
             return False
 
-    def _there(self, job: Job) -> bool:
+    def there(self, job: Job) -> bool:
         """Compiles a job whose code is not in the folder."""
         if (self.folder / f"{job.id}.code").exists():
             return True
@@ -275,13 +289,22 @@ class Measurer:
             fresh = {"do": "fresh", "id": job.id, "against": other, "seed": seed, "limit": limit}
             wrong = self._ask(fresh, 2 * limit)["wrong"]
             if wrong is None:
-                cases = [c for c in self._cases if holds(job.conditions, c, self.problem.scalars)]
-                check = {"do": "check", "id": job.id, "cases": cases, "limit": self.limits.check_s}
-                wrong = self._ask(check, 2 * len(cases) * self.limits.check_s)["wrong"]
+                check = {"do": "check", "id": job.id, "cases": ALL_CASES, "limit": self.limits.check_s}
+                wrong = self._ask(check, 2 * ALL_CASES * self.limits.check_s)["wrong"]
         except Failed as failed:
             status = "hung" if failed.status == "slow" else failed.status
             return Outcome(status, None, failed.message)
         return Outcome("ok" if wrong is None else "wrong", None, wrong or "")
+
+    @contextlib.contextmanager
+    def _silence(self, alone: bool) -> Iterator[None]:
+        """While it lasts, no other measurer of this machine times; `alone`: none compiles either."""
+        if self.silence is None or fcntl is None:
+            yield
+            return
+        with open(self.silence, "a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            yield
 
     def _ask(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """Asks the worker that times."""

@@ -14,16 +14,13 @@ from typing import Any
 import numpy as np
 
 from kdsl.analysis.cost import cost
-from kdsl.ir.evaluation import evaluator
-from kdsl.ir.nodes import Accumulate, Atomic, Condition, Func, Load, ScalarParam
+from kdsl.ir.nodes import Accumulate, Atomic, Condition, Const, Expr, Func, Load, ScalarParam, Var
 from kdsl.ir.parser import parse_func
 from kdsl.ir.printer import print_func, stored_buffers
-from kdsl.ir.walk import exprs, stmts
+from kdsl.ir.walk import exprs, stmts, subexprs, substitute
+from kdsl.passes.simplify import simplify_expr
 from kdsl.tune import inputs
 from kdsl.tune.inputs import Array, Layout
-
-Case = Mapping[str, int]
-"""Sizes of a small check."""
 
 UNKNOWN = 64
 """What a count that depends on data is taken to be."""
@@ -130,12 +127,11 @@ def kernel_key(func: Func) -> str:
 def holds(conditions: tuple[Condition, ...], sizes: Mapping[str, int], scalars: Mapping[str, Any]) -> bool:
     """Whether a call with these sizes and scalars meets the conditions."""
     given = {**sizes, **scalars}
-    names = tuple(given)
     for c in conditions:
-        try:
-            if not evaluator(c.expr, names)(*given.values()):
-                return False
-        except ZeroDivisionError:
+        names = {x.name: x.dtype for x in subexprs(c.expr) if isinstance(x, Var)}
+        values: dict[str, Expr] = {name: Const(given[name], t) for name, t in names.items()}
+        found = simplify_expr(substitute(c.expr, values))
+        if not (isinstance(found, Const) and found.value):
             return False
     return True
 

@@ -25,8 +25,10 @@ EXPLORED = 0.15
 """The share of candidates that are random."""
 CROSSED = 0.3
 """The share of the others that have two parents."""
-POOL = 6
-"""Candidates that are made for each one that a model picks."""
+POOL = 2
+"""Candidates that are built for each one that a model picks: building costs as much as measuring."""
+DRAWS = 2
+"""Random candidates of each sketch that a model sees in the beginning."""
 ATTEMPTS = 40
 """Draws for a new candidate before all are counted."""
 FEW = 4096
@@ -136,7 +138,7 @@ class Search:
         if self.strategy == "random":
             return self._new(count, [])
         if self.strategy == "guided":
-            draws = [self.space.draw(s) for s in self.space.sketches for _ in range(POOL)]
+            draws = [self.space.draw(s) for s in self.space.sketches for _ in range(DRAWS)]
             return self._picked(self._distinct([*defaults, *draws]), count, each=True)
         found = self._distinct(defaults)[:count]
         return found + self._new(count - len(found), found)

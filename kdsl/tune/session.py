@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from kdsl.errors import KdslError, ScheduleError
+from kdsl.ir.printer import print_func
 from kdsl.sched import Schedule
-from kdsl.sched.step import from_json
+from kdsl.tune.building import Builder, Built, Row, rows_of
 from kdsl.tune.database import Best, Database, Key
 from kdsl.tune.measure import Job, Outcome
 from kdsl.tune.problem import Problem, sizes_class
@@ -26,9 +27,6 @@ from kdsl.tune.result import Result, tried
 from kdsl.tune.search import Search
 from kdsl.tune.space import Candidate
 from kdsl.tune.trial import Trial
-
-Row = tuple[str, Mapping[str, Any]]
-"""A step: a primitive's name and its arguments."""
 
 FINALISTS = 4
 FINALS = 0.1
@@ -67,14 +65,25 @@ class Budget:
     trials: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A schedule to be measured: a candidate, or one from elsewhere (`what` says whence)."""
+
+    candidate: Candidate | None
+    what: str
+    steps: str
+    job: Job
+
+
 @dataclass
 class Session:
-    """What a tuning needs. Candidates are built on `start`; `current` is the kernel's schedule as it is."""
+    """What a tuning needs. `start` is the kernel in program order, `current` its schedule as it is."""
 
     problem: Problem
     start: Schedule
     current: Schedule
     search: Search
+    builder: Builder
     measuring: Measuring
     database: Database
     budget: Budget
@@ -86,11 +95,14 @@ class Session:
 
     def __post_init__(self) -> None:
         self.key = Key(self.problem.key, sizes_class(self.problem.sizes), self.measuring.target)
+        self.builder.refused = self._refused
         self._start = time.monotonic()
-        self._jobs: dict[str, tuple[Job, Schedule]] = {}
+        self._good: dict[str, dict[str, tuple[Entry, float]]] = {}
+        """Per target and job: what worked, and its time."""
         self._by_ir: dict[str, Outcome] = {}
         self._number = 0
-        self._best: tuple[float, str] | None = None
+        self._best: dict[str, float] = {}
+        self._in_a_row = 0
         self._program_order = self._baseline = (0.0, False)
 
     # -- time
@@ -107,6 +119,18 @@ class Session:
         kept = min(FINALS * self.budget.seconds, FINALS_S)
         return self.budget.seconds - kept - self.elapsed
 
+    def _tries_left(self) -> int:
+        """Candidates that may still be tried."""
+        return 1 << 30 if self.budget.trials is None else self.budget.trials - len(self.trials)
+
+    def _fitting(self) -> int:
+        """Candidates of the next batch: few to begin with, and no more than the time that is left is for."""
+        done = [t.seconds for t in self.trials if not t.stored and t.status != "refused"][-4 * self.batch :]
+        if len(done) < self.batch:
+            return max(1, self.batch // 2)
+        each = sum(done) / len(done)
+        return max(1, min(self.batch, int(self._left() / max(each, 1e-3))))
+
     # -- the whole
 
     def run(self) -> Result:
@@ -119,7 +143,7 @@ class Session:
             self._loop()
         except KeyboardInterrupt:
             interrupted = True
-        if not self._jobs:
+        if not self._baseline[0]:
             raise KeyboardInterrupt  # there is nothing to keep
         self.progress.say("timing the best ones again")
         return self._finish(interrupted)
@@ -128,33 +152,33 @@ class Session:
         """The kernel as it is, and the best one of an earlier tuning."""
         limit = 10.0 if self.budget.seconds is None else max(0.5, 0.2 * self.budget.seconds)
         self._program_order = self._baseline = self.measuring.baseline(limit)
-        base = self._job(Schedule(self.problem.func))
-        self._jobs[base.id] = base, self._replayed(())
         if not self._baseline[1]:
-            self._by_ir[base.ir] = Outcome("ok", self._baseline[0])
-        known: list[tuple[str, Schedule]] = []
+            entry = self._entry(None, "program order", self.start.to_json(), print_func(self.problem.func))
+            self._by_ir[entry.job.ir] = Outcome("ok", self._baseline[0])
+            self._works(entry, self._baseline[0], self.measuring.target)
+        known: list[Entry] = []
         if self.current.steps:
-            known.append(("as it is", self.current))
+            known.append(self._entry(None, "as it is", self.current.to_json(), self.current.ir()))
         if self.resume:
             best = self.database.best(self.key)
-            if best is not None:
-                try:
-                    known.append(("the best so far", self._replayed(from_json(best.steps))))
-                except ScheduleError as error:
-                    log.info(
-                        "%s: the stored schedule is refused now: %s", self.problem.func.name, error.title
-                    )
+            s = None if best is None else self._replayed(best.steps)
+            if s is not None:
+                known.append(self._entry(None, "the best so far", s.to_json(), s.ir()))
             self._recall()
-        for what, schedule in known:
-            self._measure([(None, what, schedule)])
+        for entry in known:
+            self._measure([entry])
         for trial in self.trials:
             if trial.sketch == "as it is" and trial.ok and trial.time is not None:
                 self._baseline = trial.time, False
         self.progress.baseline = self._baseline
 
-    def _replayed(self, rows: Sequence[Row]) -> Schedule:
-        """Steps on the kernel in program order."""
-        return Schedule(self.problem.func, self.start._launcher).replay(rows)
+    def _replayed(self, steps: str) -> Schedule | None:
+        """Stored steps; None where this version refuses them."""
+        try:
+            return self.start.replay(rows_of(steps))
+        except (ScheduleError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log.info("%s: its stored schedule is refused: %s", self.problem.func.name, error)
+            return None
 
     def _recall(self) -> None:
         """Tells the search what an earlier tuning at these sizes has found."""
@@ -165,154 +189,114 @@ class Session:
                 self.trials.append(replace(trial, stored=True, at=0.0))
 
     def _loop(self) -> None:
-        refused = 0
-        while self._left() > 0 and self._tries_left() > 0 and refused < REFUSED_IN_A_ROW:
+        while self._left() > 0 and self._tries_left() > 0 and self._in_a_row < REFUSED_IN_A_ROW:
             asked = self.search.ask(min(self._fitting(), self._tries_left()))
             if not asked:
                 return
-            batch: list[tuple[Candidate | None, str, Schedule]] = []
-            for candidate in asked:
-                start = time.monotonic()
-                try:
-                    schedule = candidate.schedule(self.start)
-                except ScheduleError as error:
-                    refused += 1
-                    self._told(
-                        self._trial(
-                            candidate, "", Outcome("refused", None, error.title, time.monotonic() - start)
-                        ),
-                        candidate,
-                    )
-                    continue
-                refused = 0
-                batch.append((candidate, "", schedule))
-                if self._left() <= 0:
-                    break
-            self._measure(batch)
+            entries = []
+            for candidate, found in zip(asked, self.builder.build(asked)):
+                if not found.refusal:
+                    entries.append(self._entry(candidate, "", found.steps, found.ir))
+            self._measure(entries)
 
-    def _fitting(self) -> int:
-        """Candidates of the next batch: few to begin with, and no more than the time that is left is for."""
-        done = [t.seconds for t in self.trials if not t.stored and t.status != "refused"][-4 * self.batch :]
-        if len(done) < self.batch:
-            return max(1, self.batch // 2)
-        each = sum(done) / len(done)
-        return max(1, min(self.batch, int(self._left() / max(each, 1e-3))))
+    def _refused(self, candidate: Candidate, found: Built) -> None:
+        self._in_a_row += 1
+        outcome = Outcome("refused", None, found.refusal, found.spent)
+        self._told(Entry(candidate, "", "", Job("", "")), outcome)
 
-    def _tries_left(self) -> int:
-        """Candidates that may still be tried."""
-        return 1 << 30 if self.budget.trials is None else self.budget.trials - len(self.trials)
+    def _entry(self, candidate: Candidate | None, what: str, steps: str, ir: str) -> Entry:
+        self._number += 1
+        return Entry(candidate, what, steps, Job(str(self._number), ir))
 
-    def _measure(self, batch: Sequence[tuple[Candidate | None, str, Schedule]]) -> None:
-        """Measures schedules that are built; those whose loops have been measured before only once."""
-        jobs: list[Job] = []
-        asked: dict[str, tuple[Candidate | None, str, Schedule]] = {}
-        again: list[tuple[str, Candidate | None, str, Schedule]] = []
-        for candidate, what, schedule in batch:
-            job = self._job(schedule)
-            if job.ir in self._by_ir or any(job.ir == other.ir for other in jobs):
-                again.append((job.ir, candidate, what, schedule))
-                continue
-            jobs.append(job)
-            asked[job.id] = candidate, what, schedule
-        for job, outcome in self.measuring.measure(jobs):
-            candidate, what, schedule = asked[job.id]
+    def _measure(self, entries: Sequence[Entry]) -> None:
+        """Measures schedules; those whose loops have been measured before only once."""
+        jobs: dict[str, Entry] = {}
+        again: list[Entry] = []
+        for entry in entries:
+            if entry.job.ir in self._by_ir or any(entry.job.ir == e.job.ir for e in jobs.values()):
+                again.append(entry)
+            else:
+                jobs[entry.job.id] = entry
+        for job, outcome in self.measuring.measure([e.job for e in jobs.values()]):
             self._by_ir[job.ir] = outcome
             if outcome.status == "ok" and outcome.time is not None:
-                self._jobs[job.id] = job, schedule
-                if self._best is None or outcome.time < self._best[0]:
-                    self._best = outcome.time, job.id
-                    self._keep(schedule, outcome.time)
-            self._told(self._trial(candidate, what, outcome, schedule), candidate)
+                target = outcome.target or self.measuring.target
+                self._works(jobs[job.id], outcome.time, target)
+                if outcome.time < self._best.get(target, float("inf")):
+                    self._best[target] = outcome.time
+                    self._keep(jobs[job.id].steps, outcome.time, self._baseline[0], target)
+            self._told(jobs[job.id], outcome)
             if self._left() <= 0:
                 return
-        for ir, candidate, what, schedule in again:
-            known = self._by_ir.get(ir)
+        for entry in again:
+            known = self._by_ir.get(entry.job.ir)
             if known is not None:
-                same = Outcome(known.status, known.time, known.message or "the same loops as another one")
-                self._told(self._trial(candidate, what, same, schedule), candidate)
+                message = known.message or "the same loops as another one"
+                self._told(entry, Outcome(known.status, known.time, message))
 
-    def _job(self, schedule: Schedule) -> Job:
-        self._number += 1
-        return Job.of(str(self._number), schedule.func)
+    def _works(self, entry: Entry, time_a_call: float, target: str) -> None:
+        self._good.setdefault(target, {})[entry.job.id] = entry, time_a_call
 
-    def _trial(
-        self, candidate: Candidate | None, what: str, outcome: Outcome, schedule: Schedule | None = None
-    ) -> Trial:
-        return Trial(
-            what if candidate is None else candidate.sketch.name,
+    def _told(self, entry: Entry, outcome: Outcome) -> None:
+        """A trial is done: everybody hears of it."""
+        candidate = entry.candidate
+        trial = Trial(
+            entry.what if candidate is None else candidate.sketch.name,
             {} if candidate is None else dict(candidate.values),
             outcome.status,
             outcome.time,
             outcome.spent,
             self.elapsed,
             outcome.message,
-            "" if schedule is None else schedule.to_json(),
-            self.measuring.target,
+            entry.steps,
+            outcome.target or self.measuring.target,
         )
-
-    def _told(self, trial: Trial, candidate: Candidate | None) -> None:
-        """A trial is done: everybody hears of it."""
         self.trials.append(trial)
+        if outcome.status != "refused":
+            self._in_a_row = 0
         if candidate is not None:
             self.search.tell(candidate, trial.time if trial.ok else None)
-            self.database.store(self.key, self.problem.func.name, self.problem.sizes, trial)
-        self.progress.told(trial, None if self._best is None else self._best[0])
+            key = replace(self.key, target=trial.target)
+            self.database.store(key, self.problem.func.name, self.problem.sizes, trial)
+        self.progress.told(trial, self._best.get(self.measuring.target))
 
-    def _keep(self, schedule: Schedule, seconds: float, baseline: float | None = None) -> None:
+    def _keep(self, steps: str, seconds: float, baseline: float, target: str) -> None:
         """Stores the best so far."""
-        gain = (self._baseline[0] if baseline is None else baseline) / seconds
-        name, sizes = self.problem.func.name, self.problem.sizes
-        self.database.set_best(self.key, Best(name, sizes, seconds, gain, schedule.to_json()))
+        best = Best(self.problem.func.name, self.problem.sizes, seconds, baseline / seconds, steps)
+        self.database.set_best(replace(self.key, target=target), best)
 
     # -- the end
 
     def _finish(self, interrupted: bool) -> Result:
         """Times the best few once more, in turn, and takes the fastest one that passes the last check."""
-        times = {
-            id: self._by_ir[job.ir].time or 0.0
-            for id, (job, _) in self._jobs.items()
-            if job.ir in self._by_ir
-        }
-        ranked = sorted(times, key=lambda id: times[id])
-        finalists = [id for id in ranked if times[id] <= 1.25 * times[ranked[0]]][:FINALISTS]
-        current = next((id for id, (_, s) in self._jobs.items() if s.func == self.current.func), None)
+        target = self.measuring.target
+        good = self._good.get(target, {})
+        ranked = sorted(good.values(), key=lambda row: row[1])
+        finalists = [e for e, time in ranked if time <= 1.25 * ranked[0][1]][:FINALISTS]
+        current_ir = self.current.ir()
+        current = next((e for e, _ in ranked if e.job.ir == current_ir), None)
         seconds = 0.5 if interrupted else FINALS_S
         if self.budget.seconds is not None:
             seconds = min(seconds, max(0.2, 0.6 * FINALS * self.budget.seconds))
-        timed = set(finalists)
-        if current is not None and times.get(current, 1.0) < 0.1 * seconds:
-            timed.add(current)
-        jobs = [self._jobs[id][0] for id in ranked if id in timed]
-        order = dict(self.measuring.ranking(jobs, seconds)) if len(jobs) > 1 else {}
-        times = {**times, **order}
+        jobs = [e.job for e in finalists]
+        if current is not None and good[current.job.id][1] < 0.1 * seconds and current not in finalists:
+            jobs.append(current.job)
+        times = {id: time for id, (_, time) in good.items()}
+        again = dict(self.measuring.ranking(jobs, seconds)) if len(jobs) > 1 else {}
+        times.update(again)
         baseline = self._baseline
-        if current in order:
-            baseline = order[current], False
-        best, verified = current, False
-        for id in sorted(finalists, key=lambda id: times[id]):
-            if not self._jobs[id][1].steps or id == current:
-                best = id
-                break
-            job = self._jobs[id][0]
-            others = [self._jobs[o][0] for o in finalists if o != id and self._jobs[o][1].steps]
-            slow = self._program_order[0] > SLOW_S
-            found = self.measuring.verify(job, next(iter(others), None) if slow else None, self.seed + 1)
-            if found.status == "ok":
-                best, verified = id, True
-                break
-            log.warning(
-                "%s: the fastest candidate failed the last check: %s", self.problem.func.name, found.message
-            )
-        assert best is not None
-        schedule, seconds_a_call = self._jobs[best][1], times.get(best, baseline[0])
+        if current is not None and current.job.id in again:
+            baseline = again[current.job.id], False
+        best, verified = self._winner(sorted(finalists, key=lambda e: times[e.job.id]), current)
+        schedule, time_a_call = self.current, baseline[0]
+        if best is not None and best is not current:
+            schedule, time_a_call = self._shortest(best.steps), times[best.job.id]
         if schedule.steps:
-            schedule = fewest_steps(schedule, self._replayed)
-            self._keep(schedule, seconds_a_call, baseline[0])
-        schedule = self._replayed([(s.name, dict(s.args)) for s in schedule.steps])
+            self._keep(schedule.to_json(), time_a_call, baseline[0], target)
         result = Result(
             kernel=self.problem.func.name,
             schedule=schedule,
-            time=seconds_a_call,
+            time=time_a_call,
             baseline=baseline[0],
             at_least=baseline[1],
             trials=self.trials,
@@ -324,14 +308,40 @@ class Session:
             verified=verified,
             interrupted=interrupted,
             replaced=self.measuring.replaced,
+            elsewhere=self._elsewhere(target),
         )
         self.progress.done(f"{result.kernel}: {tried(result.counts)}, {result.speedup:.3g} times as fast")
         return result
 
+    def _elsewhere(self, here: str) -> dict[str, tuple[float, str]]:
+        """The best time and steps of each other target."""
+        best = {
+            t: min(found.values(), key=lambda row: row[1]) for t, found in self._good.items() if t != here
+        }
+        return {target: (time, entry.steps) for target, (entry, time) in best.items()}
+
+    def _winner(self, finalists: Sequence[Entry], current: Entry | None) -> tuple[Entry | None, bool]:
+        """The first of the finalists that passes the last check, and whether it was made."""
+        for entry in finalists:
+            if entry is current or entry.what == "program order":
+                return entry, False
+            others = [e.job for e in finalists if e is not entry and e.what != "program order"]
+            against = next(iter(others), None) if self._program_order[0] > SLOW_S else None
+            found = self.measuring.verify(entry.job, against, self.seed + 1)
+            if found.status == "ok":
+                return entry, True
+            name = self.problem.func.name
+            log.warning("%s: the fastest candidate failed the last check: %s", name, found.message)
+        return None, False
+
+    def _shortest(self, steps: str) -> Schedule:
+        """The schedule without the steps that make no difference to its loops."""
+        return fewest_steps(self.start.replay(rows_of(steps)), self.start.replay)
+
 
 def fewest_steps(schedule: Schedule, replayed: Callable[[Sequence[Row]], Schedule]) -> Schedule:
     """The schedule without the steps that make no difference to its loops."""
-    rows = [(s.name, dict(s.args)) for s in schedule.steps]
+    rows: list[Row] = [(s.name, dict(s.args)) for s in schedule.steps]
     found = schedule
     for n in reversed(range(len(rows))):
         fewer = rows[:n] + rows[n + 1 :]

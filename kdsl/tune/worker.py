@@ -1,7 +1,8 @@
 """A worker process: compiles, checks and times candidates that it gets as IR text, never as the user's code.
 
+    {"do": "build", "sketch": "tile i x j", "values": {"tall": 6}}    ->  {"steps": ..., "ir": ...}
     {"do": "compile", "id": "7", "ir": "def matmul(...): ..."}        ->  {"seconds": 0.05}
-    {"do": "check", "id": "7", "cases": [{"M": 37, "N": 29}]}         ->  {"wrong": null}
+    {"do": "check", "id": "7", "cases": 3}                            ->  {"wrong": null}
     {"do": "run", "id": "7", "limit": 2.0}                            ->  {"seconds": 0.002, "wrong": null}
     {"do": "time", "ids": ["7", "3"], "seconds": 0.1, "limit": 2.0}   ->  {"times": {"7": [...], "3": [...]}}
 
@@ -29,10 +30,15 @@ import numpy as np
 from kdsl.errors import KdslError
 from kdsl.ir.nodes import Func
 from kdsl.ir.parser import parse_func
+from kdsl.sched import Schedule
+from kdsl.target import Target
 from kdsl.tune import inputs
+from kdsl.tune.building import built, rows_of
 from kdsl.tune.comparing import difference
-from kdsl.tune.inputs import Array
-from kdsl.tune.problem import Problem
+from kdsl.tune.inputs import Array, small_sizes
+from kdsl.tune.problem import Problem, holds
+from kdsl.tune.sketches import proposals
+from kdsl.tune.space import Candidate, Sketch, Value
 from kdsl.tune.trial import Status
 
 BASE = "base"
@@ -58,6 +64,8 @@ class Bound(Protocol):
 
 class Runner(Protocol):
     """What the run time lends to a worker."""
+
+    target: Target
 
     def setup(self, target: str, threads: int) -> None:
         """Chooses the target (by name) and the number of threads of a parallel loop."""
@@ -88,6 +96,7 @@ class Serving:
         self.full: dict[str, Array] = {}
         self.reference: dict[str, Array] | None = None
         self.terms = 1.0
+        self.sketches: tuple[str, Schedule, dict[str, Sketch]] | None = None
 
     # -- requests
 
@@ -108,10 +117,24 @@ class Serving:
         self.runner.compile(self.func(id), self.folder / f"{id}.code")
         return {"seconds": time.perf_counter() - start}
 
-    def check(self, id: str, cases: list[dict[str, int]], limit: float) -> dict[str, Any]:
-        """Compares with the kernel in program order at small sizes."""
+    def build(self, prefix: str, sketch: str, values: dict[str, Value]) -> dict[str, Any]:
+        """Takes the steps of a candidate of the space that kdsl derives from the kernel."""
+        if self.sketches is None or self.sketches[0] != prefix:
+            start = Schedule(self.problem.func).replay(rows_of(prefix))
+            found = proposals(start, self.runner.target, self.problem.sizes)
+            self.sketches = prefix, start, {s.name: s for s in found}
+        _, start, named = self.sketches
+        candidate = Candidate(named[sketch], values)
+        problem = self.problem
+        return built(candidate, start, self.runner.target, problem.sizes, problem.threads).to_json()
+
+    def check(self, id: str, cases: int, limit: float) -> dict[str, Any]:
+        """Compares with the kernel in program order at so many small sizes that meet the conditions."""
         done = 0
-        for seed, sizes in enumerate(cases):
+        func, problem = self.func(id), self.problem
+        small = small_sizes(problem.func.sizes, problem.sizes)
+        met = [c for c in small if holds(func.conditions, c, problem.scalars)]
+        for seed, sizes in enumerate(met[:cases]):
             want = self.expectation(sizes, seed, limit)
             if isinstance(want, str):
                 continue  # these random values are none that the kernel takes
