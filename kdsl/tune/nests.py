@@ -18,7 +18,6 @@ from kdsl.ir.nodes import (
     Continue,
     Expr,
     Func,
-    If,
     Load,
     Loop,
     Return,
@@ -30,7 +29,7 @@ from kdsl.ir.nodes import (
 from kdsl.ir.walk import stmt_bodies, stmt_exprs, stmts, subexprs
 from kdsl.sched.tree import places
 from kdsl.target import Target
-from kdsl.tune.ranges import Range, range_of, trips
+from kdsl.tune.ranges import Ranges, after, range_of, trips
 
 Access = Load | Store | Accumulate | Atomic
 
@@ -70,16 +69,24 @@ class View:
         copies: dict[str, list[int]] = {}
         for p in found:
             copies.setdefault(p.loop.var, []).append(p.loop.id)
-        known: dict[int, dict[str, Range]] = {}
-        start = {name: (float(n), float(n)) for name, n in self.sizes.items()}
+        counts: dict[int, float] = {}
+
+        def visit(body: Body, known: Ranges) -> None:
+            for s in body:
+                inside = known
+                if isinstance(s, Loop):
+                    counts[s.id], span = trips(s, known)
+                    inside = {**known, s.var: span}
+                for inner in stmt_bodies(s):
+                    visit(inner, inside)
+                known = after(s, known)
+
+        visit(self.func.body, {name: (float(n), float(n)) for name, n in self.sizes.items()})
         out = []
         for p in found:
-            around = known[p.outer[-1].id] if p.outer else start
-            count, span = trips(p.loop, around)
-            known[p.loop.id] = {**around, p.loop.var: span}
             same = copies[p.loop.var]
             name = p.loop.var if len(same) == 1 else f"{p.loop.var}@{same.index(p.loop.id)}"
-            out.append(Place(name, p.loop, p.outer, count))
+            out.append(Place(name, p.loop, p.outer, counts[p.loop.id]))
         return tuple(out)
 
     def place(self, name: str) -> Place | None:
@@ -183,10 +190,3 @@ def dimension(a: Access, var: str, sizes: Mapping[str, int]) -> int | None:
 def uses(a: Access, var: str) -> bool:
     """Whether the cell depends on `var`."""
     return any(isinstance(x, Var) and x.name == var for e in a.index for x in subexprs(e))
-
-
-def guards_only(body: Body) -> Body:
-    """What a body holds inside of the tests that a split makes, locals left out."""
-    while len(body) == 1 and isinstance(body[0], If) and not body[0].orelse:
-        body = body[0].then
-    return tuple([s for s in body if not isinstance(s, Alloc)])

@@ -18,9 +18,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from kdsl.ir.nodes import Accumulate, Load, Loop, Stmt
+from kdsl.ir.nodes import Accumulate, Load, Loop
 from kdsl.ir.walk import stmts
 from kdsl.sched import Schedule
+from kdsl.sched.layout import Layout
 from kdsl.target import Target
 from kdsl.tune.nests import View, dimension, loads, steps, stride, uses, walked
 from kdsl.tune.space import Knob, Values
@@ -53,23 +54,23 @@ class Product:
         return (*self.outside, self.rows, self.columns, *self.terms)
 
 
-def products(view: View, within: Loop | None = None) -> list[Product]:
-    """The products of a function (of a loop), the most likely assignment of roles first for each."""
+def products(view: View, root: Loop | None = None) -> list[Product]:
+    """The products of a function, or of a nest; the most likely assignment of roles comes first for each.
+
+    The loops around the nest's `root` are none of theirs.
+    """
     out: list[Product] = []
-    body = view.func.body if within is None else within.body
-    around = () if within is None else (*view.of(within).outer, within)
-    for s, loops in walked(body, around):
+    for s, loops in walked(view.func.body if root is None else (root,)):
         if isinstance(s, Accumulate) and s.op == "+":
-            out += _roles(view, s, loops, within)
+            out += _roles(view, s, loops)
     return out
 
 
-def _roles(view: View, s: Accumulate, loops: Sequence[Loop], within: Loop | None) -> Iterator[Product]:
-    chain = _chain(view, s, loops, within)
+def _roles(view: View, s: Accumulate, chain: Sequence[Loop]) -> Iterator[Product]:
     if any(x.mark is not None for x in chain) or len(chain) < 2:
         return
     cells = {x.var for x in chain if uses(s, x.var)}
-    if not s.index and s.buffer in view.allocs:
+    if s.buffer in view.allocs:
         made = {x.id for x in view.allocs[s.buffer][1]}
         cells |= {x.var for x in chain if x.id in made}
     terms = [x for x in chain if x.var not in cells]
@@ -83,14 +84,21 @@ def _roles(view: View, s: Accumulate, loops: Sequence[Loop], within: Loop | None
         rows = [
             x
             for x in free
-            if x is not columns and any(not uses(a, x.var) for a in moving) and any(uses(a, x.var) for a in operands)
+            if x is not columns
+            and any(not uses(a, x.var) for a in moving)
+            and any(uses(a, x.var) for a in operands)
         ]
         packed = _packed(view, moving, columns, chain)
         far = {a.buffer for a in moving if stride(a, columns.var, view.sizes) != 1}
         gathered = bool(far)
-        if all(uses(a, columns.var) for a in operands) or (gathered and not rows) or far - {b for b, _ in packed}:
+        if (
+            all(uses(a, columns.var) for a in operands)
+            or (gathered and not rows)
+            or far - {b for b, _ in packed}
+        ):
             continue
-        for row in rows or [None]:
+        choices: list[Loop | None] = [*rows] or [None]
+        for row in choices:
             names = [view.of(x).name for x in free if x is not columns and x is not row]
             yield Product(
                 "" if row is None else view.of(row).name,
@@ -113,18 +121,14 @@ def _packed(
     out: dict[str, int] = {}
     for a in moving:
         dim = dimension(a, columns.var, view.sizes)
-        others = [x for x in chain if x is not columns and dim is not None and steps(a, x.var, view.sizes)[dim]]
+        others = [
+            x for x in chain if x is not columns and dim is not None and steps(a, x.var, view.sizes)[dim]
+        ]
         if dim is not None and not others and out.setdefault(a.buffer, dim) != dim:
             return []
         if dim is None or others:
             out.pop(a.buffer, None)
     return list(out.items())
-
-
-def _chain(view: View, s: Stmt, loops: Sequence[Loop], within: Loop | None) -> list[Loop]:
-    """The loops around an accumulation that may be put in another order: those of its nest."""
-    start = 0 if within is None else [x.id for x in loops].index(within.id)
-    return list(loops[start:])
 
 
 def _columns(view: View, s: Accumulate, free: Sequence[Loop], operands: Sequence[Load]) -> list[Loop]:
@@ -212,53 +216,47 @@ def _tile_price(
 
 
 def register_tile(
-    s: Schedule, p: Product, target: Target, sizes: Mapping[str, int], values: Values
+    s: Schedule, p: Product, target: Target, sizes: Mapping[str, int], values: Values, around: str = ""
 ) -> Schedule:
-    """The steps of a product: a tile of sums in registers, panels of operands copied."""
+    """The steps of a product: a tile of sums in registers, panels of operands copied: of the columns of a tile,
+    or, with `around`, of all that an iteration of this loop needs."""
     tall, wide, lanes = int(values["tall"]), int(values["wide"]), int(values["lanes"])
-    view = View(s.func, target, sizes)
-    columns = view.place(p.columns)
-    assert columns is not None
     width = wide * lanes
-    i, j, ks = _stem(p.rows), _stem(p.columns), [_stem(t) for t in p.terms]
-    before = s
-    # A loop that is as long as the tile needs no blocks.
-    whole_j = columns.constant == width
-    s = s if whole_j else s.split(p.columns, width)
-    j_o, j_i = ([], j) if whole_j else ([f"{j}_o"], f"{j}_i")
-    i_o: list[str] = []
-    i_i: list[str] = []
-    if p.rows:
-        rows = View(s.func, target, sizes).place(p.rows)
-        assert rows is not None
-        if rows.constant == tall:
-            i_i = [i]
-        elif tall == 1:
-            i_o = [i]
-        else:
-            s = s.split(p.rows, tall)
-            i_o, i_i = [f"{i}_o"], [f"{i}_i"]
-    k_o: list[str] = []
+    ks = [_stem(t) for t in p.terms]
+    s, j_o, j_i = blocks(s, p.columns, width)
+    i_o, i_i = "", ""
+    if p.rows and tall == 1:
+        i_o = _stem(p.rows)
+    elif p.rows:
+        s, i_o, i_i = blocks(s, p.rows, tall)
+    k_o = ""
     if values["terms"]:
-        s = s.split(p.terms[0], int(values["terms"]))
-        k_o, ks = [f"{ks[0]}_o"], [f"{ks[0]}_i"]
-    outside = [_stem(o) for o in p.outside]
-    blocks = [*j_o, *k_o, *i_o] if values["order"] == "columns" else [*i_o, *j_o, *k_o]
-    order = [*outside, *blocks, *ks, *i_i, j_i]
-    s = s.reorder(*order)
-    at = (k_o or j_o or outside or [""])[-1]
-    if values["pack"] == "panel" and at and values["order"] == "columns":
+        s, k_o, ks[0] = blocks(s, p.terms[0], int(values["terms"]))
+    nest = [j_o, k_o, i_o] if values["order"] == "columns" else [i_o, j_o, k_o]
+    outside = [*[_stem(o) for o in p.outside], *[n for n in nest if n]]
+    inside = [n for n in (i_i, j_i) if n]
+    s = s.reorder(*outside, *ks, *inside)
+    if values["pack"] == "panel" and (around or values["order"] == "columns"):
         for buffer, dim in p.packed:
-            s = _panel(s, buffer, dim, at, width, lanes)
-    inner = [*outside, *blocks][-1:]
-    if inner and (not p.scalar or k_o):
-        s = in_registers(s, p.target, inner[0], lanes)
+            s = _panel(s, buffer, dim, around or k_o or j_o, width, lanes)
+    if outside and (not p.scalar or k_o):
+        s = in_registers(s, p.target, outside[-1], lanes)
     s = written_out(s, j_i, lanes)
-    for name in (*i_i, *p.written_out):
-        if View(s.func, target, sizes).place(name) is not None:
+    for name in (i_i, *p.written_out):
+        if name and View(s.func, target, sizes).place(name) is not None:
             s = s.unroll(name)
-    assert s is not before
     return s
+
+
+def blocks(s: Schedule, loop: str, size: int) -> tuple[Schedule, str, str]:
+    """A loop in blocks, by names that no other loop has: the schedule, the loop over blocks, that in a block."""
+    stem, taken = _stem(loop), {x.var for x in stmts(s.func.body) if isinstance(x, Loop)}
+    n = 1
+    while {f"{stem}_o{n if n > 1 else ''}", f"{stem}_i{n if n > 1 else ''}"} & taken:
+        n += 1
+    number = str(n) if n > 1 else ""
+    outer, inner = f"{stem}_o{number}", f"{stem}_i{number}"
+    return s.split(loop, size, (outer, inner) if number else None), outer, inner
 
 
 def _stem(name: str) -> str:
@@ -287,7 +285,7 @@ def _panel(s: Schedule, buffer: str, dim: int, at: str, width: int, lanes: int) 
         rank = len(getattr(view[0], "shape", ())) if view else 0
     tile = tuple([width if n == dim else None for n in range(rank)])
     others = [n if n < dim else n + 1 for n in range(rank) if n != dim]
-    layout = {"tile": tile, "order": (dim, *others, dim + 1)}
+    layout: Layout = {"tile": tile, "order": (dim, *others, dim + 1)}
     after = s.stage(buffer, at=at, layout=layout)
     return after.vectorize(new_loops(s, after)[-1], lanes)
 

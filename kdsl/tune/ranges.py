@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import floor
 
-from kdsl.ir.nodes import Binary, Cast, Const, Expr, Loop, Unary, Var
+from kdsl.ir.nodes import Binary, Cast, Const, Expr, Load, Loop, Stmt, Store, Unary, Var
 
 Range = tuple[float, float]
 """The least and the greatest value."""
 
 Ranges = Mapping[str, Range]
+"""By the name of a size, a loop, or a local scalar whose value is known."""
 
 
 def middle(r: Range) -> float:
@@ -27,7 +28,7 @@ def range_of(e: Expr, known: Ranges) -> Range | None:
     match e:
         case Const(value=value):
             return float(value), float(value)
-        case Var(name=name):
+        case Var(name=name) | Load(buffer=name, index=()):
             return known.get(name)
         case Unary(op="-", x=x):
             inner = range_of(x, known)
@@ -39,6 +40,15 @@ def range_of(e: Expr, known: Ranges) -> Range | None:
             return None if a is None or b is None else _combined(op, a, b)
         case _:
             return None
+
+
+def after(s: Stmt, known: Ranges) -> Ranges:
+    """What is known after a statement: the value of a local scalar of whole numbers."""
+    if isinstance(s, Store) and not s.index and s.value.dtype.is_int:
+        value = range_of(s.value, known)
+        if value is not None:
+            return {**known, s.buffer: value}
+    return known
 
 
 def _combined(op: str, a: Range, b: Range) -> Range | None:

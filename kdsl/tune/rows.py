@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from kdsl.analysis.linear import extent
 from kdsl.errors import ScheduleError
-from kdsl.ir.nodes import Accumulate, Load, Loop, Store, While
+from kdsl.ir.nodes import Accumulate, Alloc, Break, Const, Load, Loop, Return, Store, While
 from kdsl.ir.walk import stmts
 from kdsl.sched import Schedule
 from kdsl.target import Target
@@ -29,7 +30,7 @@ def vectors(
 
     Loops that are marked stay as they are.
     """
-    done: set[str] = set()
+    done: set[int] = set()
     while True:
         view = View(s.func, target, sizes)
         root = view.place(within) if within else None
@@ -37,11 +38,14 @@ def vectors(
         todo = [
             p
             for p in view.innermost
-            if p.loop.mark is None and p.loop.var not in done and (inside is None or p.loop.id in inside)
+            if p.loop.mark is None
+            and not any(x.mark is not None and x.mark.kind == "vectorize" for x in p.outer)
+            and p.loop.id not in done
+            and (inside is None or p.loop.id in inside)
         ]
         if not todo:
             return s
-        done.add(todo[0].loop.var)
+        done.add(todo[0].loop.id)
         s = _vector(s, view, todo[0], registers)
 
 
@@ -58,9 +62,11 @@ def _vector(s: Schedule, view: View, p: Place, registers: int) -> Schedule:
         if _price(view, q, p) >= _price(view, None, p):
             break
         try:
-            return _made(s, view, q, chain[0], short, lanes)
+            made = _made(s, view, q, chain[0], short, lanes)
+            need_vectors(made)
         except ScheduleError:
             continue
+        return made
     return s
 
 
@@ -95,6 +101,31 @@ def _price(view: View, q: Place | None, innermost: Place) -> float:
         else:
             total += 0.1 if step == 1 else 0.9
     return total
+
+
+LANE_BYTES = 32 * 1024
+"""Code generation has so much room for a local array of a vector loop, all lanes together."""
+
+
+def need_vectors(s: Schedule) -> None:
+    """Raises ScheduleError when a vector loop holds what its lanes cannot do together: another marked loop, an
+    exit, a large local array. Code generation would say so later."""
+    for loop in stmts(s.func.body):
+        if not isinstance(loop, Loop) or loop.mark is None or loop.mark.kind != "vectorize":
+            continue
+        for x in stmts(loop.body):
+            marked = isinstance(x, Loop) and x.mark is not None and x.mark.kind != "unroll"
+            if marked or isinstance(x, (Return, Break)) or (isinstance(x, Alloc) and _large(x, loop)):
+                raise ScheduleError(
+                    "K0381", f"the vector loop `{loop.var}` holds what lanes cannot do together"
+                )
+
+
+def _large(x: Alloc, loop: Loop) -> bool:
+    size = (extent(loop) or 1) * x.dtype.bytes
+    for e in x.shape:
+        size *= int(e.value) if isinstance(e, Const) else LANE_BYTES
+    return size > LANE_BYTES
 
 
 def on_threads(s: Schedule, target: Target, sizes: Mapping[str, int]) -> Schedule:

@@ -15,13 +15,15 @@ from kdsl.sched import Schedule
 from kdsl.target import Target
 from kdsl.tune.nests import View
 from kdsl.tune.products import Product, knobs, products, register_tile
-from kdsl.tune.rows import on_threads, vectors
+from kdsl.tune.row_blocks import RowBlock, blocked_rows, row_blocks
+from kdsl.tune.rows import need_vectors, on_threads, vectors
 from kdsl.tune.space import Knob, Sketch, Value, Values
 from kdsl.tune.stages import Stage, at_rows, at_tiles, stages
 from kdsl.tune.sums import partial_sums, sums
+from kdsl.tune.sweeps import Sweeps, sweeps, time_tiles
 
 MOST = 24
-"""Sketches of one program; further alternatives are left out."""
+"""Ways of one program; further alternatives are left out."""
 
 Sizes = Mapping[str, int]
 
@@ -47,38 +49,35 @@ class Rest:
 
     def __call__(self, s: Schedule, values: Values) -> Schedule:
         s = vectors(s, self.target, self.sizes, int(values["registers"]))
+        need_vectors(s)
         return on_threads(s, self.target, self.sizes) if values["threads"] == "all" else s
 
 
 def sketches(schedule: Schedule, target: Target, sizes: Sizes) -> list[Sketch]:
-    """The sketches of a schedule, proved with their defaults; the one without steps is the last."""
-    found = [s for s in proposals(schedule, target, sizes) if _works(s, schedule)]
-    return [*found, Sketch("program order", (), lambda s, _: s)]
+    """The sketches of a schedule, proved with their defaults; the one without steps is the last.
 
-
-def proposals(schedule: Schedule, target: Target, sizes: Sizes) -> list[Sketch]:
-    """The sketches, before any is tried: vectors, then the others from the most promising one."""
+    Each way of one nest alone, the others in vectors; then the first way of all nests together.
+    """
     rest = Rest(target, sizes)
-    view = View(schedule.func, target, sizes)
-    ways = _ways(view)
-    out = [_sketch((), rest)]
-    best: dict[str, Way] = {}
-    for way in ways:
-        best.setdefault(way.root, way)
-    if best:
-        out.append(_sketch(best.values(), rest))
-    for way in ways:
-        if way is not best[way.root]:
-            out.append(_sketch({**best, way.root: way}.values(), rest))
-    return out[:MOST]
+    found = [sketch((), rest)]
+    first: dict[str, Way] = {}
+    for way in ways(schedule, target, sizes):
+        alone = sketch((way,), rest)
+        if works(alone, schedule):
+            found.append(alone)
+            first.setdefault(way.root, way)
+    if len(first) > 1:
+        found.append(sketch(first.values(), rest))
+    return [*[s for s in found if works(s, schedule)], Sketch("program order", (), lambda s, _: s)]
 
 
-def _sketch(ways: Iterable[Way], rest: Rest) -> Sketch:
+def sketch(ways: Iterable[Way], rest: Rest) -> Sketch:
     """The ways one after the other, then the rest. Knobs have the name of the nest before theirs."""
     chosen = list(ways)
     several = len(chosen) > 1
     own = [
-        tuple([replace(k, name=f"{w.root}.{k.name}") for k in w.knobs]) if several else w.knobs for w in chosen
+        tuple([replace(k, name=f"{w.root}.{k.name}") for k in w.knobs]) if several else w.knobs
+        for w in chosen
     ]
 
     def build(s: Schedule, values: Values) -> Schedule:
@@ -93,7 +92,8 @@ def _sketch(ways: Iterable[Way], rest: Rest) -> Sketch:
     return Sketch(name, (*[k for ks in own for k in ks], *rest.knobs), build)
 
 
-def _works(sketch: Sketch, schedule: Schedule) -> bool:
+def works(sketch: Sketch, schedule: Schedule) -> bool:
+    """Whether its first candidate is legal."""
     try:
         sketch.build(schedule, sketch.defaults)
     except ScheduleError:
@@ -101,9 +101,12 @@ def _works(sketch: Sketch, schedule: Schedule) -> bool:
     return True
 
 
-def _ways(view: View) -> list[Way]:
-    """The ways of all nests, those of one nest from the most promising one."""
+def ways(schedule: Schedule, target: Target, sizes: Sizes) -> list[Way]:
+    """The ways of all nests, those of one nest from the most promising one. None is tried yet."""
+    view = View(schedule.func, target, sizes)
     out: list[Way] = []
+    for block in row_blocks(view):
+        out.append(_rows(block, view))
     for p in products(view):
         if any("@" in n for n in p.band):
             continue
@@ -112,7 +115,9 @@ def _ways(view: View) -> list[Way]:
         out.append(_sum(place.name, view))
     for stage in stages(view):
         out += _stage(stage, view)
-    return out
+    for found in sweeps(schedule, view):
+        out.append(_time(found, view))
+    return out[:MOST]
 
 
 def _root(view: View, name: str) -> str:
@@ -151,6 +156,26 @@ def _stage(stage: Stage, view: View) -> list[Way]:
         out.append(Way(f"{root} in rows", root, (blocks, Knob("lanes", (1, 2, 4, 8), 4)), rows))
     out.append(Way(f"{root} inline", root, (), nowhere))
     return out
+
+
+def _rows(block: RowBlock, view: View) -> Way:
+    target, sizes = view.target, view.sizes
+
+    def build(s: Schedule, values: Values) -> Schedule:
+        return blocked_rows(s, block, values, target, sizes)
+
+    return Way(f"blocks of {block.row}", _root(view, block.row), block.knobs, build)
+
+
+def _time(found: Sweeps, view: View) -> Way:
+    target, sizes = view.target, view.sizes
+
+    def build(s: Schedule, values: Values) -> Schedule:
+        return time_tiles(s, found, int(values["rows"]), int(values["lanes"]), target, sizes)
+
+    rows = Knob("rows", (16, 32, 64, 128, 256), 64)
+    name = f"blocks of {found.loops[0]} over {found.time}"
+    return Way(name, _root(view, found.time), (rows, Knob("lanes", (1, 2, 4), 1)), build)
 
 
 def _sum(name: str, view: View) -> Way:

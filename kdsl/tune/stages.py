@@ -75,11 +75,16 @@ def _writes(loop: Loop, name: str) -> bool:
 
 def _reads(loop: Loop, name: str) -> bool:
     return any(
-        isinstance(x, Load) and x.buffer == name for s in stmts(loop.body) for e in stmt_exprs(s) for x in subexprs(e)
+        isinstance(x, Load) and x.buffer == name
+        for s in stmts(loop.body)
+        for e in stmt_exprs(s)
+        for x in subexprs(e)
     )
 
 
-def at_tiles(s: Schedule, stage: Stage, rows: int, wide: int, target: Target, sizes: Mapping[str, int]) -> Schedule:
+def at_tiles(
+    s: Schedule, stage: Stage, rows: int, wide: int, target: Target, sizes: Mapping[str, int]
+) -> Schedule:
     """The part of the local that a tile of `rows` x one vector reads, made in registers."""
     lanes = wide * stage.lanes
     if stage.rows:

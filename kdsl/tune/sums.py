@@ -1,7 +1,7 @@
 """Sums of a long loop into one cell: partial sums for blocks, which threads share out.
 
-    for i in range(N): total += X[i]   ->   for i_o in parallel(...): for i_i: ... total_r[i_o] += X[...]
-                                            for i_o_r: total += total_r[i_o_r]
+for i in range(N): total += X[i]   ->   for i_o in parallel(...): for i_i: ... total_r[i_o] += X[...]
+                                        for i_o_r: total += total_r[i_o_r]
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from math import ceil
 from kdsl.ir.nodes import Accumulate, Alloc, Atomic, Body, Expr, Func, If, Load, Loop, Stmt, Store
 from kdsl.ir.walk import stmt_bodies, stmt_exprs, stmts, subexprs
 from kdsl.tune.machine import Machine
-from kdsl.tune.ranges import Range, middle, range_of, trips
+from kdsl.tune.ranges import Range, after, middle, range_of, trips
 
 LINE = 64
 FULL = 0.75
@@ -78,6 +78,7 @@ class Memory:
             else:
                 for inner in stmt_bodies(s):
                     here += self._walk(inner, known, loops)
+            known = dict(after(s, known))
             self._sites[s.id] = here
             found += here
         return found
@@ -135,7 +136,7 @@ class Memory:
             run *= extent
             if extent < whole:
                 break
-        total = ceil(run / LINE) * LINE
+        total = float(ceil(run / LINE) * LINE)
         for extent, _ in rest:
             total *= extent
         return total

@@ -40,6 +40,8 @@ from kdsl.tune.nests import steps, stride, uses
 from kdsl.tune.ranges import range_of
 from kdsl.tune.traffic import Memory
 
+HALF = 32
+"""Bytes of the widest vectors of which two start in a cycle."""
 LATENCY = 4.0
 """Cycles until a sum of floats can take its next term."""
 MATH = {
@@ -175,7 +177,9 @@ class Worker:
         if not loops or loops[-1].kind != "loop" or len(s.body) != 1 or not isinstance(s.body[0], If):
             return 0.0
         test = s.body[0].cond
-        if not isinstance(test, Compare) or loops[-1].loop.var not in {x.name for x in subexprs(test) if isinstance(x, Var)}:
+        if not isinstance(test, Compare) or loops[-1].loop.var not in {
+            x.name for x in subexprs(test) if isinstance(x, Var)
+        }:
             return 0.0
         known = {n: (float(v), float(v)) for n, v in self.sizes.items()}
         for around in (*loops, _Around(s, "vector", 0.0)):
@@ -187,17 +191,19 @@ class Worker:
 
     def _simple(self, s: Loop, loops: Loops) -> bool:
         """A loop of program order that a compiler makes a vector of."""
-        if any(isinstance(x, (Loop, If, While, Accumulate)) for x in s.body) or any(a.kind == "vector" for a in loops):
+        if any(isinstance(x, (Loop, If, While, Accumulate)) for x in s.body) or any(
+            a.kind == "vector" for a in loops
+        ):
             return False
         calls = (x for y in stmts(s.body) for e in stmt_exprs(y) for x in subexprs(e))
-        accesses = [x for y in stmts(s.body) for e in stmt_exprs(y) for x in subexprs(e) if isinstance(x, Load)]
+        accesses = [
+            x for y in stmts(s.body) for e in stmt_exprs(y) for x in subexprs(e) if isinstance(x, Load)
+        ]
         targets = [x for x in stmts(s.body) if isinstance(x, Store)]
         if any(isinstance(x, Call) for x in calls) or any(stride(x, s.var, self.sizes) != 1 for x in targets):
             return False
         written = {x.buffer for x in targets}
-        return all(
-            stride(x, s.var, self.sizes) in (0, 1) and x.buffer not in written for x in accesses
-        )
+        return all(stride(x, s.var, self.sizes) in (0, 1) and x.buffer not in written for x in accesses)
 
     # -- statements
 
@@ -231,13 +237,14 @@ class Worker:
             return Work()
         often = self._hoisted(s, loops, stores=True)
         if vector is None:
-            n, cost = 1.0, 0.5
+            n, cost = 1.0, 1.0
         else:
             step = stride(s, vector.loop.var, self.sizes)
             n = float(ceil(vector.trips * bytes_each / self.target.vector_bytes))
             cost = 1.0 if step == 1 else 1.0 / n if step == 0 else 1.5 * vector.trips / n
-        stores = n * cost * often * (2 if vector is not None else 1)
-        loads = n * cost * often if isinstance(s, (Accumulate, Atomic)) else 0.0
+        port = 0.5 if vector is None else self._port(vector, bytes_each)
+        stores = 2 * n * cost * often * port
+        loads = n * cost * often * port if isinstance(s, (Accumulate, Atomic)) else 0.0
         if isinstance(s, Atomic):
             stores += 20.0
         return Work(stores=stores, loads=loads, issued=(n + (n if loads else 0)) * often)
@@ -271,7 +278,11 @@ class Worker:
         if vector is None:
             return Work(arith=0.5 * cost, issued=max(1.0, cost / 2))
         n = ceil(vector.trips * bytes_each / self.target.vector_bytes)
-        return Work(arith=n * cost, issued=n * cost)
+        return Work(arith=n * cost * self._port(vector, bytes_each), issued=n * cost)
+
+    def _port(self, vector: _Around, bytes_each: int) -> float:
+        """Cycles of all ports for one register: those of more than 32 bytes take two of them."""
+        return 1.0 if min(vector.trips * bytes_each, self.target.vector_bytes) > HALF else 0.5
 
     def _load(self, a: Load, loops: Loops, written: tuple[str, ...]) -> Work:
         if not a.index or self.memory.resident(a.buffer):
@@ -286,7 +297,7 @@ class Worker:
             return Work(loads=0.5 * often, issued=often) + (Work(loads=0.5, issued=2.0) if data else Work())
         n = float(ceil(vector.trips * a.type.bytes / self.target.vector_bytes))
         if stride(a, vector.loop.var, self.sizes) == 1:
-            return Work(loads=n * often, issued=0.5 * n * often)
+            return Work(loads=n * often * self._port(vector, a.type.bytes), issued=0.5 * n * often)
         each = vector.trips * often * self._apart(a, vector)
         return Work(loads=1.5 * each, issued=1.5 * vector.trips * often, gathered=vector.trips * often)
 
@@ -340,7 +351,9 @@ class Worker:
                             apart *= self.trips(loop)
                     wait = LATENCY if x.value.dtype.is_float else 1.0
                     longest = max(longest, wait * copies / apart)
-                elif isinstance(x, Store) and not x.index and x.buffer not in own and _reads(x.value, x.buffer):
+                elif (
+                    isinstance(x, Store) and not x.index and x.buffer not in own and _reads(x.value, x.buffer)
+                ):
                     longest = max(longest, LATENCY * _depth(x.value))
 
         own = {x.name for x in stmts(s.body) if isinstance(x, Alloc)}
@@ -377,7 +390,9 @@ class Worker:
                         sums[x.buffer, x.index] = self._registers(x, loops)
                     elif isinstance(x, Accumulate):
                         vector = _vector(loops)
-                        sums[x.buffer, x.index] = 1.0 if vector is None else self._wide(vector, x.value.dtype.bytes)
+                        sums[x.buffer, x.index] = (
+                            1.0 if vector is None else self._wide(vector, x.value.dtype.bytes)
+                        )
                     for y in subexprs(x.value):
                         vector = _vector(loops)
                         if isinstance(y, Call) and vector is not None and MATH.get(y.fn, 4.0) > 12:
@@ -397,9 +412,11 @@ class Worker:
         n = 1.0
         for around in loops:
             if around.kind == "vector":
-                n *= self._wide(around, a.type.bytes if isinstance(a, Load) else a.value.dtype.bytes) if uses(
-                    a, around.loop.var
-                ) else 1.0
+                n *= (
+                    self._wide(around, a.type.bytes if isinstance(a, Load) else a.value.dtype.bytes)
+                    if uses(a, around.loop.var)
+                    else 1.0
+                )
             elif uses(a, around.loop.var):
                 n *= around.trips
         return n
@@ -441,7 +458,9 @@ def _reads(e: Expr, buffer: str) -> bool:
 
 
 def _depth(e: Expr) -> int:
-    return max([_depth(x) for x in expr_children(e)], default=0) + (0 if isinstance(e, (Load, Const, Var)) else 1)
+    return max([_depth(x) for x in expr_children(e)], default=0) + (
+        0 if isinstance(e, (Load, Const, Var)) else 1
+    )
 
 
 def _address(e: Expr) -> bool:
