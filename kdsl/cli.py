@@ -73,8 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     tune = commands.add_parser(
         "tune",
         help="search a fast schedule for a kernel",
-        description="Searches a fast schedule for a kernel on random arrays (floats in [0, 1), integers below "
-        'all sizes), prints it as Python, and stores it for `schedule="auto"`. Ctrl-C ends the search and '
+        description="Searches a fast schedule for a kernel on random arrays (floats in [0, 1), integers "
+        'below all sizes), prints it as Python, and stores it for `schedule="auto"`. Ctrl-C ends the search and '
         "keeps what was found. --export and --import take the stored results elsewhere.",
     )
     tune.add_argument(

@@ -32,7 +32,7 @@ from kdsl.tune.progress import Progress
 from kdsl.tune.result import Result
 from kdsl.tune.search import STRATEGIES, Search, StrategyName
 from kdsl.tune.session import Budget, Measuring, Session
-from kdsl.tune.sketches import proposals
+from kdsl.tune.sketches import sketches
 from kdsl.tune.space import Sketch
 from kdsl.tune.workers import command
 
@@ -78,7 +78,7 @@ def autotune(
     asked = _Asked.of(kernel if target is None else kernel.on(check_name(target)), args)
     launcher = Launcher(asked.kernel._unscheduled())
     start = started(prefix, asked.func, launcher)
-    sketches = pinned(_sketches(space, start, asked), pins or {})
+    found = pinned(_sketches(space, start, asked), pins or {})
     problem, limits, cores = asked.problem, limits or Limits(), max(1, get_num_threads())
     with contextlib.ExitStack() as stack:
         remote: Measurer | None = None
@@ -101,7 +101,7 @@ def autotune(
             problem,
             Schedule(asked.func, launcher),
             asked.current,
-            Search(sketches, seed, strategy, ModelGuide(builder)),
+            Search(found, seed, strategy, ModelGuide(builder, found, seed)),
             builder,
             measuring,
             tuning_database(),
@@ -187,7 +187,7 @@ def _sketches(space: Space | None, start: Schedule, asked: _Asked) -> list[Sketc
     if isinstance(space, Sketch):
         return [space]
     if space is None:
-        return proposals(start, asked.target, asked.problem.sizes)
+        return sketches(start, asked.target, asked.problem.sizes)
     if callable(space):
         return [user_sketch(space)]
     found = list(space)

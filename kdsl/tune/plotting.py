@@ -21,11 +21,12 @@ def draw_curves(
     until: float | None = None,
     across: str = "seconds of tuning",
 ) -> Path:
-    """Draws curves into a file (its suffix says the format): those of one name in one colour, and their median.
+    """Draws curves into a file (its suffix says the format), those of one name in one colour with their
+    median.
 
     `baseline` is the time of a call before. KdslError when matplotlib is not installed.
     """
-    figure_class, canvas_class = _matplotlib()
+    figure_class, canvas_class, ticker = _matplotlib()
     figure = figure_class(figsize=(7.2, 4.2), layout="constrained")
     canvas_class(figure)
     axes = figure.add_subplot()
@@ -39,24 +40,30 @@ def draw_curves(
         if x:
             label = f"{name}, median of {len(group)}" if len(group) > 1 else name
             axes.plot(x, y, color=colour, linewidth=2, label=label)
+    axes.set_yscale("log")
+    found = [value for group in curves.values() for c in group for _, value in c]
     if baseline is not None:
         axes.axhline(
             baseline, color="0.5", linestyle="--", linewidth=1, label=f"before: {duration(baseline)}"
         )
-    axes.set_yscale("log")
+    if found:
+        axes.set_ylim(0.9 * min(found), 1.1 * min(max([*found, baseline or 0.0]), 30 * min(found)))
+    axes.set_xlim(0.0, end)
     axes.set_xlabel(across)
     axes.set_ylabel("best time of a call so far")
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+    axes.yaxis.set_minor_locator(ticker.NullLocator())
     axes.yaxis.set_major_formatter(lambda value, _: duration(value))
-    axes.yaxis.set_minor_formatter(lambda value, _: duration(value))
     axes.set_title(title)
-    axes.grid(alpha=0.3, which="both")
+    axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
     return path
 
 
-def _matplotlib() -> tuple[Any, Any]:
+def _matplotlib() -> tuple[Any, Any, Any]:
     try:
+        from matplotlib import ticker
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
@@ -65,7 +72,7 @@ def _matplotlib() -> tuple[Any, Any]:
             "matplotlib, which draws plots, is not installed",
             help="pip install kdsl[plot], or write a page, which needs nothing: result.report('tuning.html')",
         ) from None
-    return Figure, FigureCanvasAgg
+    return Figure, FigureCanvasAgg, ticker
 
 
 def stairs(curve: Curve, end: float) -> tuple[list[float], list[float]]:

@@ -25,8 +25,8 @@ EXPLORED = 0.15
 """The share of candidates that are random."""
 CROSSED = 0.3
 """The share of the others that have two parents."""
-POOL = 2
-"""Candidates that are built for each one that a model picks: building costs as much as measuring."""
+MADE, POOL = 12, 2
+"""Candidates that are made, and of these are built, for each one that is measured: building has its price."""
 DRAWS = 2
 """Random candidates of each sketch that a model sees in the beginning."""
 ATTEMPTS = 40
@@ -37,6 +37,9 @@ FEW = 4096
 
 class Guide(Protocol):
     """A model of the cost of candidates."""
+
+    def likely(self, candidates: Sequence[Candidate], count: int) -> list[Candidate]:
+        """So many of them that are worth a closer look, which costs time."""
 
     def scores(self, candidates: Sequence[Candidate]) -> list[float | None]:
         """The lower, the better; None for one that is known to be refused."""
@@ -118,7 +121,7 @@ class Search:
             self._started = True
             found = self._first(count)
         elif self.strategy == "guided":
-            found = self._picked(self._offspring(POOL * count), count)
+            found = self._guided(count)
         else:
             found = self._offspring(count)
         self.seen |= {c.key for c in found}
@@ -185,6 +188,12 @@ class Search:
             self.rng.shuffle(left)
             out += islice(left, count - len(out))
         return out
+
+    def _guided(self, count: int) -> list[Candidate]:
+        """The ones that a model likes best of many."""
+        assert self.guide is not None
+        made = self._offspring(MADE * count)
+        return self._picked(self.guide.likely(made, POOL * count), count)
 
     def _picked(self, pool: Sequence[Candidate], count: int, each: bool = False) -> list[Candidate]:
         """Those that the model likes best, a few others among them; `each`: the best of each sketch first."""

@@ -103,6 +103,8 @@ class Session:
         self._number = 0
         self._best: dict[str, float] = {}
         self._in_a_row = 0
+        self._each: float | None = None
+        """Seconds that a candidate takes, lately."""
         self._program_order = self._baseline = (0.0, False)
 
     # -- time
@@ -125,11 +127,9 @@ class Session:
 
     def _fitting(self) -> int:
         """Candidates of the next batch: few to begin with, and no more than the time that is left is for."""
-        done = [t.seconds for t in self.trials if not t.stored and t.status != "refused"][-4 * self.batch :]
-        if len(done) < self.batch:
+        if self._each is None:
             return max(1, self.batch // 2)
-        each = sum(done) / len(done)
-        return max(1, min(self.batch, int(self._left() / max(each, 1e-3))))
+        return max(1, min(self.batch, int(self._left() / self._each)))
 
     # -- the whole
 
@@ -190,6 +190,7 @@ class Session:
 
     def _loop(self) -> None:
         while self._left() > 0 and self._tries_left() > 0 and self._in_a_row < REFUSED_IN_A_ROW:
+            start = time.monotonic()
             asked = self.search.ask(min(self._fitting(), self._tries_left()))
             if not asked:
                 return
@@ -198,6 +199,8 @@ class Session:
                 if not found.refusal:
                     entries.append(self._entry(candidate, "", found.steps, found.ir))
             self._measure(entries)
+            each = (time.monotonic() - start) / len(asked)
+            self._each = each if self._each is None else (self._each + each) / 2
 
     def _refused(self, candidate: Candidate, found: Built) -> None:
         self._in_a_row += 1

@@ -37,7 +37,7 @@ from kdsl.tune.building import built, rows_of
 from kdsl.tune.comparing import difference
 from kdsl.tune.inputs import Array, small_sizes
 from kdsl.tune.problem import Problem, holds
-from kdsl.tune.sketches import proposals
+from kdsl.tune.sketches import sketches
 from kdsl.tune.space import Candidate, Sketch, Value
 from kdsl.tune.trial import Status
 
@@ -121,7 +121,7 @@ class Serving:
         """Takes the steps of a candidate of the space that kdsl derives from the kernel."""
         if self.sketches is None or self.sketches[0] != prefix:
             start = Schedule(self.problem.func).replay(rows_of(prefix))
-            found = proposals(start, self.runner.target, self.problem.sizes)
+            found = sketches(start, self.runner.target, self.problem.sizes)
             self.sketches = prefix, start, {s.name: s for s in found}
         _, start, named = self.sketches
         candidate = Candidate(named[sketch], values)

@@ -34,6 +34,9 @@ class Noisy:
     def __init__(self) -> None:
         self.rng = random.Random(0)
 
+    def likely(self, candidates: Any, count: int) -> list[Candidate]:
+        return list(candidates)[:count]
+
     def scores(self, candidates: Any) -> list[float | None]:
         return [seconds(c) * self.rng.uniform(0.6, 1.6) for c in candidates]
 
