@@ -1,9 +1,9 @@
 """Attention in plain kernel Python: the naive three steps, and online softmax in blocks of keys.
 
-    python examples/attention/attention.py [--heads 2] [--length 256] [--repeat 5]
+    python examples/attention/attention.py [--heads 2] [--length 256] [--repeat 5] [--target cpu]
 
-Both are checked against a float64 NumPy reference, full and causal. The kernels are unscheduled: they run
-their loops in program order.
+Both are checked against a float64 NumPy reference, full and causal. On a CPU the kernels are unscheduled: they
+run their loops in program order. `--target vulkan` runs them on a GPU, each query on an invocation.
 
 Source of the online form: Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018; Dao
 et al., "FlashAttention", 2022.
@@ -88,6 +88,17 @@ def online(
             O[h, i, d] = acc[d] / total
 
 
+def by_queries(s: kdsl.Schedule, invocations: int = 64) -> kdsl.Schedule:
+    """For a GPU: heads and blocks of queries are work-groups, each query is an invocation."""
+    s = s.split("i", invocations).bind("h", "grid.y").bind("i_o", "grid.x")
+    return s.bind("i_i", "block.x")
+
+
+def naive_on_gpu(s: kdsl.Schedule) -> kdsl.Schedule:
+    """The scores of a row are a local array that rows share: each query gets its own."""
+    return by_queries(s.privatize("S", "i"))
+
+
 def reference(Q: np.ndarray, K: np.ndarray, V: np.ndarray, causal: bool) -> np.ndarray:
     """softmax(Q K^T / sqrt(D)) V in float64; arrays are (heads, length, D)."""
     q, k, v = (x.astype(np.float64) for x in (Q, K, V))
@@ -106,14 +117,20 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=256, help="queries and keys (default 256)")
     parser.add_argument("--width", type=int, default=64, help="elements of a query or key (default 64)")
     parser.add_argument("--repeat", type=int, default=5, help="timed runs; the median counts (default 5)")
+    parser.add_argument("--target", default="cpu", help="where the kernels run (default cpu)")
     options = parser.parse_args()
+    kernels = [naive.on(options.target), online.on(options.target)]
+    if options.target.startswith("vulkan"):
+        kernels = [k.with_schedule(s) for k, s in zip(kernels, (naive_on_gpu, by_queries))]
     rng = np.random.default_rng(0)
     shape = (options.heads, options.length, options.width)
     Q, K, V = (rng.standard_normal(shape, dtype=np.float32) for _ in range(3))
-    print(f"{options.heads} heads, {options.length} queries and keys of {options.width}, f32")
+    print(
+        f"{options.heads} heads, {options.length} queries and keys of {options.width}, f32, {options.target}"
+    )
     for causal in (False, True):
         expected = reference(Q, K, V, causal)
-        for kernel in (naive, online):
+        for kernel in kernels:
             out = np.empty_like(Q)
             kernel(Q, K, V, out, causal=causal)
             error = float(np.max(np.abs(out - expected)))

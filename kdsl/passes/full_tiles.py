@@ -114,7 +114,7 @@ def _versioned(before: Body, chain: list[Loop], after: Body, outside: frozenset[
     """Versions of the nest `chain` with what stands before and after it, or of the nest alone, where their
     tests name one of its variables."""
     loop, around = chain[-1], chain[:-1]
-    tiles = Tiles(loop, outside | {s.var for s in around})
+    tiles = _Tiles(loop, outside | {s.var for s in around})
     tiles.without(loop.body, {}, rows=True, lanes=True, own=True)
     own = [f for f in tiles.worst if loop.var in tiles.floors.names(f)]
     used = {name for f in tiles.worst if f not in own for name in tiles.floors.names(f)}
@@ -190,7 +190,7 @@ def fresh(body: Body) -> Body:
 
 
 @dataclass(slots=True)
-class Tiles:
+class _Tiles:
     """Drops guards of `loop`. `worst` collects, as forms that are >= 0, what makes them all true, and for
     each whether lanes of a vector differ in it."""
 

@@ -34,7 +34,6 @@ from kdsl.backends.spirv.opcodes import (
     WORKGROUP_SCOPE,
     Storage,
 )
-from kdsl.backends.spirv.vectors import emit_vectors, vector_lanes
 from kdsl.dtypes import i32, i64
 from kdsl.errors import TargetError
 from kdsl.ir.nodes import (
@@ -105,11 +104,7 @@ class Statements:
             case Loop() if s.mark is not None and s.mark.kind == "bind":
                 self._bound(s, s.mark.axis)
             case Loop():
-                lanes = vector_lanes(s)
-                if lanes is None or any(not self._mine(b) for b in s.body):
-                    self._loop(s)
-                else:
-                    emit_vectors(x, s, lanes)
+                self._loop(s)
             case While():
                 self._while(s)
             case If():
@@ -146,13 +141,6 @@ class Statements:
                 )
             case _:
                 raise AssertionError(f"unknown statement {type(s).__name__}")
-
-    def _mine(self, s: Stmt) -> bool:
-        """Whether nothing stands between this invocation and the memory that `s` writes."""
-        if isinstance(s, Alloc) or not isinstance(s, (Store, Accumulate)):
-            return True
-        buffer = self.x.buffers.get(s.buffer)
-        return buffer is None or buffer.private or not self.axes
 
     def _stored(self, buffer: Buffer, value: Expr) -> int:
         """A value as `Memory.store` takes it."""
