@@ -62,8 +62,10 @@ if TYPE_CHECKING:
     from kdsl import instructions
     from kdsl.lang import *  # noqa: F403
     from kdsl.runtime.instruction import instruction
+    from kdsl.runtime.tuning import autotune
     from kdsl.sched import Schedule
     from kdsl.sched import recipes as recipes
+    from kdsl.tune.choice import choice
 
 __version__ = "0.1.0"
 
@@ -86,8 +88,10 @@ __all__ = [
     "Size",
     "TargetError",
     "TypeVar",
+    "autotune",
     "bf16",
     "bool_",
+    "choice",
     "constexpr",
     "devices",
     "f16",
@@ -124,6 +128,14 @@ def __getattr__(name: str) -> Any:
         from kdsl.runtime.instruction import instruction
 
         return instruction
+    if name == "autotune":
+        from kdsl.runtime.tuning import autotune
+
+        return autotune
+    if name == "choice":
+        from kdsl.tune.choice import choice
+
+        return choice
     if name == "instructions":
         return importlib.import_module("kdsl.instructions")
     if name == "recipes":

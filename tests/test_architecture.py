@@ -28,11 +28,12 @@ FLOORS = {
     "sched": 5,
     "backends": 5,
     "mathlib": 5,
-    "runtime": 6,
-    "cli": 7,
-    "instructions": 7,
-    "__init__": 8,
-    "__main__": 9,
+    "tune": 6,
+    "runtime": 7,
+    "cli": 8,
+    "instructions": 8,
+    "__init__": 9,
+    "__main__": 10,
 }
 HOMES = {"llvmlite": "backends/llvm", "islpy": "analysis", "vulkan": "backends/vulkan"}
 HEAVY = tuple(HOMES)

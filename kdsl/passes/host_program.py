@@ -15,7 +15,7 @@ several parts become device buffers, with an element for each iteration of the l
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from kdsl.analysis.axes import axis_of, escapes, has_grid, is_grid, leaves
 from kdsl.analysis.linear import faultless
@@ -92,6 +92,7 @@ def cut(body: Body, context: Context) -> Parts:
 @dataclass(slots=True)
 class _Cutter:
     context: Context
+    hosts: list[Loop] = field(default_factory=list)
 
     def parts(self, body: Body, prefix: Prefix, host: frozenset[str]) -> Parts:
         """`host`: the names that the host knows here."""
@@ -127,7 +128,7 @@ class _Cutter:
     def shared(self, a: Alloc, prefix: Prefix) -> Move:
         """The buffer for a local that lives in several parts."""
         loops = [s for s in prefix if isinstance(s, Loop)]
-        counts = [self.context.count(s) for s in loops]
+        counts = [self.context.room(s, self.hosts, a.name) for s in loops]
         self.context.scratch.append(Scratch(a.name, a.dtype, (*counts, *a.shape)))
         places = tuple([coordinate(s) for s in loops])
 
@@ -185,7 +186,9 @@ class _Cutter:
                 return (Piece(inside, body),)
             case Loop():
                 self.context.ranges.host_loop(s)
+                self.hosts.append(s)
                 parts = self.parts(s.body, prefix, host | {s.var})
+                self.hosts.pop()
                 return (Repeat(s, parts),)
             case If() if is_host(s.cond, host):
                 then, orelse = (self.parts(b, prefix, host) for b in (s.then, s.orelse))

@@ -20,9 +20,9 @@ from kdsl.runtime.device_timer import DeviceTimer
 from kdsl.runtime.explanation import Quantity
 from kdsl.runtime.threads import get_num_threads
 from kdsl.runtime.typed import known_sizes, signature_of
+from kdsl.tune.inputs import random_array
 
 if TYPE_CHECKING:
-    from kdsl.dtypes import DType
     from kdsl.runtime.kernel import Kernel
 
 SEED = 1
@@ -60,10 +60,7 @@ def bench(
 
     `given` types what the annotations leave open; `sizes` has all sizes.
     """
-    source = kernel.__kdsl_source__
-    signature = signature_of(source, given)
-    func = build(source, signature)
-    values = known_sizes(func, sizes, all=True)
+    func, signature, values = _asked(kernel, given, sizes)
     args = random_arguments(func, signature, values)
     call = _call(kernel, args)
     start = time.perf_counter()
@@ -71,6 +68,22 @@ def bench(
     first = time.perf_counter() - start
     times = _timed([call] if against is None else [call, lambda: against(*args)], seconds)
     return "\n".join(_report(kernel, func, values, args, first, times, against))
+
+
+def arguments_for(kernel: Kernel[Any], given: Mapping[str, str], sizes: Mapping[str, int]) -> list[Any]:
+    """Random arguments of a call; `given` and `sizes` as for `bench`."""
+    func, signature, values = _asked(kernel, given, sizes)
+    return random_arguments(func, signature, values)
+
+
+def _asked(
+    kernel: Kernel[Any], given: Mapping[str, str], sizes: Mapping[str, int]
+) -> tuple[Func, Signature, dict[str, int]]:
+    """The kernel's IR and signature for these types, and all sizes."""
+    source = kernel.__kdsl_source__
+    signature = signature_of(source, given)
+    func = build(source, signature)
+    return func, signature, known_sizes(func, sizes, all=True)
 
 
 def _call(kernel: Kernel[Any], args: Sequence[Any]) -> Callable[[], object]:
@@ -155,18 +168,10 @@ def random_arguments(func: Func, signature: Signature, sizes: Mapping[str, int])
         p = next(params)
         if isinstance(p, ArrayParam):
             shape = tuple([max(0, extent.evaluate(sizes)) for extent in p.shape])
-            out.append(_random(rng, p.dtype, shape, limit))
+            out.append(random_array(rng, p.dtype, shape, limit))
         else:
             out.append(p.dtype(1))
     return out
-
-
-def _random(rng: np.random.Generator, dtype: DType, shape: tuple[int, ...], limit: int) -> Any:
-    if dtype.is_float:
-        return rng.random(shape).astype(dtype.np)
-    if dtype.kind == "bool":
-        return rng.integers(0, 2, shape).astype(dtype.np)
-    return rng.integers(0, min(limit, dtype.max + 1), shape).astype(dtype.np)
 
 
 def _timed(contenders: list[Callable[[], object]], seconds: float) -> list[Times]:

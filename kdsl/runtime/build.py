@@ -63,7 +63,7 @@ class Order:
         func = front_end(source, signature_of(source, self.given))
         sizes = known_sizes(func, self.sizes)
         func = replace(fixed(func, sizes) if sizes else func, name=self.name or func.name)
-        return scheduled(self.schedule or self.kernel._schedule, func)
+        return scheduled(self.schedule or self.kernel._recipe(func), func)
 
     def about(self, func: Func) -> list[str]:
         """Lines on how it is made."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kdsl.sched.binding import bound
-from tests.launches.check import check_launches
+from tests.launches.check import check_launches, every_barrier_is_needed, launched
 from tests.sched import kernels as k
 from tests.sched import test_binding, test_groups
 from tests.sched.check import Steps, func_of, schedule_of
@@ -25,6 +25,12 @@ KERNELS = [case[0] for case in (*test_binding.BOUND, *test_binding.SHAPES)]
 def test_schedules(name: str) -> None:
     kernel, steps = SCHEDULES[name]
     check_launches(bound(steps(schedule_of(kernel)).func))
+
+
+@pytest.mark.parametrize("name", [case[0] for case in test_groups.ACCEPTED])
+def test_every_barrier_is_needed(name: str) -> None:
+    kernel, steps = SCHEDULES[name]
+    every_barrier_is_needed(launched(bound(steps(schedule_of(kernel)).func)))
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)

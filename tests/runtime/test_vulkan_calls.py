@@ -117,6 +117,28 @@ def test_dependent_calls_are_not_waited_for() -> None:
     assert (a.numpy() == 500).all()
 
 
+def test_results_that_are_under_way_take_little_memory() -> None:
+    @kdsl.kernel(target="vulkan")
+    def slow(X: f32[N]) -> f32[N]:
+        Y = kdsl.empty(N, f32)
+        for i in range(N):
+            s = X[i]
+            for _ in range(2000):
+                s = s * 0.5 + 1.0
+            Y[i] = s
+        return Y
+
+    memory = vulkan.open_device(0).memory
+    x = there(floats(5000))
+    slow(x)
+    kdsl.synchronize()
+    before = memory.held_bytes
+    for _ in range(200):
+        y = slow(x)
+    assert np.allclose(y.numpy(), 2)
+    assert memory.held_bytes <= before + (16 << 20)
+
+
 def test_results_are_where_the_arguments_are() -> None:
     x = floats(50)
     assert isinstance(plus(x, x), np.ndarray)
@@ -278,6 +300,13 @@ def test_other_forms_are_refused() -> None:
     assert "OpEntryPoint GLCompute" in saxpy.on("cpu").spirv()
     assert "OpEntryPoint GLCompute" in saxpy.schedule().spirv()
     assert "define" in saxpy.on("cpu").llvm()
+
+
+def test_explained_for_arrays_on_the_device() -> None:
+    a, b = there(floats(100)), there(floats(100))
+    before = b.numpy()
+    assert "on vulkan" in str(saxpy.explain(2, a, b))
+    assert (b.numpy() == before).all()
 
 
 def test_names_of_devices() -> None:

@@ -135,8 +135,11 @@ def emit_entry(
     )
     x = Expressions(code, arith, Memory(arith, bindings), ranges, sites, own_state)
     inputs = Inputs(code)
-    groups = folded(dispatch.groups, target.limits.groups)
+    groups = folded(dispatch.groups, target.limits.groups, ranges)
     axes = _axes(inputs, arith, dispatch, groups)
+    if features.drops_zeros(target) and any(map(_float_zero, exprs(body))):
+        group = inputs.component(BuiltIn.WorkgroupId, 0)
+        x.zero = arith.op("ShiftRightLogical", "i32", group, module.constant("i32", 31))
     module.place = func.loc
     _bind_names(x, func, body, parameters)
     x.buffers.update({n: b for n, b in buffers.items() if n in reads | writes})
@@ -160,6 +163,10 @@ def emit_entry(
     return Entry(dispatch.name, groups, dispatch.block, shared.bytes, frozenset(reads), frozenset(writes))
 
 
+def _float_zero(e: Expr) -> bool:
+    return isinstance(e, Const) and e.type.is_float and e.value == 0.0
+
+
 def _versions(x: Expressions, statements: Statements, body: Body) -> None:
     """The body, in a version of its own for sizes with which vectors can be loaded, where they matter."""
     wanted = wanted_sizes(body, x.buffers, x.ranges.multiple)
@@ -180,20 +187,21 @@ def _versions(x: Expressions, statements: Statements, body: Body) -> None:
     x.code.select(divisible, vectors, lambda: statements.body(body))
 
 
-def folded(groups: tuple[Expr, Expr, Expr], limits: tuple[int, int, int]) -> tuple[Expr, Expr, Expr]:
+def folded(
+    groups: tuple[Expr, Expr, Expr], limits: tuple[int, int, int], ranges: Ranges
+) -> tuple[Expr, Expr, Expr]:
     """The grid, with work-groups along x beyond the limit put side by side along y or z, if that is free."""
     x, y, z = groups
-    if _one(y):
-        x, y = _split(x, limits[0])
-    elif _one(z):
-        x, z = _split(x, limits[0])
+    if ranges.of(x).hi > limits[0]:
+        if _one(y):
+            x, y = _split(x, limits[0])
+        elif _one(z):
+            x, z = _split(x, limits[0])
     return x, y, z
 
 
 def _split(x: Expr, limit: int) -> tuple[Expr, Expr]:
     """x groups as rows of at most `limit`: their length and number."""
-    if isinstance(x, Const) and x.value <= limit:
-        return x, Const(1, i64)
     rows = Binary("//", Binary("+", x, Const(limit - 1, i64)), Const(limit, i64))
     some = Binary("max", rows, Const(1, i64))
     up = Binary("-", Binary("+", x, some), Const(1, i64))
@@ -269,11 +277,11 @@ class _SharedMemory:
         if s.name in self.as_bits:
             kind = f"i{bits_of(kind)}"
         m = self.module
-        variable = m.variable(Storage.Workgroup, m.array(m.type(kind), count))
+        element = m.type(kind)
+        variable = m.variable(Storage.Workgroup, m.array(element, count) if s.shape else element)
         m.name(variable, s.name)
         self.bytes += count * (4 if kind == "bool" else bits_of(kind) // 8)
-        shape = s.shape or (Const(1, i64),)
-        return Buffer(s.name, s.dtype, shape, Storage.Workgroup, kind, variable)
+        return Buffer(s.name, s.dtype, s.shape, Storage.Workgroup, kind, variable)
 
     def flag(self) -> int:
         """A word of work-group memory."""

@@ -10,6 +10,7 @@ the program would not touch, or fault, and a plain `Select` otherwise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,8 +35,8 @@ _LOW = ("+", "-", "*", "&", "|", "^")
 class Expressions:
     """Emits expressions into `code`. `vars` gives id and type of names in scope; an i64's may be "i32".
 
-    `state` holds the invocation's fault; None: nothing can fault here. `packed` gives the value of a load that
-    was done together with others.
+    `state` holds the invocation's fault; None: nothing can fault here. `packed` gives the value of a load
+    that was done together with others. `zero`: an i32 that is 0, which the driver does not know.
     """
 
     code: Code
@@ -47,6 +48,7 @@ class Expressions:
     vars: dict[str, tuple[int, str]] = field(default_factory=dict)
     buffers: dict[str, Buffer] = field(default_factory=dict)
     packed: Callable[[Load], int | None] | None = None
+    zero: int | None = None
 
     # -- values
 
@@ -56,7 +58,7 @@ class Expressions:
             return self._wide(e)
         match e:
             case Const():
-                return self.arith.const(kind_of(e.type), e.value)
+                return self._constant(e)
             case Var():
                 return self.vars[e.name][0]
             case Load():
@@ -79,6 +81,21 @@ class Expressions:
             case Let():
                 return self._let(e, self.emit)
         raise AssertionError(f"unknown expression {type(e).__name__}")
+
+    def _constant(self, e: Const) -> int:
+        """A literal. A zero of floats is one that the driver does not know, where it makes too much of it."""
+        a, kind = self.arith, kind_of(e.type)
+        plain = a.const(kind, e.value)
+        if self.zero is None or not e.type.is_float or e.value != 0.0:
+            return plain
+        whole = f"i{kind[1:]}"
+        bits = a.const(whole, 0 if math.copysign(1.0, e.value) > 0 else 1 << (int(kind[1:]) - 1))
+        unknown = self.zero if kind == "f32" else a.widened(self.zero, signed=False)
+        return a.op("Bitcast", kind, a.op("BitwiseOr", whole, unknown, bits))
+
+    def _compared(self, e: Expr) -> int:
+        """An operand that is compared only."""
+        return self.arith.const(kind_of(e.type), e.value) if isinstance(e, Const) else self.emit(e)
 
     def narrow(self, e: Expr) -> bool:
         """Whether an i64 is a number of 32 bits, and made without any of 64."""
@@ -285,7 +302,7 @@ class Expressions:
         t = e.a.dtype
         if t == i64 and self.narrow(e.a) and self.narrow(e.b):
             return self.arith.compare(e.op, i32, self.low(e.a), self.low(e.b))
-        return self.arith.compare(e.op, t, self.emit(e.a), self.emit(e.b))
+        return self.arith.compare(e.op, t, self._compared(e.a), self._compared(e.b))
 
     def _cast(self, e: Cast) -> int:
         a, t = self.arith, e.type

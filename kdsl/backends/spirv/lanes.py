@@ -1,13 +1,14 @@
-"""Vector loops: lanes in lockstep, statement by statement, with their neighbouring elements loaded together.
+"""Vector loops: lanes in lockstep, statement by statement, with their neighbours loaded together.
 
-    for j_v in vectorize(range(4)):               %b = Load f32x4 (B seen as f32x4, element (k * N + j * 4) >> 2)
+    for j_v in vectorize(range(4)):                    %b = Load f32x4 (B seen as f32x4, (k * N + j * 4) >> 2)
         C[i, j * 4 + j_v] += A[i, k] * B[k, j * 4 + j_v]
-                                                  4 x FMul, FAdd on its components and those of C
-                                                  Store f32x4
+                                                       4 x FMul, FAdd on its components and those of C
+                                                       Store f32x4
 
-That needs an index that is a multiple of the lanes for the first one. Where only the sizes of arrays stand in the
-way, the body is there twice, and the sizes choose (`entry`). Lanes are computed one by one: drivers do so with
-vectors too. A loop with anything but stores, inner loops and ifs that are the same for all lanes stays a loop.
+That needs an index that is a multiple of the lanes for the first one. Where only sizes of arrays stand in
+the way, the body is there twice, and the sizes choose (`entry`). Lanes are computed one by one: drivers do so
+with vectors too. A loop with anything but stores, and inner loops and ifs that are the same for all lanes,
+stays a loop.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def _plain(s: Stmt, var: str, made: set[str]) -> bool:
 
 
 def _varies(e: Expr, var: str, made: Iterable[str]) -> bool:
-    """Whether an expression may differ from lane to lane; `made`: the buffers that lanes have for themselves."""
+    """Whether an expression may differ from lane to lane; `made`: the buffers that each lane has."""
     return any(
         (isinstance(x, Var) and x.name == var) or (isinstance(x, Load) and x.buffer in made)
         for x in subexprs(e)
@@ -181,13 +182,10 @@ class Lockstep(Statements):
     @contextmanager
     def lane(self, n: int) -> Iterator[None]:
         """Names mean what they mean in lane `n`."""
-        x = self.x
-        x.vars[self.var] = x.arith.op("IAdd", self.kind, self.start, x.arith.const(self.kind, n)), self.kind
-        for name, buffers in self.made.items():
-            x.buffers[name] = buffers[n]
-        x.packed = lambda e: self._part(e, n)
+        self._turn_to(n)
+        self.x.packed = lambda e: self._part(e, n)
         yield
-        x.packed = None
+        self.x.packed = None
 
     def _together(self, name: str, index: tuple[Expr, ...], checked: tuple[int, ...]) -> bool:
         """Whether the lanes' elements can be loaded and stored together."""
@@ -225,10 +223,11 @@ class Lockstep(Statements):
             whole = x.code.value("Load", f"{kind}x{self.lanes}", pointer)
             x.code.remember(key, whole)
             x.packed = packed
-            self._back_to(n)
+            self._turn_to(n)
         return x.code.pure("CompositeExtract", kind, whole, n)
 
-    def _back_to(self, n: int) -> None:
+    def _turn_to(self, n: int) -> None:
+        """Binds the lane variable and the buffers of lane `n`."""
         x = self.x
         x.vars[self.var] = x.arith.op("IAdd", self.kind, self.start, x.arith.const(self.kind, n)), self.kind
         for name, buffers in self.made.items():

@@ -60,8 +60,8 @@ from kdsl.ir.nodes import (
 )
 from kdsl.ir.walk import stmt_bodies, stmt_exprs, stmts, subexprs
 
-_UNROLLED = 16
-"""Loops of so few iterations are unrolled by the driver."""
+_UNROLLED = 64
+"""Loops that make no more statements than this are unrolled by the driver, which takes time."""
 _COPIES = 128
 """Unless that makes more copies of statements than these: drivers take minutes for large bodies."""
 
@@ -234,14 +234,16 @@ class Statements:
 
         return run
 
-    def _going(self, cond: int) -> int:
-        """`cond`, and no fault so far."""
-        if self.x.state is None:
+    def _going(self, cond: int, body: Body) -> int:
+        """`cond`, and no fault so far, which may differ between invocations: not where they meet inside."""
+        if self.x.state is None or any(isinstance(s, Barrier) for s in stmts(body)):
             return cond
         return self.code.pure("LogicalAnd", "bool", cond, self.x.state.none(self.code))
 
     def _while(self, s: While) -> None:
-        self.code.loop((), (), lambda _: self._going(self.x.emit(s.cond)), self._inside(s.body), lambda _: ())
+        self.code.loop(
+            (), (), lambda _: self._going(self.x.emit(s.cond), s.body), self._inside(s.body), lambda _: ()
+        )
 
     def _loop(self, s: Loop) -> None:
         from kdsl.backends.spirv.lanes import vector_loop
@@ -285,7 +287,7 @@ class Statements:
 
         def test(v: Sequence[int]) -> int:
             more = x.arith.compare("<" if by > 0 else ">", t, v[0], hi)
-            return self._going(more) if data else more
+            return self._going(more, s.body) if data else more
 
         def body(v: Sequence[int], again: int, end: int) -> None:
             x.vars[s.var] = v[0], kind
@@ -314,7 +316,7 @@ class Statements:
         trips = a.pick(kind, some, trips, zero)
 
         def test(v: Sequence[int]) -> int:
-            return self._going(a.op("ULessThan", "bool", v[1], trips))
+            return self._going(a.op("ULessThan", "bool", v[1], trips), s.body)
 
         def body(v: Sequence[int], again: int, end: int) -> None:
             x.vars[s.var] = v[0], kind
@@ -395,6 +397,21 @@ def _iterations(s: Loop) -> Expr:
     if abs(by) == 1:
         return span
     return Binary("//", Binary("+", span, Const(abs(by) - 1, i64)), Const(abs(by), i64))
+
+
+def _unrolled(s: Loop) -> bool:
+    """Whether a loop is to be unrolled."""
+    count = extent(s)
+    return count is not None and count * _written_out(s.body) <= _UNROLLED
+
+
+def _written_out(body: Body) -> int:
+    """The statements of `body`, its short loops unrolled."""
+    total = 0
+    for s in body:
+        inner = sum(map(_written_out, stmt_bodies(s)))
+        total += 1 + inner * (extent(s) or 1 if isinstance(s, Loop) and _unrolled(s) else 1)
+    return total
 
 
 def barrier(code: Code) -> None:

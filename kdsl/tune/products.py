@@ -1,0 +1,304 @@
+"""Products: sums of terms in which operands are used for several rows or columns; tiles of them in registers.
+
+    for i:                                 for j_o in parallel(...):        # a panel of columns
+        for j:                                 ... copy of the panel of B ...
+            acc = 0                            for i_o:
+            for k: acc += A[i, k] * B[k, j]  ->    for k:
+            C[i, j] = acc                              for i_i in unroll(range(6)):
+                                                           for j_i in unroll(range(4)):
+                                                               for j_i_v in vectorize(range(16)): ...
+
+Found by roles: `terms` are the loops in which the cell of an accumulation stays, `columns` is one that moves
+along memory (or along a dimension that a copy can put last), `rows` one for which an operand is used again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from kdsl.ir.nodes import Accumulate, Load, Loop
+from kdsl.ir.walk import stmts
+from kdsl.sched import Schedule
+from kdsl.sched.layout import Layout
+from kdsl.target import Target
+from kdsl.tune.nests import View, dimension, loads, steps, stride, uses, walked
+from kdsl.tune.space import Knob, Values
+
+FEW = 8
+"""Loops over terms of a constant number of iterations up to this are written out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """One accumulation and the loops around it, by name. `rows` is "" for a product with a vector.
+
+    `outside`: loops over other cells, which stay outside. `packed`: operands that move with the columns, with
+    the dimension in which they do; `gathered` says that one of them has to be copied to run along memory.
+    """
+
+    rows: str
+    columns: str
+    terms: tuple[str, ...]
+    outside: tuple[str, ...]
+    written_out: tuple[str, ...]
+    target: str
+    scalar: bool
+    packed: tuple[tuple[str, int], ...]
+    gathered: bool
+    lanes: int
+
+    @property
+    def band(self) -> tuple[str, ...]:
+        return (*self.outside, self.rows, self.columns, *self.terms)
+
+
+def products(view: View, root: Loop | None = None) -> list[Product]:
+    """The products of a function, or of a nest; the most likely assignment of roles comes first for each.
+
+    The loops around the nest's `root` are none of theirs.
+    """
+    out: list[Product] = []
+    for s, loops in walked(view.func.body if root is None else (root,)):
+        if isinstance(s, Accumulate) and s.op == "+":
+            out += _roles(view, s, loops)
+    return out
+
+
+def _roles(view: View, s: Accumulate, chain: Sequence[Loop]) -> Iterator[Product]:
+    if any(x.mark is not None for x in chain) or len(chain) < 2:
+        return
+    cells = {x.var for x in chain if uses(s, x.var)}
+    if s.buffer in view.allocs:
+        made = {x.id for x in view.allocs[s.buffer][1]}
+        cells |= {x.var for x in chain if x.id in made}
+    terms = [x for x in chain if x.var not in cells]
+    free = [x for x in chain if x.var in cells]
+    operands = [x for x in loads(s.value) if x.index]
+    if not terms or not operands or not free:
+        return
+    lanes = view.lanes((s,))
+    for columns in _columns(view, s, free, operands):
+        moving = [a for a in operands if uses(a, columns.var)]
+        rows = [
+            x
+            for x in free
+            if x is not columns
+            and any(not uses(a, x.var) for a in moving)
+            and any(uses(a, x.var) for a in operands)
+        ]
+        packed = _packed(view, moving, columns, chain)
+        far = {a.buffer for a in moving if stride(a, columns.var, view.sizes) != 1}
+        gathered = bool(far)
+        if (
+            all(uses(a, columns.var) for a in operands)
+            or (gathered and not rows)
+            or far - {b for b, _ in packed}
+        ):
+            continue
+        choices: list[Loop | None] = [*rows] or [None]
+        for row in choices:
+            names = [view.of(x).name for x in free if x is not columns and x is not row]
+            yield Product(
+                "" if row is None else view.of(row).name,
+                view.of(columns).name,
+                tuple([view.of(x).name for x in terms]),
+                tuple(names),
+                tuple([x.var for x in terms if (view.of(x).constant or FEW + 1) <= FEW][-1:]),
+                s.buffer,
+                not s.index,
+                tuple(packed),
+                gathered,
+                lanes,
+            )
+
+
+def _packed(
+    view: View, moving: Sequence[Load], columns: Loop, chain: Sequence[Loop]
+) -> list[tuple[str, int]]:
+    """The operands that panels can be made of, with the dimension of the columns: nothing else moves in it."""
+    out: dict[str, int] = {}
+    for a in moving:
+        dim = dimension(a, columns.var, view.sizes)
+        others = [
+            x for x in chain if x is not columns and dim is not None and steps(a, x.var, view.sizes)[dim]
+        ]
+        if dim is not None and not others and out.setdefault(a.buffer, dim) != dim:
+            return []
+        if dim is None or others:
+            out.pop(a.buffer, None)
+    return list(out.items())
+
+
+def _columns(view: View, s: Accumulate, free: Sequence[Loop], operands: Sequence[Load]) -> list[Loop]:
+    """The loops over cells that a vector can run along: in all operands that move with one of them it counts
+    elements of one dimension. Those in which they lie next to each other come first, inner ones before."""
+    found = []
+    for n, x in enumerate(reversed(free)):
+        moving = [a for a in operands if uses(a, x.var)]
+        if not moving or (s.index and uses(s, x.var) and None in steps(s, x.var, view.sizes)):
+            continue
+        if any(dimension(a, x.var, view.sizes) is None for a in moving):
+            continue
+        far = sum(stride(a, x.var, view.sizes) != 1 for a in moving)
+        if s.index and stride(s, x.var, view.sizes) != 1:
+            far += 1
+        found.append((far, n, x))
+    return [x for _, _, x in sorted(found, key=lambda t: t[:2])]
+
+
+# -------------------------------------------------------------------------- knobs
+
+
+HEIGHTS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14)
+WIDTHS = (1, 2, 3, 4, 6, 7, 8)
+
+
+def knobs(p: Product, view: View) -> tuple[Knob, ...]:
+    """Sizes that suit the registers and caches."""
+    rows = view.place(p.rows) if p.rows else None
+    columns, terms = view.place(p.columns), [view.place(t) for t in p.terms]
+    assert columns is not None
+    far = 1.0 if rows is None else rows.trips
+    vector = view.target.vector_bytes
+    lane_counts = [n for n in (p.lanes // 2, p.lanes) if n >= 4] or [p.lanes]
+    heights = [n for n in HEIGHTS if n <= max(1, far)]
+    widths = [n for n in WIDTHS if (n - 1) * lane_counts[0] < columns.trips or n == 1]
+    price, tall, wide, lanes = min(
+        [
+            (_tile_price(t, w, n, far, columns.trips, p.lanes, view.target.vector_registers), t, w, n)
+            for t in heights
+            for w in widths
+            for n in lane_counts
+        ]
+    )
+    assert price > 0
+    long = max([t.trips for t in terms if t is not None], default=1.0)
+    cuts = [n for n in (128, 256, 512, 1024) if n < long] if len(p.terms) == 1 and not p.scalar else []
+    pack = p.gathered or (rows is not None and far > 4 * tall and long > 32)
+    ways = ["panel"] if p.gathered else ["none", "panel"] if p.packed else ["none"]
+    panel = PANEL_BYTES * p.lanes // (wide * lanes * vector)
+    cut = max([n for n in cuts if n <= max(128, panel)], default=0) if long > 1.5 * panel else 0
+    return (
+        Knob("tall", tuple(heights), tall),
+        Knob("wide", tuple(widths), wide),
+        Knob("lanes", tuple(lane_counts), lanes),
+        Knob("terms", (0, *cuts), cut),
+        Knob("pack", tuple(ways), "panel" if pack and "panel" in ways else ways[0]),
+        Knob("order", ("columns", "rows"), "columns" if pack and p.packed else "rows"),
+    )
+
+
+WAYS = 8
+"""Lines with the same place in the first-level cache of the usual CPU."""
+PANEL_BYTES = 1 << 18
+"""A panel of an operand that stays in the second-level cache while tiles of rows go by."""
+
+
+def _tile_price(
+    tall: int, wide: int, lanes: int, rows: float, columns: float, full: int, registers: int
+) -> float:
+    """Cycles for each useful term of a tile: multiply-adds, loads and latency, waste at the edges, registers."""
+    half = lanes / full
+    sums, operands = tall * wide, wide + 1
+    cycles = max(sums * max(half, 0.5), wide * max(half, 0.5) + 0.5 * tall, (sums + operands) / 4, 4.0)
+    # Rows of more than eight lines apart may share one place of a first-level cache of eight ways.
+    cycles += 0.1 * (wide + tall) + 1.0 * max(0, tall - WAYS)
+    if sums + operands > registers:
+        cycles += 2.0 * (sums + operands - registers)
+    done_rows = ceil(rows / tall) * tall
+    done_columns = ceil(columns / (wide * lanes)) * wide * lanes
+    return cycles / (tall * wide * lanes) * done_rows / max(rows, 1) * done_columns / max(columns, 1)
+
+
+# -------------------------------------------------------------------------- steps
+
+
+def register_tile(
+    s: Schedule, p: Product, target: Target, sizes: Mapping[str, int], values: Values, around: str = ""
+) -> Schedule:
+    """The steps of a product: a tile of sums in registers, panels of operands copied: of the columns of a tile,
+    or, with `around`, of all that an iteration of this loop needs."""
+    tall, wide, lanes = int(values["tall"]), int(values["wide"]), int(values["lanes"])
+    width = wide * lanes
+    ks = [_stem(t) for t in p.terms]
+    s, j_o, j_i = blocks(s, p.columns, width)
+    i_o, i_i = "", ""
+    if p.rows and tall == 1:
+        i_o = _stem(p.rows)
+    elif p.rows:
+        s, i_o, i_i = blocks(s, p.rows, tall)
+    k_o = ""
+    if values["terms"]:
+        s, k_o, ks[0] = blocks(s, p.terms[0], int(values["terms"]))
+    nest = [j_o, k_o, i_o] if values["order"] == "columns" else [i_o, j_o, k_o]
+    outside = [*[_stem(o) for o in p.outside], *[n for n in nest if n]]
+    inside = [n for n in (i_i, j_i) if n]
+    s = s.reorder(*outside, *ks, *inside)
+    if values["pack"] == "panel" and (around or values["order"] == "columns"):
+        for buffer, dim in p.packed:
+            s = _panel(s, buffer, dim, around or k_o or j_o, width, lanes)
+    if outside and (not p.scalar or k_o):
+        s = in_registers(s, p.target, outside[-1], lanes)
+    s = written_out(s, j_i, lanes)
+    for name in (i_i, *p.written_out):
+        if name and View(s.func, target, sizes).place(name) is not None:
+            s = s.unroll(name)
+    return s
+
+
+def blocks(s: Schedule, loop: str, size: int) -> tuple[Schedule, str, str]:
+    """A loop in blocks, by names that no other loop has: the schedule, the loop over blocks, that in a block."""
+    stem, taken = _stem(loop), {x.var for x in stmts(s.func.body) if isinstance(x, Loop)}
+    n = 1
+    while {f"{stem}_o{n if n > 1 else ''}", f"{stem}_i{n if n > 1 else ''}"} & taken:
+        n += 1
+    number = str(n) if n > 1 else ""
+    outer, inner = f"{stem}_o{number}", f"{stem}_i{number}"
+    return s.split(loop, size, (outer, inner) if number else None), outer, inner
+
+
+def _stem(name: str) -> str:
+    return name.partition("@")[0]
+
+
+def new_loops(before: Schedule, after: Schedule) -> list[str]:
+    """The variables of the loops that `before` has not, in program order."""
+    known = {x.var for x in stmts(before.func.body) if isinstance(x, Loop)}
+    return list(
+        dict.fromkeys(x.var for x in stmts(after.func.body) if isinstance(x, Loop) and x.var not in known)
+    )
+
+
+def written_out(s: Schedule, loop: str, lanes: int) -> Schedule:
+    """A loop of constant extent in vectors, one after the other."""
+    after = s.vectorize(loop, lanes)
+    return after.unroll(loop) if new_loops(s, after) else after
+
+
+def _panel(s: Schedule, buffer: str, dim: int, at: str, width: int, lanes: int) -> Schedule:
+    """A copy of what one iteration of `at` touches, the dimension `dim` cut into panels with it last."""
+    rank = next((len(a.shape) for a in s.func.arrays if a.name == buffer), 0)
+    if not rank:
+        view = [x for x, _ in walked(s.func.body) if getattr(x, "name", "") == buffer]
+        rank = len(getattr(view[0], "shape", ())) if view else 0
+    tile = tuple([width if n == dim else None for n in range(rank)])
+    others = [n if n < dim else n + 1 for n in range(rank) if n != dim]
+    layout: Layout = {"tile": tile, "order": (dim, *others, dim + 1)}
+    after = s.stage(buffer, at=at, layout=layout)
+    return after.vectorize(new_loops(s, after)[-1], lanes)
+
+
+def in_registers(s: Schedule, buffer: str, at: str, lanes: int) -> Schedule:
+    """The part of an array that one iteration of `at` touches in registers; the copies are written out."""
+    after = s.stage(buffer, at=at, memory="register")
+    new = new_loops(s, after)
+    groups: dict[str, list[str]] = {}
+    for name in new:
+        groups.setdefault(name.rstrip("0123456789"), []).append(name)
+    for names in groups.values():
+        after = written_out(after, names[-1], lanes)
+        for name in names[:-1]:
+            after = after.unroll(name)
+    return after

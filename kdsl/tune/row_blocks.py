@@ -1,0 +1,229 @@
+"""Blocks of rows through several nests: each row of a result is made by products with other work between them.
+
+    for i:                                    for i_o in parallel(...):         # 48 rows at a time
+        for j: S[j] = sum over d              for i_i: for j: S[i_i, j] = ...   # a product of matrices
+        for j_1: S[j_1] = exp(...)      ->    for i_i: for j_1: S[i_i, j_1] = exp(...)
+        for d: O[i, d] += S[j] * V[j, d]      for i_i: for d: O[...] += ...     # another one
+
+The loop over the rows of a block moves into every nest (and into a loop around some of them that has to keep
+its order), so that a product with one row becomes one with many. Attention in its forms is of this kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kdsl.errors import ScheduleError
+from kdsl.ir.nodes import Accumulate, Alloc, Binary, Body, If, Load, Loop
+from kdsl.ir.walk import stmts, subexprs
+from kdsl.sched import Schedule
+from kdsl.target import Target
+from kdsl.tune.nests import Place, View, accesses, steps, uses
+from kdsl.tune.products import Product, blocks, knobs, products, register_tile
+from kdsl.tune.space import Knob, Value, Values
+from kdsl.tune.sweeps import apart
+
+
+@dataclass(frozen=True, slots=True)
+class RowBlock:
+    """A parallel loop over rows, by name, and the loop around it, "" for none."""
+
+    row: str
+    around: str
+    knobs: tuple[Knob, ...]
+
+
+def row_blocks(view: View) -> list[RowBlock]:
+    """Parallel loops with several nests in them, at least one of which is a product that lacks rows."""
+    out: list[RowBlock] = []
+    for p in view.places:
+        if p.loop.mark is not None or p.trips < 8 or "@" in p.name:
+            continue
+        if any(b.row in [x.var for x in p.outer] for b in out) or not _apart(p.loop.body):
+            continue
+        if not any(_product_without_rows(x) for x in p.loop.body if isinstance(x, Loop)):
+            continue
+        out.append(
+            RowBlock(
+                p.name,
+                p.outer[-1].var if p.outer else "",
+                (
+                    Knob("block", (12, 24, 48, 96, 192), 48),
+                    Knob("tall", (4, 6, 8), 6),
+                    Knob(
+                        "pack",
+                        ("inside", "around") if p.outer else ("inside",),
+                        "around" if p.outer else "inside",
+                    ),
+                ),
+            )
+        )
+    return out
+
+
+def _apart(body: Body) -> bool:
+    return sum(isinstance(x, Loop) for x in _behind_tests(body)) > 1
+
+
+def _several(body: Body) -> bool:
+    """Whether there is more than one nest, or work between them."""
+    return sum(isinstance(x, Loop) for x in body) > 1 or any(
+        isinstance(x, Loop) and _several(x.body) for x in body
+    )
+
+
+def _product_without_rows(loop: Loop) -> bool:
+    """Whether there is a product in a nest: sums of products of two operands, one of which the rows change."""
+    return any(
+        isinstance(s, Accumulate)
+        and s.op == "+"
+        and any(isinstance(e, Binary) and e.op == "*" for e in subexprs(s.value))
+        for s in stmts(loop.body)
+    ) and any(isinstance(x, Loop) for x in stmts(loop.body))
+
+
+def blocked_rows(
+    s: Schedule, block: RowBlock, values: Values, target: Target, sizes: Mapping[str, int]
+) -> Schedule:
+    """The steps: rows in blocks, nests taken apart, a tile of registers for each product."""
+    s = prepared(s, block.row, target, sizes)
+    s, _, row = blocks(s, block.row, int(values["block"]))
+    s = _inwards(s, row, target, sizes)
+    s = apart(s, row, target, sizes)
+    terms = _terms(View(s.func, target, sizes), row)
+    for term in terms:
+        s = apart(s, term, target, sizes)
+    s = apart(s, row, target, sizes) if terms else s
+    done: set[tuple[str, ...]] = set()
+    while True:
+        view = View(s.func, target, sizes)
+        todo = [p for p in _tileable(view, row) if (p.columns, *p.terms) not in done]
+        if not todo:
+            return s
+        product = todo[0]
+        done.add((product.columns, *product.terms))
+        try:
+            s = _tiled(s, product, block, values, target, sizes)
+        except ScheduleError:
+            continue
+
+
+def prepared(s: Schedule, row: str, target: Target, sizes: Mapping[str, int]) -> Schedule:
+    """Bounds of loops without locals in them, and locals of the rows made for each row."""
+    view = View(s.func, target, sizes)
+    place = view.place(row)
+    assert place is not None
+    for name in _bounds(place):
+        s = _tried(s, "inline", name)
+    inside = {x.id for x in stmts(place.loop.body)}
+    for name, (alloc, _) in view.allocs.items():
+        if alloc.id not in inside and alloc.shape:
+            s = _tried(s, "privatize", name, row)
+    return s
+
+
+def _bounds(p: Place) -> list[str]:
+    """Scalars that the bounds of loops in it read."""
+    loads = [
+        x.buffer
+        for loop in p.inner
+        for e in (loop.lo, loop.hi)
+        for x in subexprs(e)
+        if isinstance(x, Load) and not x.index
+    ]
+    return list(dict.fromkeys(loads))
+
+
+def _tried(s: Schedule, step: str, *args: str) -> Schedule:
+    try:
+        return getattr(s, step)(*args)  # type: ignore[no-any-return]
+    except ScheduleError:
+        return s
+
+
+def _inwards(s: Schedule, row: str, target: Target, sizes: Mapping[str, int]) -> Schedule:
+    """The loop over rows inside of loops that hold several nests."""
+    refused: set[str] = set()
+    while True:
+        view = View(s.func, target, sizes)
+        for p in [p for p in view.places if p.loop.var == row]:
+            for x in _behind_tests(p.loop.body):
+                if (
+                    isinstance(x, Loop)
+                    and _several(x.body)
+                    and x.var not in refused
+                    and not _tileable_nest(view, x)
+                ):
+                    refused.add(x.var)
+                    s = _tried(s, "reorder", x.var, row)
+                    break
+            else:
+                continue
+            break
+        else:
+            return s
+
+
+def _tileable_nest(view: View, loop: Loop) -> bool:
+    return bool(products(view, loop))
+
+
+def _behind_tests(body: Body) -> Body:
+    while len(body) == 1 and isinstance(body[0], If) and not body[0].orelse:
+        body = body[0].then
+    return body
+
+
+def _terms(view: View, row: str) -> list[str]:
+    """Loops in those over rows in which a nest sums up, behind other work: the operand is made there."""
+    out = []
+    for p in view.places:
+        if p.loop.var != row:
+            continue
+        for x in _behind_tests(p.loop.body):
+            if not isinstance(x, Loop) or len([y for y in x.body if not isinstance(y, Alloc)]) < 2:
+                continue
+            own = {y.name for y in x.body if isinstance(y, Alloc)}
+            sums = [
+                z for y in x.body if isinstance(y, Loop) for z in stmts((y,)) if isinstance(z, Accumulate)
+            ]
+            if sums and all(not uses(z, x.var) and z.buffer not in own for z in sums):
+                out.append(x.var)
+    return list(dict.fromkeys(out))
+
+
+def _tileable(view: View, row: str) -> list[Product]:
+    """The products of nests that a loop over rows is the outermost loop of, with it as their rows."""
+    out: list[Product] = []
+    for p in view.places:
+        if p.loop.var == row and p.loop.mark is None:
+            found = [q for q in products(view, p.loop) if q.rows == p.name and not q.outside]
+            out += found[:1]
+    return out
+
+
+def _tiled(
+    s: Schedule, p: Product, block: RowBlock, values: Values, target: Target, sizes: Mapping[str, int]
+) -> Schedule:
+    view = View(s.func, target, sizes)
+    chosen: dict[str, Value] = {k.name: k.default for k in knobs(p, view)}
+    tall = next(k for k in knobs(p, view) if k.name == "tall")
+    chosen["tall"] = max([int(n) for n in tall.values if int(n) <= int(values["tall"])])
+    if not p.gathered:
+        return register_tile(s, p, target, sizes, {**chosen, "pack": "none", "order": "rows"})
+    inside = values["pack"] == "inside" or not _whole(view, p)
+    chosen |= {"pack": "panel", "order": "columns"}
+    return register_tile(s, p, target, sizes, chosen, "" if inside else block.around)
+
+
+def _whole(view: View, p: Product) -> bool:
+    """Whether panels count from the start of the operands: no loop around the nest moves them along."""
+    root = view.place(p.rows)
+    assert root is not None
+    around = [x.var for x in root.outer]
+    for a in accesses(root.loop.body):
+        for buffer, dim in p.packed:
+            if a.buffer == buffer and any(steps(a, var, view.sizes)[dim] for var in around):
+                return False
+    return True

@@ -1,0 +1,188 @@
+"""The sketches of a program: ways to schedule its nests, derived from it by analysis.
+
+Each nest can be left to `rows` (vectors along memory, outer loops on threads), or get a way of its own:
+`products` (tiles of sums in registers), `sums` (partial results). What a sketch's first candidate cannot do,
+because a step is refused, makes the sketch disappear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from kdsl.errors import ScheduleError
+from kdsl.sched import Schedule
+from kdsl.target import Target
+from kdsl.tune.nests import View
+from kdsl.tune.products import Product, knobs, products, register_tile
+from kdsl.tune.row_blocks import RowBlock, blocked_rows, row_blocks
+from kdsl.tune.rows import need_vectors, on_threads, vectors
+from kdsl.tune.space import Knob, Sketch, Value, Values
+from kdsl.tune.stages import Stage, at_rows, at_tiles, stages
+from kdsl.tune.sums import partial_sums, sums
+from kdsl.tune.sweeps import Sweeps, sweeps, time_tiles
+
+MOST = 24
+"""Ways of one program; further alternatives are left out."""
+
+Sizes = Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What can be done to one nest: `root` names its outermost loop, `build` takes the steps."""
+
+    name: str
+    root: str
+    knobs: tuple[Knob, ...]
+    build: Callable[[Schedule, Values], Schedule]
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """The steps at the end of all sketches: vectors in what has none, threads."""
+
+    target: Target
+    sizes: Sizes
+
+    knobs = (Knob("registers", (1, 2, 4, 8), 4), Knob("threads", ("one", "all"), "all"))
+
+    def __call__(self, s: Schedule, values: Values) -> Schedule:
+        s = vectors(s, self.target, self.sizes, int(values["registers"]))
+        need_vectors(s)
+        return on_threads(s, self.target, self.sizes) if values["threads"] == "all" else s
+
+
+def sketches(schedule: Schedule, target: Target, sizes: Sizes) -> list[Sketch]:
+    """The sketches of a schedule, proved with their defaults; the one without steps is the last.
+
+    Each way of one nest alone, the others in vectors; then the first way of all nests together.
+    """
+    rest = Rest(target, sizes)
+    found = [sketch((), rest)]
+    first: dict[str, Way] = {}
+    for way in ways(schedule, target, sizes):
+        alone = sketch((way,), rest)
+        if works(alone, schedule):
+            found.append(alone)
+            first.setdefault(way.root, way)
+    if len(first) > 1:
+        found.append(sketch(first.values(), rest))
+    return [*[s for s in found if works(s, schedule)], Sketch("program order", (), lambda s, _: s)]
+
+
+def sketch(ways: Iterable[Way], rest: Rest) -> Sketch:
+    """The ways one after the other, then the rest. Knobs have the name of the nest before theirs."""
+    chosen = list(ways)
+    several = len(chosen) > 1
+    own = [
+        tuple([replace(k, name=f"{w.root}.{k.name}") for k in w.knobs]) if several else w.knobs
+        for w in chosen
+    ]
+
+    def build(s: Schedule, values: Values) -> Schedule:
+        for way in chosen:
+            mine: dict[str, Value] = {
+                k.name: values[f"{way.root}.{k.name}" if several else k.name] for k in way.knobs
+            }
+            s = way.build(s, mine)
+        return rest(s, values)
+
+    name = " + ".join([f"{w.name}" for w in chosen]) or "vectors"
+    return Sketch(name, (*[k for ks in own for k in ks], *rest.knobs), build)
+
+
+def works(sketch: Sketch, schedule: Schedule) -> bool:
+    """Whether its first candidate is legal."""
+    try:
+        sketch.build(schedule, sketch.defaults)
+    except ScheduleError:
+        return False
+    return True
+
+
+def ways(schedule: Schedule, target: Target, sizes: Sizes) -> list[Way]:
+    """The ways of all nests, those of one nest from the most promising one. None is tried yet."""
+    view = View(schedule.func, target, sizes)
+    out: list[Way] = []
+    for block in row_blocks(view):
+        out.append(_rows(block, view))
+    for p in products(view):
+        if any("@" in n for n in p.band):
+            continue
+        out.append(_product(p, view))
+    for place in sums(view):
+        out.append(_sum(place.name, view))
+    for stage in stages(view):
+        out += _stage(stage, view)
+    for found in sweeps(schedule, view):
+        out.append(_time(found, view))
+    return out[:MOST]
+
+
+def _root(view: View, name: str) -> str:
+    place = view.place(name)
+    assert place is not None
+    return view.of(place.outer[0]).name if place.outer else place.name
+
+
+def _product(p: Product, view: View) -> Way:
+    target, sizes = view.target, view.sizes
+
+    def build(s: Schedule, values: Values) -> Schedule:
+        return register_tile(s, p, target, sizes, values)
+
+    rows = p.rows or "one row"
+    return Way(f"tile {rows} x {p.columns}", _root(view, p.columns), knobs(p, view), build)
+
+
+def _stage(stage: Stage, view: View) -> list[Way]:
+    target, sizes = view.target, view.sizes
+
+    def tiles(s: Schedule, values: Values) -> Schedule:
+        return at_tiles(s, stage, int(values["rows"]), int(values["wide"]), target, sizes)
+
+    def rows(s: Schedule, values: Values) -> Schedule:
+        return at_rows(s, stage, int(values["rows"]), int(values["lanes"]), target, sizes)
+
+    def nowhere(s: Schedule, _: Values) -> Schedule:
+        return s.inline(stage.local)
+
+    root = f"{stage.local}"
+    heights = Knob("rows", (1, 2, 4, 6, 8) if stage.rows else (1,), 4 if stage.rows else 1)
+    blocks = Knob("rows", (1, 4, 8, 16, 32, 64), 16)
+    out = [Way(f"{root} in tiles", root, (heights, Knob("wide", (1, 2, 4), 1)), tiles)]
+    if stage.rows:
+        out.append(Way(f"{root} in rows", root, (blocks, Knob("lanes", (1, 2, 4, 8), 4)), rows))
+    out.append(Way(f"{root} inline", root, (), nowhere))
+    return out
+
+
+def _rows(block: RowBlock, view: View) -> Way:
+    target, sizes = view.target, view.sizes
+
+    def build(s: Schedule, values: Values) -> Schedule:
+        return blocked_rows(s, block, values, target, sizes)
+
+    return Way(f"blocks of {block.row}", _root(view, block.row), block.knobs, build)
+
+
+def _time(found: Sweeps, view: View) -> Way:
+    target, sizes = view.target, view.sizes
+
+    def build(s: Schedule, values: Values) -> Schedule:
+        return time_tiles(s, found, int(values["rows"]), int(values["lanes"]), target, sizes)
+
+    rows = Knob("rows", (16, 32, 64, 128, 256), 64)
+    name = f"blocks of {found.loops[0]} over {found.time}"
+    return Way(name, _root(view, found.time), (rows, Knob("lanes", (1, 2, 4), 1)), build)
+
+
+def _sum(name: str, view: View) -> Way:
+    target, sizes = view.target, view.sizes
+
+    def build(s: Schedule, values: Values) -> Schedule:
+        return partial_sums(s, name, int(values["block"]), int(values["lanes"]), target, sizes)
+
+    blocks = Knob("block", (1 << 12, 1 << 14, 1 << 16, 1 << 18), 1 << 16)
+    return Way(f"partial sums of {name}", _root(view, name), (blocks, Knob("lanes", (2, 4, 8), 4)), build)

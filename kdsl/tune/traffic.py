@@ -1,0 +1,184 @@
+"""Bytes that cross between the levels of the caches, from the footprints of loops.
+
+A loop whose footprint fits moves each of its cells once. One that does not fit, but whose single iterations
+do, keeps from one iteration to the next what both touch. Any other moves what its body moves, each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+
+from kdsl.ir.nodes import Accumulate, Alloc, Atomic, Body, Expr, Func, If, Load, Loop, Stmt, Store
+from kdsl.ir.walk import stmt_bodies, stmt_exprs, stmts, subexprs
+from kdsl.tune.machine import Machine
+from kdsl.tune.ranges import Range, after, middle, range_of, trips
+
+LINE = 64
+FULL = 0.75
+"""The part of a cache that data of one loop can count on."""
+
+Footprint = dict[str, float]
+"""Bytes by array, in whole lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    buffer: str
+    index: tuple[Expr, ...]
+    write: bool
+    loops: tuple[int, ...]
+    """The ids of the loops around it."""
+
+
+@dataclass(slots=True)
+class Memory:
+    """The arrays of a function and what its statements touch, for these sizes."""
+
+    func: Func
+    sizes: Mapping[str, int]
+    machine: Machine
+    shapes: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    bytes_each: dict[str, int] = field(default_factory=dict)
+    locals: dict[str, Alloc] = field(default_factory=dict)
+    spans: dict[int, Range] = field(default_factory=dict)
+    counts: dict[int, float] = field(default_factory=dict)
+    _sites: dict[int, list[_Site]] = field(default_factory=dict)
+    _vars: dict[int, str] = field(default_factory=dict)
+    all_bytes: float = 0.0
+    """The footprint of the function."""
+
+    def __post_init__(self) -> None:
+        for p in self.func.arrays:
+            self.shapes[p.name] = tuple([float(max(0, d.evaluate(self.sizes))) for d in p.shape])
+            self.bytes_each[p.name] = p.dtype.bytes
+        start = {n: (float(v), float(v)) for n, v in self.sizes.items()}
+        self._walk(self.func.body, start, ())
+        self.all_bytes = sum(self.footprint(self.func.body, self._inside(self.func.body)).values())
+
+    def _walk(self, body: Body, known: dict[str, Range], loops: tuple[int, ...]) -> list[_Site]:
+        found: list[_Site] = []
+        for s in body:
+            here: list[_Site] = []
+            if isinstance(s, Alloc):
+                ends = [range_of(e, known) for e in s.shape]
+                shape = tuple([64.0 if r is None else max(0.0, r[1]) for r in ends])
+                self.shapes[s.name], self.bytes_each[s.name], self.locals[s.name] = shape, s.dtype.bytes, s
+            if isinstance(s, (Store, Accumulate, Atomic)) and s.index:
+                here.append(_Site(s.buffer, s.index, True, loops))
+            for e in stmt_exprs(s) if not isinstance(s, Loop) else ():
+                for x in subexprs(e):
+                    if isinstance(x, Load) and x.index:
+                        here.append(_Site(x.buffer, x.index, False, loops))
+            if isinstance(s, Loop):
+                count, span = trips(s, known)
+                self.spans[s.id], self.counts[s.id], self._vars[s.id] = span, count, s.var
+                here += self._walk(s.body, {**known, s.var: span}, (*loops, s.id))
+            else:
+                for inner in stmt_bodies(s):
+                    here += self._walk(inner, known, loops)
+            known = dict(after(s, known))
+            self._sites[s.id] = here
+            found += here
+        return found
+
+    # -- footprints
+
+    def resident(self, name: str, registers: int = 32, vector_bytes: int = 64) -> bool:
+        """Whether an array lives in registers, as far as it is of the size for that."""
+        s = self.locals.get(name)
+        if s is None:
+            return False
+        total = self.bytes_each[name]
+        for extent in self.shapes[name]:
+            total = int(total * extent)
+        constant = not any(hasattr(x, "name") for e in s.shape for x in subexprs(e))
+        return not s.shape or (constant and (s.memory == "register" or total <= 2 * registers * vector_bytes))
+
+    def footprint(self, body: Sequence[Stmt], running: frozenset[int]) -> Footprint:
+        """The bytes that statements touch while the loops `running` run and the others stand still."""
+        boxes: dict[str, list[Range]] = {}
+        for s in body:
+            for site in self._sites[s.id]:
+                if self.resident(site.buffer):
+                    continue
+                box = self._box(site, running)
+                old = boxes.get(site.buffer)
+                if old is None or len(old) != len(box):
+                    boxes[site.buffer] = box
+                else:
+                    boxes[site.buffer] = [(min(a[0], b[0]), max(a[1], b[1])) for a, b in zip(old, box)]
+        return {name: self._bytes(name, box) for name, box in boxes.items()}
+
+    def _box(self, site: _Site, running: frozenset[int]) -> list[Range]:
+        known: dict[str, Range] = {n: (float(v), float(v)) for n, v in self.sizes.items()}
+        for n in site.loops:
+            span = self.spans[n]
+            still = middle(span)
+            known[self._vars[n]] = span if n in running else (float(int(still)), float(int(still)))
+        out = []
+        for e, extent in zip(site.index, self.shapes.get(site.buffer, ())):
+            r = range_of(e, known)
+            low, high = r if r is not None else (0.0, extent - 1)
+            out.append((max(0.0, min(low, extent - 1)), max(0.0, min(high, extent - 1))))
+        return out
+
+    def _bytes(self, name: str, box: Sequence[Range]) -> float:
+        each = self.bytes_each[name]
+        extents = [high - low + 1 for low, high in box]
+        # Rows that are touched from end to end follow each other without a gap.
+        run = float(each)
+        shape = self.shapes[name]
+        rest = list(zip(extents, shape))
+        while rest:
+            extent, whole = rest.pop()
+            run *= extent
+            if extent < whole:
+                break
+        total = float(ceil(run / LINE) * LINE)
+        for extent, _ in rest:
+            total *= extent
+        return total
+
+    # -- traffic
+
+    def into(self, body: Sequence[Stmt], level: int) -> float:
+        """The bytes that cache `level` (0: L1) takes in and gives back in one execution.
+
+        Calls follow each other: what fits as a whole is there already.
+        """
+        size = self.machine.caches[level] * FULL
+        if self.all_bytes <= size:
+            return 0.0
+        moved = self._moved(body, size)
+        written = {x.buffer for x in stmts(tuple(body)) if isinstance(x, (Store, Accumulate, Atomic))}
+        return sum([b * (2 if name in written else 1) for name, b in moved.items()])
+
+    def _moved(self, body: Sequence[Stmt], size: float) -> Footprint:
+        whole = self.footprint(body, self._inside(body))
+        if sum(whole.values()) <= size:
+            return whole
+        out: Footprint = {}
+        for s in body:
+            for name, b in self._moved_by(s, size).items():
+                out[name] = out.get(name, 0.0) + b
+        return out
+
+    def _moved_by(self, s: Stmt, size: float) -> Footprint:
+        if isinstance(s, If):
+            return self._moved((*s.then, *s.orelse), size)
+        if not isinstance(s, Loop):
+            return self.footprint((s,), self._inside(stmt_bodies(s)[0]) if stmt_bodies(s) else frozenset())
+        count = self.counts[s.id]
+        inside = self._inside(s.body)
+        once = self.footprint(s.body, inside)
+        if sum(once.values()) <= size:
+            whole = self.footprint(s.body, inside | {s.id})
+            if sum(whole.values()) <= size:
+                return whole
+            return {name: min(b, once[name] * count) if b > once[name] else b for name, b in whole.items()}
+        return {name: b * count for name, b in self._moved(s.body, size).items()}
+
+    def _inside(self, body: Sequence[Stmt]) -> frozenset[int]:
+        return frozenset(s.id for s in stmts(tuple(body)) if isinstance(s, Loop))
