@@ -10,22 +10,53 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 
 import kdsl
 from benchmarks.peers import on_threads, torch
 from benchmarks.scheduled import normal
-from benchmarks.timing import duration, medians_by_threads, table
+from benchmarks.timing import duration, interleaved_medians, medians_by_threads, table
+from benchmarks.tutorial import steps
 from examples.attention.attention import in_tiles, online, reference
 
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "attention.md"
 HEADS, WIDTH = 8, 64
 LENGTHS = (1024, 2048, 4096)
 TYPES = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
 
 
 def main(seconds: float = 4.0) -> str:
-    """Runs all rows; returns the Markdown table: how much faster than PyTorch kdsl is."""
+    """Runs all rows; returns Markdown tables: the steps of docs/attention.md, and kdsl beside PyTorch."""
+    with torch.inference_mode() if torch is not None else nullcontext():
+        return f"{by_steps(seconds)}\n\n{beside_torch(seconds)}"
+
+
+def by_steps(seconds: float, length: int = LENGTHS[0]) -> str:
+    """A row for each schedule of the page, on one thread, full."""
+    Q, K, V = (normal(HEADS, length, WIDTH) for _ in range(3))
+    out = np.empty_like(Q)
+    schedules = steps(PAGE)
+    threads = kdsl.get_num_threads()
+    kdsl.set_num_threads(1)
+    try:
+        medians = interleaved_medians(
+            {name: (lambda s=s: s(Q, K, V, out)) for name, s in schedules.items()}, seconds=seconds, rounds=5
+        )
+    finally:
+        kdsl.set_num_threads(threads)
+    lines, before = [], 0.0
+    for name, median in medians.items():
+        rate = flops(length, False) / median / 1e9
+        gain = f"{before / median:.2f} x" if before else ""
+        lines.append([name, duration(median), f"{rate:.1f}", gain])
+        before = median
+    return table([f"{HEADS} heads of {WIDTH}, {length} keys, f32", "time", "GFLOP/s", "gain"], lines)
+
+
+def beside_torch(seconds: float) -> str:
+    """How much faster than PyTorch kdsl is."""
     wanted = os.environ.get("KDSL_BENCHMARK", "")
     cases = [("f32", n, causal) for causal in (False, True) for n in LENGTHS]
     cases += [("f16", 2048, causal) for causal in (False, True)]
@@ -35,12 +66,16 @@ def main(seconds: float = 4.0) -> str:
         header += [f"{count} thread{'s' * (count > 1)}", "GFLOP/s"]
         header += ["faster than torch"] if torch is not None else []
     lines = []
-    with torch.inference_mode() if torch is not None else nullcontext():
-        for name, length, causal in cases:
-            title = f"{name}, {length} keys, {'causal' if causal else 'full'}"
-            if wanted in title:
-                lines.append([title, *row(name, length, causal, seconds)])
+    for name, length, causal in cases:
+        title = f"{name}, {length} keys, {'causal' if causal else 'full'}"
+        if wanted in title:
+            lines.append([title, *row(name, length, causal, seconds)])
     return table(header, lines)
+
+
+def flops(length: int, causal: bool) -> float:
+    """Of both products, for each pair of a query and a key that it sees."""
+    return 4 * HEADS * WIDTH * (length * (length + 1) / 2 if causal else length**2)
 
 
 def row(name: str, length: int, causal: bool, seconds: float) -> list[str]:
@@ -60,10 +95,8 @@ def row(name: str, length: int, causal: bool, seconds: float) -> list[str]:
         q, k, v = (torch.from_numpy(x)[None] for x in (Q, K, V))
         runs["torch"] = lambda: functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
     cells = []
-    # Two products for each pair of a query and a key that it sees.
-    flops = 4 * HEADS * WIDTH * (length * (length + 1) / 2 if causal else length**2)
     for medians in medians_by_threads(runs, seconds=seconds, on_threads=on_threads).values():
-        cells += [duration(medians["kdsl"]), f"{flops / medians['kdsl'] / 1e9:.0f}"]
+        cells += [duration(medians["kdsl"]), f"{flops(length, causal) / medians['kdsl'] / 1e9:.0f}"]
         if "torch" in medians:
             cells.append(f"{medians['torch'] / medians['kdsl']:.2f} x")
     return cells
