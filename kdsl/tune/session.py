@@ -129,7 +129,7 @@ class Session:
         """Candidates of the next batch: few to begin with, and no more than the time that is left is for."""
         if self._each is None:
             return max(1, self.batch // 2)
-        return max(1, min(self.batch, int(self._left() / self._each)))
+        return max(1, int(min(self.batch, self._left() / self._each)))
 
     # -- the whole
 
