@@ -17,6 +17,7 @@ NAMES = (
     "gather",
     "pool",
     "vulkan",
+    "tuning",
 )
 
 

@@ -317,3 +317,24 @@ def test_on_a_vulkan_device() -> None:
     kernel = k.scale.on("vulkan").with_schedule("auto")
     kernel(X, Y, a)
     np.testing.assert_array_equal(Y, 2 * X)
+
+
+def test_instructions_of_the_users_own_reach_the_workers() -> None:
+    N = kdsl.sizes("N")
+
+    @kdsl.kernel
+    def eight(x: kdsl.f32[8], y: kdsl.f32[8]):  # type: ignore[no-untyped-def]
+        for i in range(8):
+            y[i] += 2 * x[i]
+
+    @kdsl.kernel
+    def add(X: kdsl.f32[N], Y: kdsl.f32[N]):  # type: ignore[no-untyped-def, valid-type]
+        for i in range(N):
+            Y[i] += 2 * X[i]
+
+    def space(s: Any, whole: Any = kdsl.choice("yes")) -> Any:
+        return s.assume("N % 8 == 0").split("i", 8, tail="perfect").tensorize("i_i", eight)
+
+    X, Y = np.ones(64, np.float32), np.zeros(64, np.float32)
+    result = kdsl.autotune(add, (X, Y), space=space, trials=1)
+    assert statuses(result) == {"yes": "ok"}
