@@ -18,6 +18,7 @@ NAMES = (
     "gather",
     "pool",
     "vulkan",
+    "tuning",
 )
 
 
