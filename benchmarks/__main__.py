@@ -13,6 +13,7 @@ NAMES = (
     "scheduled",
     "quantised",
     "peers",
+    "attention",
     "tutorial",
     "gather",
     "pool",

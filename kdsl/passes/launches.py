@@ -30,7 +30,7 @@ from kdsl.passes.barriers import with_barriers
 from kdsl.passes.counting import ONE
 from kdsl.passes.grid_parts import in_parts
 from kdsl.passes.group_arrays import meetings, owners, placed
-from kdsl.passes.host_program import Branch, Part, Parts, Piece, Prefix, Repeat, cut
+from kdsl.passes.host_program import Branch, Part, Parts, Piece, Prefix, Repeat, buffers, cut
 from kdsl.passes.host_scalars import host_scalars
 from kdsl.passes.launch_context import Context, with_own_names
 from kdsl.passes.unbind import unbound
@@ -101,8 +101,12 @@ class _Builder:
         prefix, body = parts.prefix, stored.body
         if sizes:
             dispatch = prefix, body, around, context.scratch, context
-            names = frozenset([s.name for s in own])
-            body = with_barriers(body, owners(*dispatch), lambda: meetings(*dispatch), names, context)
+            # A work-group that is alone has all device memory for its own.
+            alone = not any(isinstance(s, Loop) for s in prefix)
+            names = buffers(body) if alone else {s.name for s in own}
+            body = with_barriers(
+                body, owners(*dispatch), lambda: meetings(*dispatch), frozenset(names), context
+            )
         step: HostStep = self.launch(prefix, body, sizes, parts.groups, around)
         for s in reversed(parts.hosts):
             step = HostLoop(s.var, s.lo, s.hi, s.step, (step,))

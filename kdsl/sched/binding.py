@@ -38,21 +38,16 @@ FEW = 32
 def bound(func: Func) -> Func:
     """`func` with each loop that a GPU can share out bound to an axis; loops that are bound stay so."""
     func = with_trees(func)
+    if first_return(func.body) is not None:
+        return func
     answers = _Answers(func)
-    bands = planned(func, answers)
+    bands = list(_Planner(func, answers).host(func.body, frozenset()))
     answers.keep()
     for band in bands:
         func = replaced(func, {band.loops[0].id: shared_out(func, band)})
     if bands:
         verify(func)
     return func
-
-
-def planned(func: Func, answers: _Answers) -> list[Band]:
-    """The loops of `func` that `bound` binds."""
-    if first_return(func.body) is not None:
-        return []
-    return list(_Planner(func, answers).host(func.body, frozenset()))
 
 
 def why_in_order(func: Func, loop: Loop) -> str:

@@ -146,6 +146,8 @@ class Database:
         for table in ("best", "trials"):
             rows = self._do(lambda c, t=table: _rows(c, t)) or []  # type: ignore[misc]
             for row in rows:
+                if any(isinstance(value, bytes) for value in row.values()):  # of a damaged file
+                    continue
                 yield json.dumps({"table": table, **row})
 
     def read(self, lines: Iterable[str]) -> int:
@@ -204,11 +206,10 @@ class Database:
                 try:
                     with self._open() as connection:
                         return use(connection)
-                except sqlite3.OperationalError as error:
-                    # Locked by others for long, a full or read-only disk: the file is in order.
-                    log.warning("tuning database %s: %s", self.path, error)
-                    return None
-                except sqlite3.DatabaseError as error:
+                except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+                    if _in_order(error):
+                        log.warning("tuning database %s: %s", self.path, error)
+                        return None
                     self.close()
                     if last or self.path is None:
                         log.warning("tuning database %s: %s", self.path, error)
@@ -229,7 +230,7 @@ class Database:
         self._connection = _connected(":memory:")
         return self._connection
 
-    def _move_aside(self, error: sqlite3.DatabaseError) -> None:
+    def _move_aside(self, error: Exception) -> None:
         assert self.path is not None
         aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
         log.warning("tuning database %s is damaged (%s): moved to %s", self.path, error, aside.name)
@@ -253,6 +254,27 @@ class Database:
 _MORE = ("sizes", "key")
 
 
+def _in_order(error: Exception) -> bool:
+    """Whether the file is: it was locked by others for long, or the disk is full, read-only or fails. Any
+    other trouble, such as a missing column, is damage."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return isinstance(error, sqlite3.OperationalError) and (code is None or (code & 0xFF) in _CIRCUMSTANCES)
+
+
+_CIRCUMSTANCES = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_PROTOCOL,
+}
+
+
 def _fields(key: Key) -> tuple[str, str, str]:
     return key.kernel, key.sizes, key.target
 
@@ -271,6 +293,8 @@ def _connected(path: Path | str) -> sqlite3.Connection:
         except OSError as error:
             raise sqlite3.OperationalError(str(error)) from None
     connection = sqlite3.connect(path, timeout=_BUSY_S, check_same_thread=False)
+    # Damaged text is no error of the whole file: its row makes no sense.
+    connection.text_factory = lambda data: data.decode(errors="replace")
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")

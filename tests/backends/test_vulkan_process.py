@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +114,8 @@ if __name__ == "__main__":
 
 
 def _slow() -> tuple[Hand, list[Any]]:
-    """A launch that takes about a second, and its arguments."""
-    steps = [{"for": "t", "lo": "0", "hi": "2000", "step": "1", "do": [{"dispatch": 0}]}]
+    """A launch that takes a good part of a second, and its arguments."""
+    steps = [{"for": "t", "lo": "0", "hi": "300", "step": "1", "do": [{"dispatch": 0}]}]
     x = np.zeros(1 << 20, np.float32)
     return Hand({**MANIFEST, "program": steps}), [kdsl.to_device(x, "vulkan").memory for _ in range(2)]
 
@@ -134,6 +133,18 @@ def test_waits_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_vulkan
+def test_a_time_out_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kdsl.backends.vulkan.device import _timeout_s
+
+    for text in ("soon", "0", "-1", "nan"):
+        monkeypatch.setenv("KDSL_VULKAN_TIMEOUT", text)
+        with pytest.raises(kdsl.TargetError, match="no number of seconds"):
+            _timeout_s()
+    monkeypatch.setenv("KDSL_VULKAN_TIMEOUT", "1.5")
+    assert _timeout_s() == 1.5
+
+
+@needs_vulkan
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
 def test_signals_are_handled_while_waiting() -> None:
     hand, arguments = _slow()
@@ -144,11 +155,12 @@ def test_signals_are_handled_while_waiting() -> None:
 
     before = signal.signal(signal.SIGALRM, stop)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
-        start = time.monotonic()
+        serial = vulkan.open_device(0).submitted
+        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.05)  # again, should one be lost in a callback
         with pytest.raises(KeyboardInterrupt):
             kdsl.synchronize()
-        assert time.monotonic() - start < 0.5
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        assert vulkan.open_device(0).done < serial
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

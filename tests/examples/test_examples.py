@@ -1,4 +1,7 @@
-"""The examples run from a folder of their own, at small sizes, and say that their results agree."""
+"""The examples run from a folder of their own, at small sizes, and say that their results agree.
+
+`test_gallery.py` runs the gallery.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,8 @@ RUNS = {
 
 
 def test_every_example_is_run() -> None:
-    assert {p.relative_to(ROOT / "examples").as_posix() for p in (ROOT / "examples").rglob("*.py")} == set(
-        RUNS
-    )
+    found = {p.relative_to(ROOT / "examples").as_posix() for p in (ROOT / "examples").rglob("*.py")}
+    assert {name for name in found if not name.startswith("gallery/")} == set(RUNS)
 
 
 MORE = list(RUNS.items())

@@ -346,6 +346,21 @@ def leaving(X: i64[M, 8], Y: i64[M, 8], Z: i64[M, 8]):
             m = m - 1
 """
 
+SEARCH = """
+def search(X: i64[N], Y: i64[N], F: i64[2]):
+    F[0] = 3
+    while F[0] > 0:
+        for i_o in bind(range((N + 3) // 4), "grid.x"):
+            for i in bind(range(4), "block.x"):
+                if 4 * i_o + i < N:
+                    Y[4 * i_o + i] += X[4 * i_o + i] + F[0]
+        F[0] = F[0] - 1
+    for i_o in bind(range((N + 3) // 4), "grid.x"):
+        for i in bind(range(4), "block.x"):
+            if 4 * i_o + i < N:
+                X[4 * i_o + i] = Y[4 * i_o + i]
+"""
+
 ALL = {
     name: text
     for name, text in list(globals().items())

@@ -34,7 +34,19 @@ def test_texts(update_messages: bool) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["MATMUL", "REGISTERS", "BLUR", "ROWS", "TREE", "GROUP_SCRATCH", "DEVICE", "DOUBLE", "HALO", "LEAVING"],
+    [
+        "MATMUL",
+        "REGISTERS",
+        "BLUR",
+        "ROWS",
+        "TREE",
+        "GROUP_SCRATCH",
+        "DEVICE",
+        "DOUBLE",
+        "HALO",
+        "LEAVING",
+        "SEARCH",
+    ],
 )
 def test_every_barrier_is_needed(name: str) -> None:
     made = launched(ALL[name])

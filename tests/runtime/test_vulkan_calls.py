@@ -302,6 +302,13 @@ def test_other_forms_are_refused() -> None:
     assert "define" in saxpy.on("cpu").llvm()
 
 
+def test_explained_for_arrays_on_the_device() -> None:
+    a, b = there(floats(100)), there(floats(100))
+    before = b.numpy()
+    assert "on vulkan" in str(saxpy.explain(2, a, b))
+    assert (b.numpy() == before).all()
+
+
 def test_names_of_devices() -> None:
     assert saxpy.on("vulkan:0") is saxpy
     assert saxpy.on("vulkan") is saxpy

@@ -277,11 +277,11 @@ class _SharedMemory:
         if s.name in self.as_bits:
             kind = f"i{bits_of(kind)}"
         m = self.module
-        variable = m.variable(Storage.Workgroup, m.array(m.type(kind), count))
+        element = m.type(kind)
+        variable = m.variable(Storage.Workgroup, m.array(element, count) if s.shape else element)
         m.name(variable, s.name)
         self.bytes += count * (4 if kind == "bool" else bits_of(kind) // 8)
-        shape = s.shape or (Const(1, i64),)
-        return Buffer(s.name, s.dtype, shape, Storage.Workgroup, kind, variable)
+        return Buffer(s.name, s.dtype, s.shape, Storage.Workgroup, kind, variable)
 
     def flag(self) -> int:
         """A word of work-group memory."""

@@ -182,13 +182,10 @@ class Lockstep(Statements):
     @contextmanager
     def lane(self, n: int) -> Iterator[None]:
         """Names mean what they mean in lane `n`."""
-        x = self.x
-        x.vars[self.var] = x.arith.op("IAdd", self.kind, self.start, x.arith.const(self.kind, n)), self.kind
-        for name, buffers in self.made.items():
-            x.buffers[name] = buffers[n]
-        x.packed = lambda e: self._part(e, n)
+        self._turn_to(n)
+        self.x.packed = lambda e: self._part(e, n)
         yield
-        x.packed = None
+        self.x.packed = None
 
     def _together(self, name: str, index: tuple[Expr, ...], checked: tuple[int, ...]) -> bool:
         """Whether the lanes' elements can be loaded and stored together."""
@@ -226,10 +223,11 @@ class Lockstep(Statements):
             whole = x.code.value("Load", f"{kind}x{self.lanes}", pointer)
             x.code.remember(key, whole)
             x.packed = packed
-            self._back_to(n)
+            self._turn_to(n)
         return x.code.pure("CompositeExtract", kind, whole, n)
 
-    def _back_to(self, n: int) -> None:
+    def _turn_to(self, n: int) -> None:
+        """Binds the lane variable and the buffers of lane `n`."""
         x = self.x
         x.vars[self.var] = x.arith.op("IAdd", self.kind, self.start, x.arith.const(self.kind, n)), self.kind
         for name, buffers in self.made.items():

@@ -56,11 +56,6 @@ def instruction(op: str, *operands: int | str) -> Words:
     return words
 
 
-def vector(kind: str, lanes: int) -> str:
-    """The name of a vector type; a scalar's for one lane."""
-    return kind if lanes == 1 else f"{kind}x{lanes}"
-
-
 def element(kind: str) -> tuple[str, int]:
     """A type's element and its number of lanes."""
     base, _, lanes = kind.partition("x")
@@ -181,10 +176,7 @@ class Module:
     # -- constants and global variables
 
     def constant(self, kind: str, value: bool | int | float) -> int:
-        """A constant; a vector of equal elements for a vector type. Integers wrap."""
-        base, lanes = element(kind)
-        if lanes > 1:
-            return self._typed("ConstantComposite", kind, *[self.constant(base, value)] * lanes)
+        """A constant. Integers wrap."""
         if kind == "bool":
             return self._typed("ConstantTrue" if value else "ConstantFalse", kind)
         if kind[0] == "f":
@@ -197,10 +189,6 @@ class Module:
         if kind[0] == "i":
             self._numbers[id] = number - ((number >> (bits_of(kind) - 1)) << bits_of(kind))
         return id
-
-    def composite(self, kind: str, elements: tuple[int, ...]) -> int:
-        """A constant vector of constants."""
-        return self._typed("ConstantComposite", kind, *elements)
 
     def _typed(self, op: str, kind: str, *operands: int) -> int:
         key = (op, kind, *operands)

@@ -51,7 +51,7 @@ class Device:
         self.staged = os.environ.get("KDSL_VULKAN_STAGING", "") not in ("", "0")
         self.lock = threading.RLock()
         """Of the queue, the command pool, the memory pool and the list of submissions."""
-        self.timeout_s = float(os.environ.get("KDSL_VULKAN_TIMEOUT") or TIMEOUT_S)
+        self.timeout_s = _timeout_s()
         self.handle, self.queue = _opened(self.physical)
         self.done = 0
         self.faults: list[Callable[[], KdslError]] = []
@@ -74,6 +74,11 @@ class Device:
     def name(self) -> str:
         """As the user types it: `vulkan:1`."""
         return "vulkan" if self.index == 0 else f"vulkan:{self.index}"
+
+    @property
+    def submitted(self) -> int:
+        """The number of the last submission."""
+        return self._serial
 
     def check_usable(self) -> None:
         """TargetError in a forked process, and once the device is lost."""
@@ -276,6 +281,22 @@ class Device:
             if whole:
                 lib.vkDestroyDevice(self.handle, ffi.NULL)
             return whole
+
+
+def _timeout_s() -> float:
+    """How long a wait may take."""
+    text = os.environ.get("KDSL_VULKAN_TIMEOUT") or str(TIMEOUT_S)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise TargetError(
+            "K0523",
+            f"KDSL_VULKAN_TIMEOUT is {text!r}, which is no number of seconds",
+            help="set it to a number above 0, or unset it",
+        )
+    return seconds
 
 
 def _opened(physical: Any) -> tuple[Any, Any]:
