@@ -1,7 +1,7 @@
 """The autotuner: tuned against hand-written schedules and NumPy, and its search against plainer ones.
 
     python -m benchmarks tuning            the table: each kernel is tuned from program order, without hints
-    python -m benchmarks.tuning record     measures a whole space of products once      -> tuning.json
+    python -m benchmarks.tuning record [N] measures a space of products once, or N of it -> tuning.json
     python -m benchmarks.tuning compare    strategies on that space, five seeds each    -> tuning.png
 
 The strategies are compared on recorded times, so that all of them see the same ones: a simulated clock counts
@@ -183,11 +183,14 @@ def recorded_sketches() -> tuple[kdsl.Schedule, list[Sketch]]:
     return start, pinned(sketches(start, resolve("cpu"), SIZES), PINS)
 
 
-def record(path: Path = RECORDED) -> None:
-    """Measures every candidate once, in random order, and writes what is known of each."""
+def record(most: int = 10_000, path: Path = RECORDED) -> None:
+    """Measures candidates once, in random order, and writes what is known of each.
+
+    Interrupted, it goes on when started again.
+    """
     args = (normal(512, 512), normal(512, 512), np.zeros((512, 512), "f4"))
     threads = kdsl.get_num_threads()
-    result = kdsl.autotune(k.matmul, args, seconds=None, trials=10_000, strategy="random", pins=PINS)
+    result = kdsl.autotune(k.matmul, args, seconds=None, trials=most, strategy="random", pins=PINS)
     start, found = recorded_sketches()
     named = {s.name: s for s in found}
     rows = []
@@ -237,6 +240,8 @@ def simulated(
     rows = {Candidate(named[r["sketch"]], r["values"]).key: r for r in about["candidates"]}
     builder = Replayed(start, resolve("cpu"), SIZES, about["threads"], rows=rows)
     search = Search(found, seed, strategy, ModelGuide(builder, found, seed))
+    # What was not recorded is not there.
+    search.seen |= {c.key for s in found for c in s.candidates() if c.key not in rows}
     by_seconds: list[tuple[float, float]] = []
     by_trials: list[tuple[float, float]] = []
     measured, best = 0, float("inf")
@@ -281,6 +286,8 @@ if __name__ == "__main__":
     begin = time.time()
     if sys.argv[1:] == ["record"]:
         record()
+    elif sys.argv[1:2] == ["record"]:
+        record(int(sys.argv[2]))
     elif sys.argv[1:] == ["compare"]:
         print(compare())
     else:

@@ -6,7 +6,8 @@ again, and proved again, on the IR of that signature.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -25,8 +26,27 @@ if TYPE_CHECKING:
 # The proofs of this process are kept where its code is.
 lend(proof_log)
 
-Recipe: TypeAlias = "Schedule | Callable[[Schedule], Schedule]"
-"""A schedule, or a function that makes one of the schedule without steps."""
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A schedule as the text of its steps: enough to find its code in the cache without taking them."""
+
+    text: str
+
+    @staticmethod
+    def none(kernel: str) -> Steps:
+        """No steps."""
+        return Steps(json.dumps({"kernel": kernel, "steps": []}, indent=1))
+
+    def then(self, more: Sequence[tuple[str, Mapping[str, Any]]]) -> Steps:
+        """The same and more steps, as `Schedule.to_json` writes them."""
+        found = json.loads(self.text)
+        rows = [*found["steps"], *[{"do": name, **given} for name, given in more]]
+        return Steps(json.dumps({**found, "steps": rows}, indent=1))
+
+
+Recipe: TypeAlias = "Schedule | Steps | Callable[[Schedule], Schedule]"
+"""A schedule, its text, or a function that makes one of the schedule without steps."""
 Given: TypeAlias = 'Recipe | Literal["auto"]'
 """What `schedule=` takes: a recipe, or "auto", which chooses one at the call (see `runtime.auto`)."""
 
@@ -98,10 +118,13 @@ def scheduled(recipe: Recipe | None, func: Func) -> Func:
 def started(recipe: Recipe | None, func: Func, launcher: Launcher | None = None) -> Schedule:
     """The schedule of `func` with the steps of `recipe`, each proved again."""
     from kdsl.sched import Schedule
+    from kdsl.sched.step import from_json
 
     start = Schedule(func, launcher)
     if recipe is None:
         return start
+    if isinstance(recipe, Steps):
+        return start.replay(from_json(recipe.text))
     if isinstance(recipe, Schedule):
         return start.replay([(step.name, dict(step.args)) for step in recipe.steps])
     made = recipe(start)
@@ -121,6 +144,8 @@ def steps_text(recipe: Recipe | None) -> str | None:
 
     if recipe is None:
         return ""
+    if isinstance(recipe, Steps):
+        return recipe.text
     if not isinstance(recipe, Schedule):
         return None
     named = [content(i) for step in recipe.steps for i in step.instructions]

@@ -19,9 +19,10 @@ from kdsl.errors import KdslError, ScheduleError
 from kdsl.ir.printer import print_func
 from kdsl.sched import Schedule
 from kdsl.tune.building import Builder, Built, Row, Rows, declared, rows_of
+from kdsl.tune.classes import sizes_class
 from kdsl.tune.database import Best, Database, Key
 from kdsl.tune.measure import Job, Outcome
-from kdsl.tune.problem import Problem, sizes_class
+from kdsl.tune.problem import Problem
 from kdsl.tune.progress import Progress
 from kdsl.tune.result import Result, tried
 from kdsl.tune.search import Search
