@@ -105,10 +105,11 @@ def ways(schedule: Schedule, target: Target, sizes: Sizes) -> list[Way]:
     """The ways of all nests, those of one nest from the most promising one. None is tried yet."""
     view = View(schedule.func, target, sizes)
     out: list[Way] = []
-    for block in row_blocks(view):
+    rows = row_blocks(view)
+    for block in rows:
         out.append(_rows(block, view))
     for p in products(view):
-        if any("@" in n for n in p.band):
+        if any("@" in n for n in p.band) or any(b.row in p.band for b in rows):
             continue
         out.append(_product(p, view))
     for place in sums(view):

@@ -45,10 +45,14 @@ HALF = 32
 LATENCY = 4.0
 """Cycles until a sum of floats can take its next term."""
 MATH = {
-    "exp": 17.0, "exp2": 14.0, "log": 30.0, "log2": 30.0, "tanh": 28.0, "erf": 38.0, "sin": 20.0, "cos": 20.0,
-    "tan": 40.0, "pow": 60.0, "sqrt": 9.0, "rsqrt": 12.0, "fma": 1.0, "minimum": 2.0, "maximum": 2.0,
+    "exp": 12.0, "exp2": 10.0, "log": 20.0, "log2": 20.0, "tanh": 15.0, "erf": 22.0, "sin": 14.0, "cos": 14.0,
+    "tan": 30.0, "pow": 45.0, "sqrt": 9.0, "rsqrt": 12.0, "fma": 1.0, "minimum": 2.0, "maximum": 2.0,
 }  # fmt: skip
 """Cycles for one vector register of results, of f32; a scalar takes as long, or longer."""
+APART = 3.0
+"""Cycles for one element of an array for registers when vectors do not lie along it: it is in memory then."""
+THROUGH_MEMORY = 12.0
+"""Cycles until a sum in memory can take its next term."""
 TEMPORARIES = 4.0
 """Registers that a math function needs for each register of results."""
 DIVISION, INTEGER_DIVISION, BY_CONSTANT = 8.0, 12.0, 4.0
@@ -168,6 +172,8 @@ class Worker:
         own += self._pressure(s, own)
         wait = self._chain(s)
         each = _overlap(own, wait)
+        if self._through_memory(s):
+            each += Work(overlapped=max(0.0, THROUGH_MEMORY - inside.overlapped - each.overlapped))
         if self._simple(s, loops):
             each *= 1 / UNROLLED_BY_COMPILER
         return (inside + each) * trips, Work()
@@ -234,6 +240,8 @@ class Worker:
                 # A tree at the end of the loop that sums, or for each sum.
                 if run is None or uses(s, run.loop.var):
                     return Work(arith=6.0, issued=6.0)
+            if vector is not None and s.index and uses(s, vector.loop.var) and not self._along(s, vector):
+                return Work(stores=vector.trips * APART, loads=vector.trips * APART, gathered=vector.trips)
             return Work()
         often = self._hoisted(s, loops, stores=True)
         if vector is None:
@@ -247,6 +255,8 @@ class Worker:
         loads = n * cost * often * port if isinstance(s, (Accumulate, Atomic)) else 0.0
         if isinstance(s, Atomic):
             stores += 20.0
+        if isinstance(s, Accumulate) and vector is not None and not uses(s, vector.loop.var):
+            stores += 1.0
         return Work(stores=stores, loads=loads, issued=(n + (n if loads else 0)) * often)
 
     def _expr(self, e: Expr, loops: Loops, written: tuple[str, ...], fused: bool = False) -> Work:
@@ -285,10 +295,12 @@ class Worker:
         return 1.0 if min(vector.trips * bytes_each, self.target.vector_bytes) > HALF else 0.5
 
     def _load(self, a: Load, loops: Loops, written: tuple[str, ...]) -> Work:
+        vector = _vector(loops)
         if not a.index or self.memory.resident(a.buffer):
+            if vector is not None and uses(a, vector.loop.var) and not self._along(a, vector):
+                return Work(loads=vector.trips * APART, gathered=vector.trips)
             return Work()
         often = self._hoisted(a, loops)
-        vector = _vector(loops)
         if vector is None or not uses(a, vector.loop.var):
             if vector is not None and vector.ragged:
                 # Behind the last whole vector each lane asks for itself.
@@ -300,6 +312,9 @@ class Worker:
             return Work(loads=n * often * self._port(vector, a.type.bytes), issued=0.5 * n * often)
         each = vector.trips * often * self._apart(a, vector)
         return Work(loads=1.5 * each, issued=1.5 * vector.trips * often, gathered=vector.trips * often)
+
+    def _along(self, a: Load | Store | Accumulate | Atomic, vector: _Around) -> bool:
+        return stride(a, vector.loop.var, self.sizes) == 1
 
     def _apart(self, a: Load, vector: _Around) -> float:
         """How much slower elements come that lie rows apart: rows of some powers of two share a few places of
@@ -359,6 +374,15 @@ class Worker:
         own = {x.name for x in stmts(s.body) if isinstance(x, Alloc)}
         visit(s.body, 1.0, ())
         return longest
+
+    def _through_memory(self, s: Loop) -> bool:
+        """Whether inner loops add to cells in memory that are the same in each iteration."""
+        inner = [x for x in stmts(s.body) if isinstance(x, Loop) and (x.mark is None or x.mark.kind == "parallel")]
+        return any(
+            isinstance(y, Accumulate) and y.index and not uses(y, s.var) and not self.memory.resident(y.buffer)
+            for x in inner
+            for y in stmts(x.body)
+        )
 
     def _pressure(self, s: Loop, own: Work) -> Work:
         """Registers that the iteration keeps, and what it costs when they do not fit."""
