@@ -15,7 +15,7 @@ from kdsl.tune.cost import predict
 from kdsl.tune.sketches import Rest, Way, sketch, ways
 from kdsl.tune.space import Candidate
 
-LOOKS = 6
+LOOKS = 3
 """Candidates that are looked at beyond the first ones of the sketches."""
 
 UNKNOWN = 256

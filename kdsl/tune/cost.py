@@ -2,7 +2,7 @@
 
     instructions   what each innermost loop starts in one iteration, against the ports of a core      `work`
     latency        sums that wait for their last term
-    traffic        bytes that each level of the caches takes in, from the footprints of loops         `traffic`
+    traffic        bytes that each level of the caches takes in, from the footprints of loops        `traffic`
 
 The time of each outermost statement is the largest of these, with a part of the others; parallel loops share
 it out. It is made to rank schedules of one function, not to be right.
@@ -71,7 +71,7 @@ def prediction(
 
 
 def _shared(body: Body, worker: Worker, threads: int) -> tuple[float, float]:
-    """The part of the time that is left when so many threads share parallel loops, and how often these start."""
+    """The part of the time that is left when threads share parallel loops, and how often these start."""
 
     def visit(body: Body, times: float) -> tuple[float, float, float]:
         """Seconds-like weights: of all, with threads; entries of parallel loops."""

@@ -117,7 +117,7 @@ def _roles(view: View, s: Accumulate, chain: Sequence[Loop]) -> Iterator[Product
 def _packed(
     view: View, moving: Sequence[Load], columns: Loop, chain: Sequence[Loop]
 ) -> list[tuple[str, int]]:
-    """The operands that panels can be made of, with the dimension of the columns: nothing else moves in it."""
+    """The operands that panels can be made of, with the dimension of the columns: nothing else moves it."""
     out: dict[str, int] = {}
     for a in moving:
         dim = dimension(a, columns.var, view.sizes)
@@ -197,7 +197,7 @@ PANEL_BYTES = 1 << 18
 def _tile_price(
     tall: int, wide: int, lanes: int, rows: float, columns: float, full: int, registers: int
 ) -> float:
-    """Cycles for each useful term of a tile: multiply-adds, loads and latency, waste at the edges, registers."""
+    """Cycles for each useful term of a tile: multiply-adds, loads, latency, waste at the edges, registers."""
     half = lanes / full
     sums, operands = tall * wide, wide + 1
     cycles = max(sums * max(half, 0.5), wide * max(half, 0.5) + 0.5 * tall, (sums + operands) / 4, 4.0)
@@ -276,7 +276,7 @@ def arranged(
 
 
 def blocks(s: Schedule, loop: str, size: int) -> tuple[Schedule, str, str]:
-    """A loop in blocks, by names that no other loop has: the schedule, the loop over blocks, that in a block."""
+    """A loop in blocks, by names that no other loop has: the schedule, the outer loop, the inner one."""
     stem, taken = _stem(loop), {x.var for x in stmts(s.func.body) if isinstance(x, Loop)}
     n = 1
     while {f"{stem}_o{n if n > 1 else ''}", f"{stem}_i{n if n > 1 else ''}"} & taken:
@@ -311,7 +311,7 @@ def _panel(s: Schedule, buffer: str, dim: int, at: str, width: int) -> tuple[Sch
 
 
 def _in_registers(s: Schedule, buffer: str, at: str, lanes: int) -> tuple[Schedule, list[Mark]]:
-    """The part of an array that one iteration of `at` touches in registers; the copies are to be written out."""
+    """The part of an array that one iteration of `at` touches in registers; how its copies are marked."""
     after = s.stage(buffer, at=at, memory="register")
     groups: dict[str, list[str]] = {}
     for name in new_loops(s, after):

@@ -1,4 +1,4 @@
-"""Blocks of rows through several nests: each row of a result is made by products with other work between them.
+"""Blocks of rows through several nests: a row is made by products with other work between them.
 
     for i:                                    for i_o in parallel(...):         # 48 rows at a time
         for j: S[j] = sum over d              for i_i: for j: S[i_i, j] = ...   # a product of matrices
@@ -74,7 +74,7 @@ def _several(body: Body) -> bool:
 
 
 def _product_without_rows(loop: Loop) -> bool:
-    """Whether there is a product in a nest: sums of products of two operands, one of which the rows change."""
+    """Whether there is a product in a nest, which the loop around it gives rows: sums of products."""
     return any(
         isinstance(s, Accumulate)
         and s.op == "+"

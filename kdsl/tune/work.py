@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from math import ceil
+from math import ceil, gcd
 
 from kdsl.ir.nodes import (
     Accumulate,
@@ -40,6 +40,8 @@ from kdsl.tune.nests import steps, stride, uses
 from kdsl.tune.ranges import range_of
 from kdsl.tune.traffic import Memory
 
+WAYS, PAGE = 8, 4096
+"""Lines with the same place in the first-level cache of the usual CPU, and the bytes between them."""
 HALF = 32
 """Bytes of the widest vectors of which two start in a cycle."""
 LATENCY = 4.0
@@ -64,8 +66,8 @@ UNROLLED_BY_COMPILER = 4.0
 class Work:
     """Cycles of each kind: arithmetic, loads and stores, decoding (`issued`: instructions), waiting for sums.
 
-    `overlapped`: cycles when the kinds run at the same time, as they do; the others are kept to tell schedules
-    apart. `gathered`: elements loaded one by one; `spilled`: registers that do not fit; `registers`: the most
+    `overlapped`: cycles when the kinds run at the same time, as they do; the others tell schedules apart.
+    `gathered`: elements loaded one by one; `spilled`: registers that do not fit; `registers`: the most
     that one loop keeps.
     """
 
@@ -306,6 +308,7 @@ class Worker:
                 # Behind the last whole vector each lane asks for itself.
                 often += vector.trips * 2 * vector.ragged
             data = any(isinstance(x, Load) for i in a.index for x in subexprs(i))
+            often *= self._crowded(a, loops)
             return Work(loads=0.5 * often, issued=often) + (Work(loads=0.5, issued=2.0) if data else Work())
         n = float(ceil(vector.trips * a.type.bytes / self.target.vector_bytes))
         if stride(a, vector.loop.var, self.sizes) == 1:
@@ -316,16 +319,32 @@ class Worker:
     def _along(self, a: Load | Store | Accumulate | Atomic, vector: _Around) -> bool:
         return stride(a, vector.loop.var, self.sizes) == 1
 
+    def _crowded(self, a: Load, loops: Loops) -> float:
+        """How much slower rows come that are loaded side by side, more than the first cache has places
+        for: addresses a page apart share `WAYS` places."""
+        for around in loops:
+            if around.kind == "unroll" and uses(a, around.loop.var):
+                gap = int(self._row_bytes(a, around.loop.var))
+                if gap and around.trips > WAYS * (PAGE // gcd(gap, PAGE)):
+                    return 4.0
+        return 1.0
+
+    def _row_bytes(self, a: Load, var: str) -> float:
+        """Bytes between one iteration of `var` and the next; 0 where that is not known."""
+        total = 0.0
+        row = float(a.type.bytes)
+        moves = steps(a, var, self.sizes)
+        for move, extent in reversed(list(zip(moves, self.memory.shapes.get(a.buffer, ())))):
+            if move is None:
+                return 0.0
+            total += move * row
+            row *= extent
+        return total
+
     def _apart(self, a: Load, vector: _Around) -> float:
         """How much slower elements come that lie rows apart: rows of some powers of two share a few places of
         the first cache."""
-        moves = steps(a, vector.loop.var, self.sizes)
-        dim = next((n for n, m in enumerate(moves) if m), None)
-        if dim is None or None in moves:
-            return 1.0
-        row = float(a.type.bytes)
-        for extent in self.memory.shapes.get(a.buffer, ())[dim + 1 :]:
-            row *= extent
+        row = self._row_bytes(a, vector.loop.var)
         return 5.0 if row >= 1024 and row % 1024 == 0 else 1.0
 
     def _hoisted(self, a: Load | Store | Accumulate | Atomic, loops: Loops, stores: bool = False) -> float:
@@ -377,12 +396,10 @@ class Worker:
 
     def _through_memory(self, s: Loop) -> bool:
         """Whether inner loops add to cells in memory that are the same in each iteration."""
-        inner = [x for x in stmts(s.body) if isinstance(x, Loop) and (x.mark is None or x.mark.kind == "parallel")]
-        return any(
-            isinstance(y, Accumulate) and y.index and not uses(y, s.var) and not self.memory.resident(y.buffer)
-            for x in inner
-            for y in stmts(x.body)
-        )
+        inner = [x for x in stmts(s.body) if isinstance(x, Loop)]
+        run = [x for x in inner if x.mark is None or x.mark.kind == "parallel"]
+        sums = [y for x in run for y in stmts(x.body) if isinstance(y, Accumulate) and y.index]
+        return any(not uses(y, s.var) and not self.memory.resident(y.buffer) for y in sums)
 
     def _pressure(self, s: Loop, own: Work) -> Work:
         """Registers that the iteration keeps, and what it costs when they do not fit."""
@@ -454,7 +471,7 @@ def _last(loops: Loops) -> _Around | None:
 
 
 def _overlap(w: Work, wait: float = 0.0) -> Work:
-    """One execution of what `w` counts: the busiest kind decides, the others hide behind it for the most part."""
+    """One execution of what `w` counts: the busiest kind decides, the others hide behind it, mostly."""
     kinds = (w.arith, w.loads, w.stores, w.issued / 4, wait)
     longest = max(kinds)
     return w + Work(latency=wait, overlapped=longest + 0.1 * (sum(kinds) - longest))
