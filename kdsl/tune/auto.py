@@ -37,21 +37,27 @@ def ranked(
     schedule: Schedule, target: Target, sizes: Mapping[str, int], *, threads: int = 1, looks: int = LOOKS
 ) -> list[tuple[float, Schedule, Candidate | None]]:
     """The schedules that were looked at, the one with the least predicted seconds first."""
+    if target.kind == "interpreter":
+        return [(0.0, schedule, None)]
     known = {name: sizes.get(name, UNKNOWN) for name in schedule.func.sizes}
     seen: list[tuple[float, Schedule, Candidate | None]] = []
+    rest = Rest(target, known)
+    plain = sketch((), rest)
 
     def look(candidate: Candidate | None) -> float:
         try:
             s = schedule if candidate is None else candidate.schedule(schedule)
         except ScheduleError:
             return float("inf")
+        if target.kind != "cpu":
+            # The model is one of a CPU: elsewhere the first way that fits is taken, or else the rest alone.
+            seen.append((2.0 if candidate is None else float(candidate.sketch is plain), s, candidate))
+            return seen[-1][0]
         cost = predict(s.func, target, known, threads=threads)
         seen.append((cost, s, candidate))
         return cost
 
     look(None)
-    rest = Rest(target, known)
-    plain = sketch((), rest)
     unscheduled = look(Candidate(plain, plain.defaults))
     best: dict[str, tuple[float, Way]] = {}
     for way in ways(schedule, target, known):
@@ -59,10 +65,13 @@ def ranked(
         cost = look(Candidate(alone, alone.defaults))
         if cost < best.get(way.root, (unscheduled, way))[0]:
             best[way.root] = cost, way
-    if len(best) > 1:
-        together = sketch([way for _, way in best.values()], rest)
-        look(Candidate(together, together.defaults))
-    _refined(seen, look, looks)
+    chosen: list[Way] = []
+    for _, way in sorted(best.values(), key=lambda t: t[0]):
+        together = sketch([*chosen, way], rest)
+        if not chosen or look(Candidate(together, together.defaults)) < float("inf"):
+            chosen.append(way)
+    if target.kind == "cpu":
+        _refined(seen, look, looks)
     return sorted(seen, key=lambda t: t[0])
 
 
