@@ -98,4 +98,4 @@ def _refined(
                     return
                 looks -= 1
                 tried.add(candidate.key)
-                better |= look(candidate) < cost * 0.98
+                better |= look(candidate) < cost * 0.95

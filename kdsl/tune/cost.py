@@ -63,7 +63,7 @@ def prediction(
         share, entries = _shared((s,), worker, threads)
         parts = sorted([used / here.hertz, *waits])
         seconds += (parts[-1] + OVERLAP * sum(parts[:-1])) * share
-        seconds += entries * (here.fork_s if threads > 1 else here.fork_s / 20)
+        seconds += entries * (here.fork_s if threads > 1 else here.fork_s / 200)
         cycles, forks, total = cycles + used, forks + entries, total + done
         bytes_in = [a + b for a, b in zip(bytes_in, moved)]
     first, second, third = bytes_in

@@ -120,7 +120,9 @@ def ways(schedule: Schedule, target: Target, sizes: Sizes) -> list[Way]:
     """The ways of all nests, those of one nest from the most promising one. None is tried yet."""
     view = View(schedule.func, target, sizes)
     if target.kind == "vulkan":
-        return _unique([_gpu(p, view) for p in products(view) if p.rows and not any("@" in n for n in p.band)])
+        return _unique(
+            [_gpu(p, view) for p in products(view) if p.rows and not any("@" in n for n in p.band)]
+        )
     out: list[Way] = []
     rows = row_blocks(view)
     for block in rows:

@@ -270,20 +270,34 @@ class Worker:
             case Load():
                 total += self._load(e, loops, written)
             case Binary(op="/"):
-                total += self._op(e.dtype.bytes, loops, DIVISION)
+                total += self._op(e.dtype.bytes, loops, DIVISION) * self._shared(e, loops)
             case Binary(op="//" | "%"):
                 cost = BY_CONSTANT if isinstance(e.b, Const) else INTEGER_DIVISION
-                total += self._op(e.dtype.bytes, loops, cost)
+                total += self._op(e.dtype.bytes, loops, cost) * self._shared(e, loops)
             case Binary(op="*") if fused and e.dtype.is_float:
                 pass
             case Binary() | Compare() | Logic() | Select() | Unary() | Cast() if not _address(e):
                 total += self._op(max(e.dtype.bytes, 1), loops, 1.0)
             case Call():
                 cost = MATH.get(e.fn, 4.0) * (2 if e.dtype.bytes == 8 else 1)
-                total += self._op(e.dtype.bytes, loops, cost) + Work(calls=1.0)
+                total += (self._op(e.dtype.bytes, loops, cost) + Work(calls=1.0)) * self._shared(e, loops)
             case _:
                 pass
         return total
+
+    def _shared(self, e: Expr, loops: Loops) -> float:
+        """The part of the copies that compute `e` anew: those of loops written out that it depends on."""
+        inside = list(subexprs(e))
+        if any(isinstance(x, Load) and not x.index for x in inside):
+            return 1.0
+        names = {x.name for x in inside if isinstance(x, Var)}
+        part = 1.0
+        for around in reversed(loops):
+            if around.kind == "loop":
+                break
+            if around.kind == "unroll" and around.loop.var not in names:
+                part /= max(1.0, around.trips)
+        return part
 
     def _op(self, bytes_each: int, loops: Loops, cost: float) -> Work:
         vector = _vector(loops)
