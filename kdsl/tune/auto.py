@@ -18,6 +18,9 @@ from kdsl.tune.space import Candidate
 LOOKS = 3
 """Candidates that are looked at beyond the first ones of the sketches."""
 
+DOUBT = 1.05
+"""Other values than the defaults have to be so much better: the model does not see less."""
+
 UNKNOWN = 256
 """What a size is taken for that nobody gave."""
 
@@ -54,6 +57,8 @@ def ranked(
             seen.append((2.0 if candidate is None else float(candidate.sketch is plain), s, candidate))
             return seen[-1][0]
         cost = predict(s.func, target, known, threads=threads)
+        if candidate is not None and candidate.values != candidate.sketch.defaults:
+            cost *= DOUBT
         seen.append((cost, s, candidate))
         return cost
 
@@ -98,4 +103,4 @@ def _refined(
                     return
                 looks -= 1
                 tried.add(candidate.key)
-                better |= look(candidate) < cost * 0.95
+                better |= look(candidate) < cost
