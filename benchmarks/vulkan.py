@@ -25,12 +25,12 @@ BATCH = 200
 
 def on_registers(s: kdsl.Schedule) -> kdsl.Schedule:
     """For drivers that run on a CPU."""
-    return recipes.gpu_register_tile(s, "i", "j", ["k"])
+    return recipes.gpu_register_tile(s, "i", "j", ["k"], tail="perfect")
 
 
 def in_shared_memory(s: kdsl.Schedule) -> kdsl.Schedule:
     """For GPUs."""
-    return recipes.gpu_tile(s, "i", "j", "k", ["A", "B"])
+    return recipes.gpu_tile(s, "i", "j", "k", ["A", "B"], tail="perfect")
 
 
 def waited(run: Callable[..., object], target: str, *args: Any, times: int = 1) -> Callable[[], None]:

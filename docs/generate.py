@@ -2,10 +2,12 @@
 
 errors.md: every code of `kdsl.error_codes`, with the golden messages of tests/messages as examples.
 schedule.md: every primitive of `kdsl.sched`, from its signature and docstring.
+gallery.md: the kernels and schedules of examples/gallery.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from pathlib import Path
@@ -25,6 +27,7 @@ FAMILIES = {
     "K05": "Targets",
     "K06": "Faults of a running kernel",
     "K07": "The command line",
+    "K08": "Tuning",
 }
 
 INTRODUCTION = """# Errors
@@ -182,6 +185,10 @@ arrays, and give a schedule. They hold no proofs of their own: where a kernel do
 | `register_tile(s, rows, columns, terms, size, lanes)` | products and convolutions: sums in registers |
 | `gemm(s, rows, columns, terms, b, c)` | a matrix product after GotoBLAS and BLIS |
 | `time_tile(s, time, first, second, columns, rows)` | stencils: all time steps for a block of rows |
+| `gpu_elementwise(s, loop, lanes, invocations)` | element by element on a GPU, in vectors of 4 |
+| `gpu_sum(s, loop, block, invocations)` | sums into one cell on a GPU: partial results, then a tree |
+| `gpu_tile(s, rows, columns, terms, operands, size)` | a product on a GPU: shared memory, sums in registers |
+| `gpu_register_tile(s, rows, columns, terms, registers)` | a product for drivers that run on a CPU |
 
 Their docstrings show what they make. `benchmarks/kernels.py` uses them, `examples/matmul/scheduled.py` writes
 `gemm` out, step by step.
@@ -189,6 +196,70 @@ Their docstrings show what they make. `benchmarks/kernels.py` uses them, `exampl
 Tails cost little. Lowering ends loops where their guards end, runs whole vectors and whole tiles without
 tests or masks, and gives what is left over versions of its own: a masked vector, and for a tile that is
 written out one version for each number of vectors of which a lane is on.
+
+## GPU schedules
+
+A kernel without GPU marks runs on a GPU as it stands: the outermost loops whose iterations are proved
+independent become work-groups and invocations, loops around them run on the host, and what is not independent
+runs in one invocation. `explain()` says which loop is where, and why. A schedule says it by hand, with the
+same primitives and the same proofs:
+
+- `bind(loop, "grid.x")`: each iteration is a work-group; `bind(loop, "block.x")`: each is an invocation of
+  one. Block loops have a constant length. The body of grid loops that stands outside of block loops is run by
+  the work-group as a whole.
+- `stage(buffer, at=loop, memory="shared")`: what the work-group touches in an iteration of `loop`, copied
+  into its own memory by all invocations together. A loop inside block loops moves out of them first, as by
+  `reorder`. Barriers are placed by the compiler.
+- Local arrays inside block loops are registers once their loops are unrolled; `vectorize(loop, 4)` gives
+  vectors where elements lie together.
+- `rfactor` makes partial results, `bind` shares them out, and a combining loop that is a vector is a tree.
+
+A matrix product in tiles of 16 x 16, each made by 4 x 4 invocations of 4 x 4 elements:
+
+```python
+s = matmul.schedule()
+s = s.tile(["i", "j"], [16, 16]).tile(["i_i", "j_i"], [4, 4]).split("k", 8)
+s = s.reorder("i_o", "j_o", "i_i_o", "j_i_o", "k_o", "k_i", "i_i_i", "j_i_i")
+s = s.bind("i_o", "grid.y").bind("j_o", "grid.x")                  # work-groups
+s = s.bind("i_i_o", "block.y").bind("j_i_o", "block.x")            # invocations; acc is 4 x 4 in each
+s = s.stage("A", at="k_o", memory="shared").stage("B", at="k_o", memory="shared")
+s = s.unroll("i_i_i").vectorize("j_i_i")
+print(s)
+s(A, B, C)                                                         # on a CPU the same program, in order
+assert (C == 20).all()
+if any(d.name == "vulkan" and d.available for d in kdsl.devices()):
+    gpu = matmul.on("vulkan").with_schedule(s)
+    C[...] = 0
+    gpu(A, B, C)
+    assert (C == 20).all()
+    print(gpu.explain())
+```
+
+The nest, shortened:
+
+```text
+for i_o in bind(range((M + 15) // 16), "grid.y"):
+    for j_o in bind(range((N + 15) // 16), "grid.x"):
+        acc: f32[4, 4, 4, 4]                    # 4 x 4 registers of each invocation
+        ... acc = 0 ...
+        for k_o in range((K + 7) // 8):         # the work-group together
+            B_s: f32[8, 16] @ "shared"          # 512 bytes
+            ... B_s = B, A_s = A ...
+            for i_i_o in bind(range(4), "block.y"):
+                for j_i_o in bind(range(4), "block.x"):
+                    for k_i in range(8):
+                        for i_i_i in unroll(range(4)):
+                            for j_i_i in vectorize(range(4)):
+                                acc[i_i_o, j_i_o, i_i_i, j_i_i] += A_s[i_i_o * 4 + i_i_i, k_i] * B_s[...]
+        ... C = acc ...
+```
+
+The loops that copy (`B_s_0`, `B_s_1`) take steps like any others: left alone, they are shared out so that
+neighbouring invocations copy neighbouring elements. A schedule that starts from
+`kernel.on("vulkan").schedule()` is held to the limits of that device: a work-group that is too large, or too
+much shared memory, is refused by the step that asks for it. Which sizes are best depends on the device:
+`kdsl.recipes.gpu_tile` takes them as arguments, `benchmarks/vulkan.py` times two of these schedules, and
+`examples/matmul/gpu.py` is a program to try them.
 
 ## Names
 
@@ -294,7 +365,75 @@ def methods() -> set[str]:
     return {name for name in PRIMITIVES if hasattr(Schedule, name)}
 
 
-PAGES = {"errors.md": errors_page, "schedule.md": schedule_page}
+GALLERY_INTRODUCTION = """# Gallery
+
+Each file of `examples/gallery` runs by itself, compares its result with NumPy or SciPy, and prints the times
+of both, measured in turn in one process:
+
+```text
+$ python examples/gallery/nbody.py --threads 1
+NumPy                   100.873 ms
+kdsl as written          96.764 ms     1.04 x as fast as NumPy
+kdsl                      9.419 ms    10.71 x as fast as NumPy
+results agree
+```
+
+`--size`, `--target` (`cpu`, `vulkan`), `--threads` and `--repeat` change the run. On Vulkan the arrays are
+on the device before; with a driver that runs on the CPU (llvmpipe) the times say little. Below are the
+kernels and schedules; the files have the rest.
+
+Larger examples have folders of their own: [matrix products](../examples/matmul/scheduled.py), those of
+[bytes and bf16](../examples/matmul/quantised.py), [attention](../examples/attention/attention.py).
+"""
+
+TITLES = {
+    "blur": "Blur",
+    "unsharp": "Unsharp masking",
+    "harris": "Harris corners",
+    "jacobi": "Jacobi, time skewed by hand",
+    "heat": "Heat in three dimensions",
+    "conv2d": "Convolution layer",
+    "softmax": "Softmax",
+    "layernorm": "Layer normalisation",
+    "gelu": "GELU",
+    "histogram": "Histogram",
+    "scan": "Prefix sums",
+    "csr": "Sparse matrix products",
+    "nbody": "n-body",
+    "fft": "Fourier transforms",
+    "mandelbrot": "Mandelbrot",
+}
+
+
+def gallery_page() -> str:
+    """The text of gallery.md."""
+    parts = [GALLERY_INTRODUCTION]
+    for name, title in TITLES.items():
+        source = (DOCS.parent / "examples" / "gallery" / f"{name}.py").read_text()
+        module = ast.parse(source)
+        words = (ast.get_docstring(module) or "").split("\n\n")
+        first = " ".join(words[0].split())
+        rest = "\n\n".join(w for w in words[1:] if not w.startswith("    "))
+        shown = [_source(source, f) for f in module.body if isinstance(f, ast.FunctionDef) and _of_kdsl(f)]
+        link = f"[examples/gallery/{name}.py](../examples/gallery/{name}.py)"
+        text = "\n\n".join(t for t in (first, rest, link) if t)
+        code = "\n\n\n".join(shown)
+        parts.append(f"## {title}\n\n{text}\n\n```py\n{code}\n```\n")
+    return "\n".join(parts)
+
+
+def _of_kdsl(f: ast.FunctionDef) -> bool:
+    """Whether a function is a kernel, or makes a schedule."""
+    heads = [*f.decorator_list, *([f.returns] if f.returns else [])]
+    return any(ast.unparse(h) in ("kdsl.kernel", "kdsl.Schedule") for h in heads)
+
+
+def _source(text: str, f: ast.FunctionDef) -> str:
+    first = min([f.lineno, *(d.lineno for d in f.decorator_list)])
+    return "\n".join(text.splitlines()[first - 1 : f.end_lineno])
+
+
+PAGES = {"errors.md": errors_page, "schedule.md": schedule_page, "gallery.md": gallery_page}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

@@ -59,11 +59,13 @@ from kdsl.runtime.targets import Device, devices
 from kdsl.runtime.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
-    from kdsl import instructions
+    from kdsl import instructions, tune
     from kdsl.lang import *  # noqa: F403
     from kdsl.runtime.instruction import instruction
+    from kdsl.runtime.tuning import autotune
     from kdsl.sched import Schedule
     from kdsl.sched import recipes as recipes
+    from kdsl.tune.choice import choice
 
 __version__ = "0.1.0"
 
@@ -86,8 +88,10 @@ __all__ = [
     "Size",
     "TargetError",
     "TypeVar",
+    "autotune",
     "bf16",
     "bool_",
+    "choice",
     "constexpr",
     "devices",
     "f16",
@@ -107,6 +111,7 @@ __all__ = [
     "sizes",
     "synchronize",
     "to_device",
+    "tune",
     "typevar",
     "u8",
     "u16",
@@ -124,8 +129,16 @@ def __getattr__(name: str) -> Any:
         from kdsl.runtime.instruction import instruction
 
         return instruction
-    if name == "instructions":
-        return importlib.import_module("kdsl.instructions")
+    if name == "autotune":
+        from kdsl.runtime.tuning import autotune
+
+        return autotune
+    if name == "choice":
+        from kdsl.tune.choice import choice
+
+        return choice
+    if name in ("instructions", "tune"):
+        return importlib.import_module(f"kdsl.{name}")
     if name == "recipes":
         import kdsl.sched.recipes as recipes
 

@@ -1,4 +1,4 @@
-"""The command line: `kdsl devices`, `kdsl cache info|clear`, `kdsl show|bench|build FILE.py:kernel`.
+"""The command line: `kdsl devices`, `kdsl cache info|clear`, `kdsl show|bench|tune|build FILE.py:kernel`.
 
 Errors are printed as kdsl writes them, without a traceback; the exit code is then 2.
 """
@@ -9,11 +9,12 @@ import argparse
 import datetime
 import difflib
 import functools
+import io
 import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import kdsl
 from kdsl.errors import KdslError
@@ -69,6 +70,42 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.set_defaults(run=_bench)
 
+    tune = commands.add_parser(
+        "tune",
+        help="search a fast schedule for a kernel",
+        description="Searches a fast schedule for a kernel on random arrays (floats in [0, 1), integers "
+        'below all sizes), prints it as Python, and stores it for `schedule="auto"`. Ctrl-C ends the search '
+        "and keeps what was found. --export and --import take the stored results elsewhere.",
+    )
+    tune.add_argument(
+        "kernel", metavar="FILE.py:kernel", nargs="?", help="a Python file and the name of a kernel in it"
+    )
+    _typing_options(tune, "numbers for all sizes")
+    tune.add_argument("--target", metavar="NAME", help="where it runs (see `kdsl devices`)")
+    tune.add_argument("--threads", type=int, metavar="N", help="threads that share a parallel loop")
+    tune.add_argument("--seconds", type=float, metavar="S", help="how long to search (default: 60)")
+    tune.add_argument("--trials", type=int, metavar="N", help="candidates to try (default: no limit)")
+    tune.add_argument("--seed", type=int, default=0, metavar="N", help="of the search (default: 0)")
+    tune.add_argument(
+        "--space",
+        metavar="FILE.py:function",
+        help="a schedule function with choices, instead of the whole space",
+    )
+    tune.add_argument("--prefix", metavar="FILE.py:function", help="a schedule function whose steps are kept")
+    tune.add_argument("--pin", action="append", default=[], metavar="KNOB=VALUE", help="hold a knob")
+    tune.add_argument("--fresh", action="store_true", help="do not go on from earlier results")
+    tune.add_argument("--report", metavar="OUT.html", help="write a page about it")
+    tune.add_argument(
+        "--plot", metavar="OUT.png", help="draw the best time over the seconds (needs matplotlib)"
+    )
+    tune.add_argument(
+        "--export", metavar="OUT.jsonl", help="write all stored results as text, and do no more"
+    )
+    tune.add_argument(
+        "--import", dest="take", metavar="IN.jsonl", help="take stored results from a text, and do no more"
+    )
+    tune.set_defaults(run=_tune)
+
     build = commands.add_parser(
         "build",
         help="write a kernel as files that need no Python",
@@ -115,6 +152,14 @@ def _kernel_options(parser: argparse.ArgumentParser, sizes: str) -> None:
     parser.add_argument(
         "kernel", metavar="FILE.py:kernel", help="a Python file and the name of a kernel in it"
     )
+    _typing_options(parser, sizes)
+    parser.add_argument(
+        "--schedule", metavar="FILE.py:function", help="a function that schedules it, instead of its own"
+    )
+
+
+def _typing_options(parser: argparse.ArgumentParser, sizes: str) -> None:
+    """What fixes types and sizes."""
     parser.add_argument("--size", metavar="M=1024,...", default="", help=sizes)
     parser.add_argument(
         "--arg",
@@ -123,9 +168,6 @@ def _kernel_options(parser: argparse.ArgumentParser, sizes: str) -> None:
         metavar="NAME=TYPE",
         help="what the annotations leave open: x=f32[:,:] or n=i64 for an argument, T=f32 for a type "
         "variable, BLOCK=64 for a constexpr",
-    )
-    parser.add_argument(
-        "--schedule", metavar="FILE.py:function", help="a function that schedules it, instead of its own"
     )
 
 
@@ -158,13 +200,14 @@ def sizes(text: str) -> dict[str, int]:
     return out
 
 
-def words(given: Sequence[str]) -> dict[str, str]:
+def words(given: Sequence[str], option: str = "--arg", example: str = "x=f32[:,:]") -> dict[str, str]:
     """What options like `--arg x=f32[:]` give, by name."""
     out = {}
     for text in given:
         name, equals, value = text.partition("=")
         if not (equals and name.strip().isidentifier() and value.strip()):
-            raise KdslError("K0710", f"`--arg {text}` types nothing", help="write --arg x=f32[:,:]")
+            what = "types" if option == "--arg" else "holds"
+            raise KdslError("K0710", f"`{option} {text}` {what} nothing", help=f"write {option} {example}")
         out[name.strip()] = value.strip()
     return out
 
@@ -267,6 +310,63 @@ def _bench(options: argparse.Namespace) -> None:
         kernel = kernel.with_schedule(find_function(options.schedule))
     against = find_function(options.against) if options.against else None
     print(bench(kernel, words(options.arg), sizes(options.size), against, options.seconds))
+
+
+def _tune(options: argparse.Namespace) -> None:
+    from kdsl.runtime.auto import tuning_database
+    from kdsl.runtime.bench import arguments_for
+
+    if options.export or options.take:
+        store = tuning_database()
+        if options.take:
+            with _opened(options.take, "r") as file:
+                print(f"{store.read(file)} rows taken into {store.path or 'memory'}")
+        if options.export:
+            with _opened(options.export, "w") as file:
+                file.writelines(line + "\n" for line in store.lines())
+        return
+    if options.kernel is None:
+        raise KdslError(
+            "K0701", "`kdsl tune` needs a kernel", help="write kdsl tune FILE.py:kernel --size M=1024,..."
+        )
+    if options.threads is not None:
+        kdsl.set_num_threads(options.threads)
+    kernel = find_kernel(options.kernel)
+    if options.target:
+        kernel = kernel.on(options.target)
+    pins: dict[str, Any] = {}
+    for name, value in words(options.pin, "--pin", "rows=4").items():
+        pins.setdefault(name, []).append(int(value) if value.lstrip("-").isdecimal() else value)
+    seconds = options.seconds
+    if seconds is None and options.trials is None:
+        seconds = 60.0
+    result = kdsl.autotune(
+        kernel,
+        arguments_for(kernel, words(options.arg), sizes(options.size)),
+        seconds=seconds,
+        trials=options.trials,
+        space=find_function(options.space) if options.space else None,
+        prefix=find_function(options.prefix) if options.prefix else None,
+        pins=pins,
+        seed=options.seed,
+        resume=not options.fresh,
+    )
+    print(result)
+    if options.plot:
+        print(f"# {result.plot(options.plot)}")
+    if options.report:
+        print(f"# {result.report(options.report)}")
+
+
+def _opened(path: str, mode: str) -> TextIO:
+    try:
+        found = open(path, mode)  # noqa: SIM115
+    except OSError as error:
+        raise KdslError(
+            "K0718", f"`{path}`: {error.strerror}", help="give the path of a file of your own"
+        ) from None
+    assert isinstance(found, io.TextIOWrapper)
+    return found
 
 
 def _cache(options: argparse.Namespace) -> None:

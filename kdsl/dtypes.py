@@ -294,6 +294,10 @@ class constexpr:
     """Annotation of an argument whose value is known when the kernel is compiled."""
 
 
+_EXTENT_LIMIT = 1 << 47
+"""Extents, and the numbers in sizes, are below this."""
+
+
 def _shape(shape: Any) -> tuple[Size, ...]:
     out = []
     for dim in shape if isinstance(shape, tuple) else (shape,):
@@ -303,6 +307,8 @@ def _shape(shape: Any) -> tuple[Size, ...]:
                 f"array dimension {dim!r} is not a size: use an integer, a symbol from kdsl.sizes(...), "
                 "or an affine expression of symbols"
             )
+        if any(abs(n) >= _EXTENT_LIMIT for n in (*size.terms.values(), size.const)):
+            raise ValueError("an array dimension is 2**47 or more")
         if not size.terms and size.const < 0:
             raise ValueError(f"array dimension {dim!r} is negative")
         out.append(size)

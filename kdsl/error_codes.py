@@ -1,7 +1,7 @@
 """What each error code means: one sentence and the smallest example.
 
 Families: K01 syntax and unsupported constructs, K02 names and types, K03 schedules, K04 arguments of a
-call, K05 targets, K06 faults of a running kernel, K07 the command line.
+call, K05 targets, K06 faults of a running kernel, K07 the command line, K08 tuning.
 """
 
 from __future__ import annotations
@@ -379,4 +379,13 @@ CODES: dict[str, tuple[str, str]] = {
     "K0717": ("The file has no function of that name.", "kdsl build FILE.py:f --schedule FILE.py:nothing"),
     "K0718": ("The folder for the files cannot be written.", "kdsl build FILE.py:f -o /proc"),
     "K0719": ("An argument of a built C function is NULL or a size out of range.", "f(NULL, 8)"),
+    # K08: tuning
+    "K0801": ("A choice is between plain values.", "kdsl.choice()"),
+    "K0802": ("A space is a function that gives a Schedule, or sketches.", "kdsl.autotune(f, args, space=3)"),
+    "K0803": ("There is no knob or sketch of that name to pin.", 'kdsl.autotune(f, args, pins={"rowz": 4})'),
+    "K0804": ("The kernel cannot be tuned: it does not run as it is.", "kdsl.autotune(f, (X, bad_index))"),
+    "K0805": ("An option of a tuning has a wrong value.", "kdsl.autotune(f, args, seconds=-1)"),
+    "K0806": ("The text is no exported tuning database.", "kdsl tune --import notes.txt"),
+    "K0807": ("The target has no speed to tune.", 'kdsl.autotune(f, args, target="interpreter")'),
+    "K0808": ("A plot needs matplotlib.", 'best.plot("curve.png")'),
 }

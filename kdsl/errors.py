@@ -11,7 +11,8 @@ way out:
        = help: parallelise `i` or `j`
 
 Codes have families: K01 syntax and unsupported constructs, K02 names and types, K03
-schedules, K04 arguments of a call, K05 targets, K06 faults of a running kernel, K07 the command line.
+schedules, K04 arguments of a call, K05 targets, K06 faults of a running kernel, K07 the command line,
+K08 tuning.
 `kdsl.error_codes` holds one row for each.
 """
 

@@ -16,7 +16,7 @@ from kdsl.backends import vulkan
 
 VULKAN: tuple[str, ...] = ("vulkan",) if vulkan.available() is None else ()
 TARGETS: tuple[str, ...] = ("py", "interpreter", "cpu", *VULKAN)
-"""The ways to run a kernel: as Python, by the interpreter of the IR, compiled, on a device if there is one."""
+"""The ways to run a kernel: as Python, by the interpreter of the IR, compiled, on a device if one is here."""
 
 ULPS = {"float16": 2.0, "bfloat16": 2.0, "float32": 16.0, "float64": 16.0}
 """Units in the last place of the array's largest element: room for contraction, the order in which a NumPy

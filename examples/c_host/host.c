@@ -54,12 +54,15 @@ static void open_device(void) {
     printf("device %s\n", properties.deviceName);
 
     VkPhysicalDevice16BitStorageFeatures half = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES};
+    VkPhysicalDevice8BitStorageFeatures bytes = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_8BIT_STORAGE_FEATURES};
     VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &half};
+    const char *byte_extension = "VK_KHR_8bit_storage"; /* part of Vulkan 1.2 */
     for (const char *const *name = K(features); *name; name++) {
         if (strcmp(*name, "shaderInt64") == 0) features.features.shaderInt64 = VK_TRUE;
         else if (strcmp(*name, "shaderFloat64") == 0) features.features.shaderFloat64 = VK_TRUE;
         else if (strcmp(*name, "shaderInt16") == 0) features.features.shaderInt16 = VK_TRUE;
         else if (strcmp(*name, "storageBuffer16BitAccess") == 0) half.storageBuffer16BitAccess = VK_TRUE;
+        else if (strcmp(*name, "storageBuffer8BitAccess") == 0) bytes.storageBuffer8BitAccess = VK_TRUE, half.pNext = &bytes;
         else if (strncmp(*name, "subgroup", 8) && !strstr(*name, "PreserveFloat") && !strstr(*name, "ModeRTEFloat"))
             DIE("this host does not enable %s", *name); /* those are properties, which need not be enabled */
     }
@@ -71,7 +74,8 @@ static void open_device(void) {
     const VkDeviceQueueCreateInfo queue_info = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
         .queueFamilyIndex = family, .queueCount = 1, .pQueuePriorities = &priority};
     const VkDeviceCreateInfo device_info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO, .pNext = &features,
-        .queueCreateInfoCount = 1, .pQueueCreateInfos = &queue_info};
+        .queueCreateInfoCount = 1, .pQueueCreateInfos = &queue_info,
+        .enabledExtensionCount = bytes.storageBuffer8BitAccess, .ppEnabledExtensionNames = &byte_extension};
     VK(vkCreateDevice(physical, &device_info, NULL, &device));
     vkGetDeviceQueue(device, family, 0, &queue);
     const VkCommandPoolCreateInfo pool_info = {

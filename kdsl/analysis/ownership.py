@@ -70,6 +70,9 @@ class Ownership:
     def pattern(self, accesses: list[Access], fixed: bool = False) -> Pattern | None:
         """A pattern by which each cell that the accesses touch belongs to one invocation; None when none is
         found. `fixed`: what is the same for the work-group takes no part."""
+        long = {axis for axis, count in self.axes.values() if count > 1}
+        if any(not long <= self.coordinates(x).keys() for x in accesses):
+            return None  # invocations along the other axes do the same
         axes = self.wide(accesses)
         for pattern in self.candidates(accesses, axes):
             bases = {self.base(a, pattern) for a in accesses}

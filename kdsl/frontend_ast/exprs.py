@@ -6,11 +6,12 @@ import ast
 import operator
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from kdsl.dtypes import DType, Size, TypeVar
+from kdsl.errors import CompileError
 from kdsl.frontend_ast import core, facts, scope
 from kdsl.frontend_ast.frames import EXPR, Array, Binding, Method, Poison, Static, Tuple, Value, View
 from kdsl.frontend_ast.views import Views
@@ -210,10 +211,21 @@ class Expressions(Views):
     def fold(self, op: str, a: core.Expr, b: core.Expr, loc: Loc | None) -> core.Expr:
         """`Bin(op, a, b)`, computed now for two constants when Python has an answer."""
         if isinstance(a, core.Num) and isinstance(b, core.Num):
+            if _huge(op, a, b):
+                self.too_wide(f"`{op}` of these constants", loc)
             known = _folded(_FOLD[op], loc, a, b)
             if known is not None:
                 return known
         return core.Bin(op, a, b, loc)
+
+    def too_wide(self, what: str, loc: Loc | None) -> NoReturn:
+        """Refuses a constant of more than `scope.MOST_BITS` bits."""
+        raise CompileError(
+            "K0252",
+            f"{what} has more than {scope.MOST_BITS} bits",
+            loc=loc,
+            help="integers of a kernel have 64 bits: use a float, or reduce it outside",
+        )
 
     def _unary(self, op: str, x: Value, node: ast.UnaryOp) -> Value:
         loc = self.loc(node)
@@ -366,6 +378,24 @@ def _folded(f: Callable[..., Any], loc: Loc | None, *args: core.Num) -> core.Num
             return as_num(f(*[python_value(a) for a in args]), loc)
     except (ArithmeticError, TypeError, ValueError, MemoryError):
         return None
+
+
+def _huge(op: str, a: core.Num, b: core.Num) -> bool:
+    """Whether a weak integer result would be too wide; told before it is computed."""
+    x, y = a.value, b.value
+    if a.dtype is not None or b.dtype is not None or not (isinstance(x, int) and isinstance(y, int)):
+        return False
+    match op:
+        case "*":
+            return x.bit_length() + y.bit_length() > scope.MOST_BITS + 1
+        case "**":
+            return y > 0 and x not in (-1, 0, 1) and (x.bit_length() - 1) * y >= scope.MOST_BITS
+        case "<<":
+            return y > 0 and x != 0 and x.bit_length() + y > scope.MOST_BITS
+        case "+" | "-":
+            return max(x.bit_length(), y.bit_length()) > scope.MOST_BITS
+        case _:
+            return False
 
 
 def python_value(e: core.Num) -> Any:

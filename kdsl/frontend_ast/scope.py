@@ -13,6 +13,7 @@ from kdsl.dtypes import DType, Size, TypeVar, from_numpy
 from kdsl.frontend_ast import core
 from kdsl.frontend_ast.frames import Static, Tuple, Value
 from kdsl.frontend_ast.source import lookup as lookup
+from kdsl.frontend_ast.syntax import MOST_BITS as MOST_BITS
 from kdsl.ir.builtins import TABLE
 from kdsl.source import Loc
 
@@ -67,6 +68,8 @@ def wrap(obj: Any, size: Callable[[Size], core.Expr], plain_functions: bool, loc
             )
         return core.Num(obj.item() if dtype.name != "bf16" else float(obj), dtype, loc)
     if isinstance(obj, (bool, int, float)):
+        if isinstance(obj, int) and obj.bit_length() > MOST_BITS:
+            raise Unknown(f"an integer of {obj.bit_length()} bits cannot be used", "reduce it outside")
         return core.Num(obj, loc=loc)
     if isinstance(obj, Size):
         return size(obj)

@@ -302,6 +302,15 @@ def lookup(source: KernelSource, name: str, overrides: dict[str, object]) -> Any
     return vars(builtins)[name]
 
 
+def _short(value: object) -> str:
+    """`repr` where it works and is short, else the type."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python prints
+        text = ""
+    return text if 0 < len(text) <= 100 else f"a {type(value).__name__}"
+
+
 def _check_annotation(value: Any, node: ast.expr, loc: Callable[[ast.AST], Loc], what: str) -> Annotation:
     if value is None or value is constexpr or isinstance(value, (DType, ArrayType, TypeVar)):
         return value
@@ -310,7 +319,7 @@ def _check_annotation(value: Any, node: ast.expr, loc: Callable[[ast.AST], Loc],
         hint = f"leave it out to accept any Python number, or write {same}"
     else:
         hint = "write a kdsl type: f32 for a scalar, f32[M, N] for an array, or leave the annotation out"
-    shown = getattr(value, "__name__", None) or repr(value)
+    shown = getattr(value, "__name__", None) or _short(value)
     raise CompileError(
         "K0105",
         f"{what} is annotated with `{shown}`, which is not a kdsl type",

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from kdsl.errors import CompileError
 from kdsl.source import Loc
 
+MOST_BITS = 1024
+"""Constants of a kernel are Python integers of at most so many bits (a float goes to 2**1024)."""
+
 _STATEMENTS: dict[type[ast.AST], tuple[str, str]] = {
     ast.FunctionDef: ("a nested function", "define it outside with `@kdsl.func` and call it"),
     ast.AsyncFunctionDef: ("an async function", "define it outside with `@kdsl.func` and call it"),
@@ -81,6 +84,13 @@ def _walk(node: ast.AST, loc: Callable[[ast.AST], Loc], what: str) -> None:
                 f"{type(node.value).__name__} values cannot be used in a {what}",
                 loc=loc(node),
                 help="use two floats for a complex number, an array of u8 for bytes",
+            )
+        case ast.Constant(value=int() as value) if value.bit_length() > MOST_BITS:
+            raise CompileError(
+                "K0252",
+                f"the integer has {value.bit_length()} bits",
+                loc=_short(node, loc),
+                help="integers of a kernel have 64 bits: use a float, or reduce it outside",
             )
         case _:
             pass

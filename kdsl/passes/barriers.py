@@ -14,12 +14,13 @@ the same for all invocations; that it is so is proved.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from kdsl.analysis.accesses import Access, written
 from kdsl.analysis.axes import is_block
+from kdsl.analysis.meeting import Meetings
 from kdsl.analysis.ownership import Ownership
 from kdsl.ir.nodes import (
     Accumulate,
@@ -37,8 +38,9 @@ from kdsl.ir.nodes import (
     Store,
     While,
 )
-from kdsl.ir.printer import print_head
+from kdsl.ir.printer import print_head, stored_buffers
 from kdsl.ir.walk import stmt_bodies, stmt_exprs, stmts, subexprs
+from kdsl.passes.host_program import buffers
 from kdsl.passes.launch_context import Context
 
 Mode = Literal["read", "write", "atomic"]
@@ -55,18 +57,31 @@ class Use:
     wide: frozenset[str] = frozenset()
     number: int = -1
     access: Access | None = field(default=None, compare=False)
+    lags: frozenset[tuple[int, int]] = frozenset()
+
+    def later(self, loop: int, turns: int) -> Use:
+        """As it is seen `turns` iterations of a loop later (2: some)."""
+        lags = dict(self.lags)
+        lags[loop] = min(2, lags.get(loop, 0) + turns)
+        return replace(self, lags=frozenset(lags.items()))
 
 
 Uses = frozenset[Use]
 NONE: Uses = frozenset()
 
 
-def with_barriers(body: Body, owners: Ownership, own: frozenset[str], context: Context) -> Body:
+def with_barriers(
+    body: Body,
+    owners: Ownership,
+    meetings: Callable[[], Meetings],
+    own: frozenset[str],
+    context: Context,
+) -> Body:
     """The body of a dispatch in two levels, its locals in their places, with the barriers that it needs.
 
     `own`: device buffers that have cells for each work-group, or invocation, alone.
     """
-    work = _Placer(owners, own, context, body)
+    work = _Placer(owners, meetings, own, context, body)
     new, _ = work.body(body, NONE)
     return new
 
@@ -74,20 +89,25 @@ def with_barriers(body: Body, owners: Ownership, own: frozenset[str], context: C
 @dataclass(slots=True)
 class _Placer:
     owners: Ownership
+    ask: Callable[[], Meetings]
     own: frozenset[str]
     context: Context
     whole: Body
-    private: frozenset[str] = field(init=False)
+    # The buffers of which several invocations see what is written to them.
+    seen: frozenset[str] = field(init=False)
+    meetings: Meetings | None = None
     by_nest: dict[int, Uses] = field(default_factory=dict)
     # Statements of control that may go differently for some invocations, outermost first.
     parted: list[Stmt] = field(default_factory=list)
     varying: set[str] = field(default_factory=set)
+    # What became of loops, by what was pending before them.
+    loops: dict[tuple[int, Uses, bool], tuple[Stmt, Uses, bool]] = field(default_factory=dict)
     leaving: list[tuple[list[Uses], list[Uses]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.private = frozenset(
-            [s.name for s in stmts(self.whole) if isinstance(s, Alloc) and s.memory != "shared"]
-        )
+        private = {s.name for s in stmts(self.whole) if isinstance(s, Alloc) and s.memory != "shared"}
+        stored = {self.memory(name) for name in stored_buffers(self.whole)}
+        self.seen = frozenset([n for n in buffers(self.whole) - private if self.memory(n) in stored])
         self.find_varying()
 
     # -------------------------------------------------------------------- uses
@@ -96,7 +116,7 @@ class _Placer:
         return "may_alias" if buffer in self.context.func.options.may_alias else buffer
 
     def nest(self, s: Stmt) -> Uses:
-        """What a nest touches besides private memory."""
+        """What a nest touches of what is seen by others."""
         found = self.by_nest.get(s.id)
         if found is None:
             found = self.by_nest[s.id] = frozenset(self.uses_of(s))
@@ -106,18 +126,18 @@ class _Placer:
         inside = [x for x in stmts((s,)) if isinstance(x, Loop) and is_block(x)]
         wide = frozenset([axis for x in inside for axis, n in (self.owners.axes[x.id],) if n > 1])
         for n, a in enumerate(self.owners.accesses.accesses):
-            if any(i.id == s.id for i in a.loops) and a.site.buffer not in self.private:
+            if any(i.id == s.id for i in a.loops) and a.site.buffer in self.seen:
                 mode: Mode = "read" if a.mode == "read" else "write"
                 mode = "atomic" if isinstance(a.site, Atomic) else mode
                 yield Use(self.memory(a.site.buffer), mode, s.id, wide, n, a)
         for name, mode in scalar_uses((s,)):
-            if name not in self.private:
+            if name in self.seen:
                 yield Use(self.memory(name), mode, s.id, wide)
 
     def read_by_all(self, exprs: Iterable[Expr]) -> Uses:
         """What statements of the work-group read."""
-        names = {x.buffer for e in exprs for x in subexprs(e) if isinstance(x, Load)} - self.private
-        return frozenset([Use(self.memory(n), "read", 0) for n in names])
+        names = {x.buffer for e in exprs for x in subexprs(e) if isinstance(x, Load)}
+        return frozenset([Use(self.memory(n), "read", 0) for n in names & self.seen])
 
     def conflict(self, a: Use, b: Use) -> bool:
         """Whether one invocation may see, or undo, what another one does."""
@@ -129,7 +149,11 @@ class _Placer:
             return False
         if a.access is None or b.access is None or a.access.site.buffer != b.access.site.buffer:
             return True
-        return self.owners.pattern([a.access, b.access]) is None
+        if self.owners.pattern([a.access, b.access]) is not None:
+            return False
+        if self.meetings is None:
+            self.meetings = self.ask()
+        return self.meetings.may(a.number, b.number, dict(a.lags))
 
     # ------------------------------------------------------------------ placing
 
@@ -167,17 +191,24 @@ class _Placer:
         return tuple(out), pending
 
     def loop(self, s: Loop | While, pending: Uses, out: list[Stmt]) -> tuple[Stmt, Uses]:
-        own = stmt_exprs(s)
-        test = self.read_by_all(own)
+        test = self.read_by_all(stmt_exprs(s))
         pending = self.before(s, test, pending, out)
+        key = s.id, pending, bool(self.parted)
+        if key not in self.loops:
+            self.loops[key] = self.cheapest(s, test, pending)
+        new, after, barrier = self.loops[key]
+        if barrier:
+            out.append(Barrier(loc=s.loc))
+        return new, after
+
+    def cheapest(self, s: Loop | While, test: Uses, pending: Uses) -> tuple[Stmt, Uses, bool]:
+        """The loop with barriers inside, or with fewer and one before it; whether that is wanted."""
         new, after = self.round(s, test, pending)
-        if pending - test and not self.parted:
-            # One barrier before the loop is better than one in it.
+        if _count(new) and pending - test and not self.parted:
             other, after_other = self.round(s, test, test)
             if _count(other) < _count(new):
-                out.append(Barrier(loc=s.loc))
-                return other, after_other
-        return new, after
+                return other, after_other, True
+        return new, after, False
 
     def round(self, s: Loop | While, test: Uses, entry: Uses) -> tuple[Stmt, Uses]:
         """The loop with the barriers that it needs inside, when `entry` is pending before it."""
@@ -195,13 +226,14 @@ class _Placer:
                 body = tuple(last)
                 if any(self.conflict(a, b) for uses in continues for a in uses for b in test):
                     self.refuse(s)
-            again = entry.union(end, *continues)
+            carried = [u.later(s.id, 1) for u in end.union(*continues)]
+            again = entry.union(carried)
             if again == entry:
                 break
             entry = again
         if parts:
             self.parted.pop()
-        return replace(s, body=body), entry.union(*breaks)
+        return replace(s, body=body), frozenset([u.later(s.id, 2) for u in entry.union(end, *breaks)])
 
     def branch(self, s: If, pending: Uses, out: list[Stmt]) -> tuple[Stmt, Uses]:
         pending = self.before(s, self.read_by_all((s.cond,)), pending, out)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kdsl.analysis.affine import Form, constant
+from kdsl.analysis.affine import Form
 from kdsl.analysis.linear import difference, linear
 from kdsl.analysis.state import State
 from kdsl.analysis.values import Values
 from kdsl.dtypes import i64
-from kdsl.ir.evaluation import is_host
+from kdsl.ir.host import is_host
 from kdsl.ir.nodes import Binary, BinaryOp, Const, Expr, Func, Loop, ScalarParam, Var
 from kdsl.passes.simplify import simplify_expr
 
@@ -26,29 +26,54 @@ ZERO = Const(0, i64)
 
 
 def op(sign: BinaryOp, a: Expr, b: Expr | int) -> Expr:
-    """`a sign b`, simplified."""
+    """`a sign b`, simplified: sums with like terms put together, exact quotients of sums."""
     other = Const(b, i64) if isinstance(b, int) else b
-    if sign == "//" and isinstance(other, Const):
-        form, by = linear(a), int(other.value)
-        if form is not None and by > 0 and all(c % by == 0 for c in form.terms.values()):
-            return from_form(Form({m: c // by for m, c in form.terms.items()}))
-    whole = linear(Binary(sign, a, other))
-    return simplify_expr(Binary(sign, a, other)) if whole is None else from_form(whole)
+    if sign in ("+", "-", "*"):
+        whole = Binary(sign, a, other)
+        terms = _terms(whole)
+        return simplify_expr(whole) if list(terms) == [whole] else _sum(terms)
+    if sign == "//" and isinstance(other, Const) and other.value > 0:
+        terms, by = _terms(a), int(other.value)
+        if all(c % by == 0 for c in terms.values()):
+            return _sum({e: c // by for e, c in terms.items()})
+    return simplify_expr(Binary(sign, a, other))
+
+
+def _terms(e: Expr) -> dict[Expr | None, int]:
+    """A sum of expressions as these and their factors; the constant is the term None."""
+    match e:
+        case Const(value=value):
+            return {None: int(value)} if value else {}
+        case Binary(op="+" | "-" as sign, a=a, b=b):
+            out = _terms(a)
+            for term, factor in _terms(b).items():
+                out[term] = out.get(term, 0) + (factor if sign == "+" else -factor)
+            return {term: factor for term, factor in out.items() if factor}
+        case Binary(op="*", a=a, b=Const(value=by)) | Binary(op="*", a=Const(value=by), b=a):
+            return {term: factor * int(by) for term, factor in _terms(a).items()} if by else {}
+        case _:
+            return {e: 1}
+
+
+def _sum(terms: Mapping[Expr | None, int]) -> Expr:
+    """The sum of terms, what is added before what is taken away, the constant last."""
+    out: Expr | None = None
+    for term, factor in sorted(terms.items(), key=lambda t: (t[0] is None, t[1] < 0)):
+        size = Const(abs(factor), i64)
+        part: Expr = size if term is None else term if size.value == 1 else Binary("*", term, size)
+        if out is not None:
+            out = Binary("+" if factor > 0 else "-", out, part)
+        elif factor > 0:
+            out = part
+        else:
+            minus = Const(factor, i64)
+            out = minus if term is None else Binary("*", term, minus)
+    return ZERO if out is None else simplify_expr(out)
 
 
 def from_form(form: Form) -> Expr:
-    """An affine form as an expression: `N + 2 * i - 1`."""
-    out: Expr | None = None
-    for m, c in sorted(form.terms.items(), key=lambda t: (not t[0], t[1] < 0)):
-        size = abs(c)
-        term: Expr = Const(size, i64) if not m else Var(m[0], i64)
-        if m and size != 1:
-            term = Binary("*", term, Const(size, i64))
-        if out is None:
-            out = term if c > 0 else Const(c, i64) if not m else Binary("*", Var(m[0], i64), Const(c, i64))
-        else:
-            out = Binary("+" if c > 0 else "-", out, term)
-    return out if out is not None else ZERO
+    """An affine form as an expression: `N + i * 2 - 1`."""
+    return _sum({Var(m[0], i64) if m else None: c for m, c in form.terms.items()})
 
 
 @dataclass(slots=True)
@@ -122,20 +147,24 @@ def most_iterations(loop: Loop, around: Sequence[Loop], host: frozenset[str], ra
     return found[0] if found else None
 
 
-def _greatest(form: Form, around: Mapping[str, Loop], host: frozenset[str]) -> Expr | None:
-    """The largest value of `form` where the variables of the loops `around` have their values."""
-    left = len(around) + 1
-    while others := [n for n in form.names() if n not in host]:
-        loop = around.get(others[0])
-        factor = form.coefficient(others[0])
-        left -= 1
-        if loop is None or factor is None or not factor.is_const or left < 0:
-            return None
-        rising = (factor.const > 0) == (step_of(loop) > 0)
-        end = linear(loop.hi if rising else loop.lo)
-        if end is None:
-            return None
-        last = end - constant(1 if step_of(loop) > 0 else -1) if rising else end
-        form = form.substitute(others[0], last)
-    e = from_form(form)
-    return e if is_host(e, host) else None
+def _greatest(form: Form, around: Mapping[str, Loop], host: frozenset[str], depth: int = 6) -> Expr | None:
+    """The largest value of `form` where the variables of the loops `around` have their values, or more."""
+    others = [n for n in form.names() if n not in host]
+    if not others:
+        e = from_form(form)
+        return e if is_host(e, host) else None
+    loop, factor = around.get(others[0]), form.coefficient(others[0])
+    if loop is None or factor is None or not factor.is_const or not depth:
+        return None
+    up = step_of(loop) > 0
+    to_end = (factor.const > 0) == up
+    ends = operands(loop.hi, "min" if up else "max") if to_end else operands(loop.lo, "max" if up else "min")
+    for e in ends:
+        last = linear(e)
+        if last is not None:
+            if to_end:
+                last = last - (1 if up else -1)
+            found = _greatest(form.substitute(others[0], last), around, host, depth - 1)
+            if found is not None:
+                return found
+    return None

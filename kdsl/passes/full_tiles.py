@@ -49,27 +49,28 @@ from kdsl.ir.walk import map_stmt, stmt_bodies, stmts
 from kdsl.passes.tail_vectors import at_least_zero, by_vectors
 
 
-def full_tiles(func: Func) -> Func:
-    """`func` with loops versioned; itself when no loop has such guards."""
-    body = _body(func.body, frozenset(func.sizes))
+def full_tiles(func: Func, masks: bool = True) -> Func:
+    """`func` with loops versioned; itself when no loop has such guards. `masks`: the target has vectors of
+    which some lanes are off, and versions for them pay."""
+    body = _body(func.body, frozenset(func.sizes), masks)
     return func if body is func.body else replace(func, body=body)
 
 
-def _body(body: Body, outside: frozenset[str]) -> Body:
+def _body(body: Body, outside: frozenset[str], masks: bool) -> Body:
     chains = [_chain(s) for s in body]
     at = next((n for n, chain in enumerate(chains) if chain), -1)
     if at >= 0 and all(not stmt_bodies(s) or _written_out(s) or n == at for n, s in enumerate(body)):
         # A tile that is filled, worked on and emptied: versions have all of it, where they can.
-        return _versioned(body[:at], chains[at], body[at + 1 :], outside)
+        return _versioned(body[:at], chains[at], body[at + 1 :], outside, masks)
     out: list[Stmt] = []
     for s, chain in zip(body, chains):
         if chain:
-            out += _versioned((), chain, (), outside)
+            out += _versioned((), chain, (), outside, masks)
         else:
             inner = outside | {s.var} if isinstance(s, Loop) else outside
             # In a vector, lanes would part for a version: the one branch runs before the other.
             lanes = isinstance(s, Loop) and s.mark is not None and s.mark.kind == "vectorize"
-            out.append(s if lanes else map_stmt(s, lambda e: e, partial(_body, outside=inner)))
+            out.append(s if lanes else map_stmt(s, lambda e: e, partial(_body, outside=inner, masks=masks)))
     return body if len(out) == len(body) and all(a is b for a, b in zip(body, out)) else tuple(out)
 
 
@@ -109,18 +110,18 @@ def _allocates(body: Body) -> bool:
     return any(isinstance(s, Alloc) for s in body)
 
 
-def _versioned(before: Body, chain: list[Loop], after: Body, outside: frozenset[str]) -> Body:
+def _versioned(before: Body, chain: list[Loop], after: Body, outside: frozenset[str], masks: bool) -> Body:
     """Versions of the nest `chain` with what stands before and after it, or of the nest alone, where their
     tests name one of its variables."""
     loop, around = chain[-1], chain[:-1]
-    tiles = Tiles(loop, outside | {s.var for s in around})
+    tiles = _Tiles(loop, outside | {s.var for s in around})
     tiles.without(loop.body, {}, rows=True, lanes=True, own=True)
     own = [f for f in tiles.worst if loop.var in tiles.floors.names(f)]
     used = {name for f in tiles.worst if f not in own for name in tiles.floors.names(f)}
     # The tests stand outside of the loops whose variables they do not name.
     depth = 1 + max((n for n, s in enumerate(around) if s.var in used), default=-1)
     if depth and (before or after):
-        return (*before, *_versioned((), chain, (), outside), *after)
+        return (*before, *_versioned((), chain, (), outside, masks), *after)
     if not depth:
         tiles.outside = outside
         for part in (before, after):
@@ -143,7 +144,7 @@ def _versioned(before: Body, chain: list[Loop], after: Body, outside: frozenset[
     whole = version(True, True, True)
     if rows or lanes:
         other = version(False, False)
-        if lanes:
+        if lanes and masks:
             short = version(True, False)
             known = outside | {s.var for s in around[:depth]}
             short = by_vectors(short, tiles.floors, known) or short
@@ -189,7 +190,7 @@ def fresh(body: Body) -> Body:
 
 
 @dataclass(slots=True)
-class Tiles:
+class _Tiles:
     """Drops guards of `loop`. `worst` collects, as forms that are >= 0, what makes them all true, and for
     each whether lanes of a vector differ in it."""
 

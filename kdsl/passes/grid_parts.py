@@ -1,7 +1,7 @@
 """Grids that are larger than a device allows, or need too much memory, go in parts: loops of the host.
 
-for i in bind(range(N), "grid.x"):    for i_from in range(0, N, 65535):
-    ...                         ->        for i in bind(range(i_from, min(i_from + 65535, N)), "grid.x"):
+for i in bind(range(N), "grid.y"):    for i_from in range(0, N, 65535):
+    ...                         ->        for i in bind(range(i_from, min(i_from + 65535, N)), "grid.y"):
                                               ...
 """
 
@@ -37,10 +37,16 @@ class InParts:
     extents: tuple[Expr, ...]
 
 
-def in_parts(prefix: Prefix, body: Body, own: Sequence[Scratch], context: Context) -> InParts:
-    """A dispatch in parts, as far as the limits of the device or the buffers `own` ask for it."""
+def in_parts(
+    prefix: Prefix, body: Body, own: Sequence[Scratch], around: Sequence[Loop], context: Context
+) -> InParts:
+    """A dispatch in parts, as far as the limits of the device or the buffers `own` ask for it. `around`: the
+    loops of the host that are there already."""
     counts = [context.count(s) for s in prefix if isinstance(s, Loop)]
-    left = memory_left(counts, own, context)
+    rooms = counts
+    if own:
+        rooms = [context.room(s, around, own[0].name) for s in prefix if isinstance(s, Loop)]
+    left = memory_left(rooms, own, context)
     new: list[Loop | If] = []
     hosts: list[Loop] = []
     groups: list[Expr] = []
@@ -51,11 +57,13 @@ def in_parts(prefix: Prefix, body: Body, own: Sequence[Scratch], context: Contex
             new.append(replace(s, cond=substitute(s.cond, values)))
             continue
         n = len(groups)
-        most = most_groups(s, counts[n], counts[n + 1 :], left, context)
+        # Back ends lay many work-groups along x side by side along an axis that is not used.
+        free = axis_of(s) == "grid.x" and len(counts) < len(AXES)
+        most = most_groups(s, counts[n], rooms[n + 1 :], left, free, context)
         if most is None:
             new.append(s)
             groups.append(counts[n])
-            extents.append(counts[n])
+            extents.append(rooms[n])
             continue
         host = Loop(context.fresh(f"{s.var}_from"), ZERO, counts[n], most, (), loc=s.loc)
         context.ranges.host_loop(host)
@@ -63,7 +71,7 @@ def in_parts(prefix: Prefix, body: Body, own: Sequence[Scratch], context: Contex
         new.append(replace(s, lo=here, hi=op("min", op("+", here, most), counts[n]), step=ONE))
         hosts.append(host)
         groups.append(op("min", most, op("-", counts[n], here)))
-        extents.append(op("min", counts[n], most))
+        extents.append(op("min", rooms[n], most))
         if s.lo != ZERO or s.step != ONE:
             values[s.var] = op("+", s.lo, op("*", Var(s.var, i64), step_of(s)))
         if left is not None:
@@ -74,12 +82,12 @@ def in_parts(prefix: Prefix, body: Body, own: Sequence[Scratch], context: Contex
 
 
 def most_groups(
-    loop: Loop, count: Expr, inner: Sequence[Expr], left: Expr | None, context: Context
+    loop: Loop, count: Expr, inner: Sequence[Expr], left: Expr | None, free: bool, context: Context
 ) -> Expr | None:
     """How many iterations of `loop` one launch may have, where `inner` are the work-groups for each of them
-    and memory is `left` for so many; None when all may."""
+    and memory is `left` for so many; None when all may. `free`: the device's limit does not matter."""
     limit = context.target.limits.groups[AXES.index(axis_of(loop)[-1])]
-    most = Const(limit, i64) if context.ranges.of(count)[1] > limit else None
+    most = Const(limit, i64) if context.ranges.of(count)[1] > limit and not free else None
     if left is None:
         return most
     for other in inner:
@@ -88,18 +96,18 @@ def most_groups(
     return fits if most is None else op("min", fits, most)
 
 
-def memory_left(counts: Sequence[Expr], own: Sequence[Scratch], context: Context) -> Expr | None:
-    """How many work-groups fit into memory; None when all of `counts` certainly do."""
+def memory_left(rooms: Sequence[Expr], own: Sequence[Scratch], context: Context) -> Expr | None:
+    """How many work-groups fit into memory; None when all of `rooms` certainly do."""
     arena = min(ARENA_BYTES, context.target.limits.storage_bytes)
     total: Expr = ZERO
     most = 0
     for s in own:
         cells: Expr = Const(s.dtype.bits // 8, i64)
-        for e in s.shape[len(counts) :]:
+        for e in s.shape[len(rooms) :]:
             cells = op("*", cells, op("max", e, 0) if context.ranges.of(e)[0] < 0 else e)
         total = op("+", total, cells)
-        ends = [context.ranges.of(e)[1] for e in s.shape[len(counts) :]]
+        ends = [context.ranges.of(e)[1] for e in s.shape[len(rooms) :]]
         most += s.dtype.bits // 8 * prod([max(0, end) for end in ends])
-    if most * prod([max(0, context.ranges.of(c)[1]) for c in counts]) <= arena:
+    if most * prod([max(0, context.ranges.of(c)[1]) for c in rooms]) <= arena:
         return None
     return op("//", Const(arena, i64), op("max", total, 1))

@@ -24,12 +24,25 @@ from math import prod
 from kdsl.analysis.accesses import collect, written
 from kdsl.analysis.axes import axis_of, block_sizes, is_block
 from kdsl.analysis.linear import extent
+from kdsl.analysis.meeting import Meetings
 from kdsl.analysis.ownership import Ownership, Pattern
 from kdsl.dtypes import i64
 from kdsl.ir.launch import Scratch
-from kdsl.ir.nodes import Alloc, Binary, Body, Const, Expr, Loop, Stmt, Var
+from kdsl.ir.nodes import (
+    Alloc,
+    Binary,
+    Body,
+    Const,
+    Expr,
+    Func,
+    Loop,
+    Stmt,
+    Var,
+    While,
+)
 from kdsl.ir.walk import map_stmt, stmt_bodies, stmts, subexprs, substitute
 from kdsl.passes.counting import ZERO, op
+from kdsl.passes.full_tiles import fresh
 from kdsl.passes.host_program import Prefix, buffers, coordinate
 from kdsl.passes.launch_context import Context
 from kdsl.passes.moving_buffers import Around, Index, Move, moved
@@ -52,17 +65,40 @@ def owners(
     prefix: Prefix, body: Body, hosts: Sequence[Loop], scratch: Sequence[Scratch], context: Context
 ) -> Ownership:
     """What is known of the accesses of a dispatch, which uses these device buffers."""
-    inside = body
-    for s in reversed(prefix):
-        inside = (replace(s, body=inside) if isinstance(s, Loop) else replace(s, then=inside, orelse=()),)
-    for s in reversed(hosts):
-        inside = (replace(s, body=inside),)
-    made = tuple([Alloc(s.name, s.dtype, tuple([ZERO for _ in s.shape])) for s in scratch])
-    found = collect(replace(context.func, body=(*made, *inside)))
+    found = collect(as_func(prefix, body, hosts, scratch, context), assuming=False)
     axes = {s.id: (axis_of(s), extent(s) or 1) for s in stmts(body) if isinstance(s, Loop) and is_block(s)}
     outside = {s.id for s in (*hosts, *prefix)}
     group = {i.name for a in found.accesses for i in a.loops if i.id in outside}
     return Ownership(found, axes, frozenset(group))
+
+
+def meetings(
+    prefix: Prefix, body: Body, hosts: Sequence[Loop], scratch: Sequence[Scratch], context: Context
+) -> Meetings:
+    """Questions about the accesses of a dispatch, numbered as those of `owners`."""
+    again = fresh(body)
+    originals = {new.id: old.id for old, new in zip(stmts(body), stmts(again))}
+    found = collect(as_func(prefix, (*body, *again), hosts, scratch, context), assuming=False)
+    first = [a for a in found.accesses if a.stmt not in originals]
+    later = [a for a in found.accesses if a.stmt in originals]
+    outside = len(first) - len(later)  # those of conditions around the body, which stand once
+    loops = [s for s in stmts(body) if isinstance(s, (Loop, While)) and not is_block(s)]
+    axes = {s.id: axis_of(s) for s in stmts(body) if is_block(s)}
+    return Meetings(
+        found, tuple(first), (*first[:outside], *later), axes, tuple([s.id for s in loops]), originals
+    )
+
+
+def as_func(
+    prefix: Prefix, body: Body, hosts: Sequence[Loop], scratch: Sequence[Scratch], context: Context
+) -> Func:
+    """A dispatch as a function of its own."""
+    for s in reversed(prefix):
+        body = (replace(s, body=body) if isinstance(s, Loop) else replace(s, then=body, orelse=()),)
+    for s in reversed(hosts):
+        body = (replace(s, body=body),)
+    made = tuple([Alloc(s.name, s.dtype, tuple([ZERO for _ in s.shape])) for s in scratch])
+    return replace(context.func, body=(*made, *body))
 
 
 def placed(prefix: Prefix, body: Body, hosts: Sequence[Loop], context: Context) -> Stored:
@@ -135,7 +171,7 @@ class _Places:
         `index` gives what is left of the subscripts.
         """
         grid = [s for s in self.prefix if isinstance(s, Loop)]
-        counts = [self.context.count(s) for s in grid]
+        counts = [self.context.count(s) for s in grid]  # for now: see `grid_parts`
         blocks = [Const(self.axes[x], i64) for x in axes]
         places = tuple([coordinate(s) for s in grid])
 

@@ -15,19 +15,21 @@ several parts become device buffers, with an element for each iteration of the l
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from kdsl.analysis.axes import axis_of, escapes, has_grid, is_grid, leaves
 from kdsl.analysis.linear import faultless
-from kdsl.dtypes import i64
-from kdsl.ir.evaluation import is_host
+from kdsl.dtypes import i32, i64
+from kdsl.ir.host import is_host
 from kdsl.ir.launch import Scratch
 from kdsl.ir.nodes import (
     Accumulate,
     Alloc,
     Atomic,
     Body,
+    Cast,
     Compare,
+    Const,
     Expr,
     If,
     Load,
@@ -90,6 +92,7 @@ def cut(body: Body, context: Context) -> Parts:
 @dataclass(slots=True)
 class _Cutter:
     context: Context
+    hosts: list[Loop] = field(default_factory=list)
 
     def parts(self, body: Body, prefix: Prefix, host: frozenset[str]) -> Parts:
         """`host`: the names that the host knows here."""
@@ -125,7 +128,7 @@ class _Cutter:
     def shared(self, a: Alloc, prefix: Prefix) -> Move:
         """The buffer for a local that lives in several parts."""
         loops = [s for s in prefix if isinstance(s, Loop)]
-        counts = [self.context.count(s) for s in loops]
+        counts = [self.context.room(s, self.hosts, a.name) for s in loops]
         self.context.scratch.append(Scratch(a.name, a.dtype, (*counts, *a.shape)))
         places = tuple([coordinate(s) for s in loops])
 
@@ -166,7 +169,7 @@ class _Cutter:
                 return None
             case If() if escapes((s,)):
                 return "it may end an iteration of a loop around it"
-            case If() if is_host(s.cond, host) or (prefix and faultless(s.cond)):
+            case If() if prefix or is_host(s.cond, host):
                 return None
             case If() | While():
                 return "data decide it"
@@ -183,17 +186,25 @@ class _Cutter:
                 return (Piece(inside, body),)
             case Loop():
                 self.context.ranges.host_loop(s)
+                self.hosts.append(s)
                 parts = self.parts(s.body, prefix, host | {s.var})
+                self.hosts.pop()
                 return (Repeat(s, parts),)
             case If() if is_host(s.cond, host):
                 then, orelse = (self.parts(b, prefix, host) for b in (s.then, s.orelse))
                 return (Branch(s.cond, then, orelse),)
             case If():
-                other = replace(s, id=fresh_id(), cond=Unary("not", s.cond))
-                then, orelse = (
-                    self.parts(b, (*prefix, c), host) for b, c in ((s.then, s), (s.orelse, other))
-                )
-                return (*then, *orelse)
+                out: list[Part] = []
+                cond = s.cond
+                if not faultless(cond):
+                    # What it reads may change in the parts: it is decided once.
+                    flag = self.shared(Alloc(self.context.fresh("taken"), i32, (), loc=s.loc), prefix)
+                    place = flag.index((), {})
+                    out.append(Piece(prefix, (Store(flag.name, place, Cast(cond, i32), loc=s.loc),)))
+                    cond = Compare("!=", Load(flag.name, place, i32), Const(0, i32))
+                for b, c in ((s.then, cond), (s.orelse, Unary("not", cond))):
+                    out += self.parts(b, (*prefix, replace(s, id=fresh_id(), cond=c)), host)
+                return tuple(out)
             case _:
                 raise AssertionError(f"{type(s).__name__} is not cut")
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from kdsl.analysis.axes import axis_of
-from kdsl.ir.evaluation import is_host
+from kdsl.ir.host import is_host
 from kdsl.ir.nodes import Accumulate, Alloc, Atomic, Body, Expr, Func, Load, Loop, ScalarParam, Stmt, Store
 from kdsl.ir.walk import map_expr_children, map_stmt, stmt_exprs, stmts, subexprs
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from kdsl.analysis.axes import axis_of
 from kdsl.errors import TargetError
+from kdsl.ir.host import is_host
 from kdsl.ir.launch import Scratch
 from kdsl.ir.nodes import Alloc, Body, Expr, Func, Let, Loop, ScalarParam, Stmt
 from kdsl.ir.walk import map_stmt, stmt_exprs, stmts, subexprs
-from kdsl.passes.counting import Ranges, trip_count
+from kdsl.passes.counting import Ranges, most_iterations, trip_count
 from kdsl.passes.moving_buffers import Move, moved
 from kdsl.source import Loc
 from kdsl.target import Target
@@ -51,6 +53,23 @@ class Context:
     def count(self, loop: Loop) -> Expr:
         """The number of iterations of a loop whose bounds the host knows."""
         return trip_count(loop, self.ranges)
+
+    def room(self, loop: Loop, hosts: Sequence[Loop], name: str) -> Expr:
+        """How many iterations a loop has at most, whatever the variables of the loops of the host around it
+        are: room for these is made before the kernel runs. `name` needs it."""
+        count = self.count(loop)
+        if is_host(count, self.host):
+            return count
+        most = most_iterations(loop, hosts, self.host, self.ranges)
+        if most is None:
+            raise self.error(
+                "K0539",
+                f"`{name}` needs an element for each `{loop.var}`, whose number the sizes do not tell",
+                loop,
+                label=f"bound to {axis_of(loop)}",
+                help="give this loop bounds made of sizes and scalars",
+            )
+        return most
 
     def error(
         self,

@@ -29,8 +29,8 @@ from kdsl.ir.walk import exprs, stmts
 from kdsl.passes.barriers import with_barriers
 from kdsl.passes.counting import ONE
 from kdsl.passes.grid_parts import in_parts
-from kdsl.passes.group_arrays import owners, placed
-from kdsl.passes.host_program import Branch, Part, Parts, Piece, Prefix, Repeat, cut
+from kdsl.passes.group_arrays import meetings, owners, placed
+from kdsl.passes.host_program import Branch, Part, Parts, Piece, Prefix, Repeat, buffers, cut
 from kdsl.passes.host_scalars import host_scalars
 from kdsl.passes.launch_context import Context, with_own_names
 from kdsl.passes.unbind import unbound
@@ -92,7 +92,7 @@ class _Builder:
         if sizes:
             body = two_levels(body, context)
         stored = placed(prefix, body, hosts, context)
-        parts = in_parts(prefix, body, stored.scratch, context)
+        parts = in_parts(prefix, body, stored.scratch, hosts, context)
         around = (*hosts, *parts.hosts)
         if parts.hosts:
             stored = placed(parts.prefix, parts.body, around, context)
@@ -100,8 +100,13 @@ class _Builder:
         context.scratch += own
         prefix, body = parts.prefix, stored.body
         if sizes:
-            known = owners(prefix, body, around, context.scratch, context)
-            body = with_barriers(body, known, frozenset([s.name for s in own]), context)
+            dispatch = prefix, body, around, context.scratch, context
+            # A work-group that is alone has all device memory for its own.
+            alone = not any(isinstance(s, Loop) for s in prefix)
+            names = buffers(body) if alone else {s.name for s in own}
+            body = with_barriers(
+                body, owners(*dispatch), lambda: meetings(*dispatch), frozenset(names), context
+            )
         step: HostStep = self.launch(prefix, body, sizes, parts.groups, around)
         for s in reversed(parts.hosts):
             step = HostLoop(s.var, s.lo, s.hi, s.step, (step,))

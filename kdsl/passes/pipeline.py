@@ -20,7 +20,6 @@ from kdsl.passes.simplify import simplify
 from kdsl.passes.trim import trim
 from kdsl.passes.unbind import unbind
 from kdsl.passes.unroll import unroll
-from kdsl.passes.whole_vectors import whole_vectors
 from kdsl.target import Target
 
 log = logging.getLogger(__name__)
@@ -43,8 +42,7 @@ PASSES: tuple[tuple[str, Callable[[Func, Lowering], Func]], ...] = (
     ("simplify", lambda func, _: simplify(func)),
     # Before copies are made of loop bodies, and trees grow by math functions: each access is proved once.
     ("bounds", lambda func, _: bounds(func)),
-    ("full_tiles", lambda func, _: full_tiles(func)),
-    ("whole_vectors", lambda func, to: whole_vectors(func) if to.target.kind == "vulkan" else func),
+    ("full_tiles", lambda func, to: full_tiles(func, masks=to.target.kind != "vulkan")),
     ("unroll", lambda func, _: unroll(func)),
     ("fold", lambda func, _: simplify(func)),
     ("rows", lambda func, _: rows(func)),

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from kdsl.analysis.accesses import written
 from kdsl.analysis.axes import axis_of, block_sizes, escapes, has_block, is_block
 from kdsl.analysis.linear import extent, faultless
-from kdsl.dtypes import i64
+from kdsl.dtypes import i32, i64
 from kdsl.errors import TargetError
 from kdsl.ir.nodes import (
     Accumulate,
@@ -30,9 +30,12 @@ from kdsl.ir.nodes import (
     Atomic,
     Barrier,
     Body,
+    Cast,
+    Compare,
     Const,
     Expr,
     If,
+    Load,
     Loop,
     Mark,
     Prefetch,
@@ -214,11 +217,18 @@ class _Group:
             case If() if not self.varies(s.cond, nest):
                 then, orelse = (tuple(self.distributed(nest, b)) if b else () for b in (s.then, s.orelse))
                 return [replace(s, then=then, orelse=orelse)]
-            case If() if faultless(s.cond):
-                other = replace(s, cond=Unary("not", s.cond))
+            case If() if not escapes((s,)):
                 out: list[Stmt] = []
-                for b, c in ((s.then, s), (s.orelse, other)):
-                    out += self.distributed((*nest, c), b) if b else []
+                cond = s.cond
+                if not faultless(cond):
+                    # What it reads may change in the parts: it is decided once.
+                    moves: dict[str, Move] = {}
+                    flag = self.expanded(Alloc(self.context.fresh("taken"), i32, (), loc=s.loc), nest, moves)
+                    place = moves[flag.name].index((), {})
+                    out += [flag, self.nest(nest, (Store(flag.name, place, Cast(cond, i32), loc=s.loc),))]
+                    cond = Compare("!=", Load(flag.name, place, i32), Const(0, i32))
+                for b, c in ((s.then, cond), (s.orelse, Unary("not", cond))):
+                    out += self.distributed((*nest, replace(s, cond=c)), b) if b else []
                 return out
             case _:
                 raise self.refused(s, first, "data decide how the invocations go on")

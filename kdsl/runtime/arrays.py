@@ -13,6 +13,18 @@ from kdsl.frontend_ast.source import KernelSource, ParamSpec
 
 Array = np.ndarray[Any, Any]
 SIZE_LIMIT = 1 << 47
+_FOREIGN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    BufferError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What an object's own code may raise when it is asked for its memory."""
 
 
 def as_array(source: KernelSource, p: ParamSpec, x: Any) -> Array:
@@ -36,15 +48,16 @@ def as_array(source: KernelSource, p: ParamSpec, x: Any) -> Array:
             if hasattr(type(x), "__dlpack__"):
                 return np.from_dlpack(x)
             if hasattr(x, "__array_interface__"):
+                _refuse_null(x.__array_interface__)
                 return np.asarray(x, copy=False)
-        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        except _FOREIGN as error:
             raise ArgumentError(
                 "K0403",
                 f"argument `{p.name}` of {source.name} is {what} whose memory cannot be used here",
                 loc=p.loc,
                 label=f"it says: {error}",
                 help="move it to the CPU first",
-            ) from None
+            ) from error
     raise ArgumentError(
         "K0403",
         f"argument `{p.name}` of {source.name} is {what}, not an array",
@@ -52,6 +65,13 @@ def as_array(source: KernelSource, p: ParamSpec, x: Any) -> Array:
         label="takes a NumPy array, or an object with `__dlpack__` or `__array_interface__`",
         help=f"pass `numpy.asarray({p.name})`" if isinstance(x, (list, tuple)) else "pass an array",
     )
+
+
+def _refuse_null(interface: dict[str, Any]) -> None:
+    """ValueError for elements at address 0: NumPy would make new memory for them."""
+    data = interface.get("data")
+    if isinstance(data, tuple) and data[0] == 0 and 0 not in interface["shape"]:
+        raise ValueError("its elements are at address 0")
 
 
 def array_dtype(source: KernelSource, p: ParamSpec, a: Array) -> DType:

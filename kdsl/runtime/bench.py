@@ -15,16 +15,19 @@ from kdsl.analysis.counting import Count
 from kdsl.frontend_ast import build
 from kdsl.frontend_ast.signature import ConstArg, Signature
 from kdsl.ir.nodes import ArrayParam, Func
+from kdsl.runtime.device_array import to_device
+from kdsl.runtime.device_timer import DeviceTimer
 from kdsl.runtime.explanation import Quantity
 from kdsl.runtime.threads import get_num_threads
 from kdsl.runtime.typed import known_sizes, signature_of
+from kdsl.tune.inputs import random_array
 
 if TYPE_CHECKING:
-    from kdsl.dtypes import DType
     from kdsl.runtime.kernel import Kernel
 
 SEED = 1
 MOST_CALLS, FEWEST_CALLS = 10_000, 5
+DEVICE_CALLS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +60,30 @@ def bench(
 
     `given` types what the annotations leave open; `sizes` has all sizes.
     """
-    source = kernel.__kdsl_source__
-    signature = signature_of(source, given)
-    func = build(source, signature)
-    values = known_sizes(func, sizes, all=True)
+    func, signature, values = _asked(kernel, given, sizes)
     args = random_arguments(func, signature, values)
     call = _call(kernel, args)
     start = time.perf_counter()
     call()
     first = time.perf_counter() - start
     times = _timed([call] if against is None else [call, lambda: against(*args)], seconds)
-    return "\n".join(_report(kernel, func, values, first, times, against))
+    return "\n".join(_report(kernel, func, values, args, first, times, against))
+
+
+def arguments_for(kernel: Kernel[Any], given: Mapping[str, str], sizes: Mapping[str, int]) -> list[Any]:
+    """Random arguments of a call; `given` and `sizes` as for `bench`."""
+    func, signature, values = _asked(kernel, given, sizes)
+    return random_arguments(func, signature, values)
+
+
+def _asked(
+    kernel: Kernel[Any], given: Mapping[str, str], sizes: Mapping[str, int]
+) -> tuple[Func, Signature, dict[str, int]]:
+    """The kernel's IR and signature for these types, and all sizes."""
+    source = kernel.__kdsl_source__
+    signature = signature_of(source, given)
+    func = build(source, signature)
+    return func, signature, known_sizes(func, sizes, all=True)
 
 
 def _call(kernel: Kernel[Any], args: Sequence[Any]) -> Callable[[], object]:
@@ -89,6 +105,7 @@ def _report(
     kernel: Kernel[Any],
     func: Func,
     sizes: Mapping[str, int],
+    args: list[Any],
     first: float,
     times: list[Times],
     against: Callable[..., object] | None,
@@ -116,6 +133,8 @@ def _report(
             lines.append(
                 f"{label:8} {amount.value / own / 1e9:9.4g} {unit}, counting {bound}{amount.formula} {what}"
             )
+    if kernel.target.startswith("vulkan"):
+        lines.append(f"device   {duration(_device_seconds(kernel, args)):>9}   with its arrays on the device")
     if against is not None:
         name = getattr(against, "__name__", "the other")
         lines += [
@@ -123,6 +142,17 @@ def _report(
             f"ratio    {times[1].median / own:9.3g} times as fast as {name}",
         ]
     return lines
+
+
+def _device_seconds(kernel: Kernel[Any], args: list[Any]) -> float:
+    """The median of the times of calls with arrays that are on the device, by the device's clock."""
+    there = [to_device(a, kernel.target) if isinstance(a, np.ndarray) else a for a in args]
+    found = []
+    for _ in range(DEVICE_CALLS):
+        with DeviceTimer(kernel.target) as timer:
+            kernel(*there)
+        found.append(timer.elapsed_ms / 1e3)
+    return statistics.median(found)
 
 
 def random_arguments(func: Func, signature: Signature, sizes: Mapping[str, int]) -> list[Any]:
@@ -138,18 +168,10 @@ def random_arguments(func: Func, signature: Signature, sizes: Mapping[str, int])
         p = next(params)
         if isinstance(p, ArrayParam):
             shape = tuple([max(0, extent.evaluate(sizes)) for extent in p.shape])
-            out.append(_random(rng, p.dtype, shape, limit))
+            out.append(random_array(rng, p.dtype, shape, limit))
         else:
             out.append(p.dtype(1))
     return out
-
-
-def _random(rng: np.random.Generator, dtype: DType, shape: tuple[int, ...], limit: int) -> Any:
-    if dtype.is_float:
-        return rng.random(shape).astype(dtype.np)
-    if dtype.kind == "bool":
-        return rng.integers(0, 2, shape).astype(dtype.np)
-    return rng.integers(0, min(limit, dtype.max + 1), shape).astype(dtype.np)
 
 
 def _timed(contenders: list[Callable[[], object]], seconds: float) -> list[Times]:

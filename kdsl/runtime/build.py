@@ -63,7 +63,7 @@ class Order:
         func = front_end(source, signature_of(source, self.given))
         sizes = known_sizes(func, self.sizes)
         func = replace(fixed(func, sizes) if sizes else func, name=self.name or func.name)
-        return scheduled(self.schedule or self.kernel._schedule, func)
+        return scheduled(self.schedule or self.kernel._recipe(func), func)
 
     def about(self, func: Func) -> list[str]:
         """Lines on how it is made."""
@@ -210,6 +210,22 @@ def vulkan_target(features: Sequence[str] = (), limits: Mapping[str, int] | None
     )
 
 
+_WAYS_OUT = {
+    "K0511": "where the devices have the feature: --features NAME",
+    "K0515": "where the devices promise it: --features NAME",
+    "K0512": "where the devices can do more: --limits invocations=N",
+    "K0513": "where the devices can do more: --limits buffers=N or shared_bytes=N",
+}
+"""What helps against a refusal, by its code: the target is not one device, but what the user says of it."""
+
+
+def _with_way_out(error: TargetError) -> TargetError:
+    way_out = _WAYS_OUT.get(error.code, error.help)
+    return TargetError(
+        error.code, error.title, loc=error.loc, label=error.label, notes=error.notes, help=way_out
+    )
+
+
 def build_vulkan(order: Order, folder: Path, target: Target) -> list[Path]:
     """Writes `NAME.spv`, `NAME.json` and `NAME_manifest.h`; gives their paths. Needs no device.
 
@@ -221,7 +237,10 @@ def build_vulkan(order: Order, folder: Path, target: Target) -> list[Path]:
 
     func = order.func()
     _check_name(func)
-    artifact = spirv_artifact(func, target)
+    try:
+        artifact = spirv_artifact(func, target)
+    except TargetError as error:
+        raise _with_way_out(error) from None
     device, module = unpack(artifact.code)
     manifest = {
         **device,

@@ -119,7 +119,7 @@ def _vulkan_program(request: Request) -> Program:
 
     compiled = _cached(request) or _compiled(request)
     executor = VulkanExecutor.of(compiled.interface, compiled.artifact, compiled.explain)
-    return Program.of(compiled.interface, executor, allocator=executor.allocator)
+    return Program.of(compiled.interface, executor, allocator=executor.allocator, again=executor.seen)
 
 
 def front(request: Request) -> Func:

@@ -21,7 +21,7 @@ class DeviceArray:
     `item`, `float`) waits. Its memory is freed, for the next array, when nobody has it any more.
     """
 
-    __slots__ = ("__weakref__", "dtype", "memory", "nbytes", "ndim", "shape", "size")
+    __slots__ = ("__weakref__", "dtype", "kind", "memory", "nbytes", "ndim", "shape", "size")
 
     def __init__(self, memory: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.memory = memory
@@ -32,6 +32,8 @@ class DeviceArray:
         for extent in shape:
             self.size *= extent
         self.nbytes = self.size * dtype.itemsize
+        self.kind = (memory.device.index, dtype, shape)
+        """What calls must know of it but for its elements (see `runtime.seen`)."""
 
     @property
     def device(self) -> str:

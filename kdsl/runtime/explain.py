@@ -42,6 +42,7 @@ from kdsl.ir.printer import print_expr, print_head, stored_buffers
 from kdsl.ir.walk import exprs, map_expr_children, stmt_bodies, stmts
 from kdsl.runtime.arguments import arguments, bind
 from kdsl.runtime.compile import lowered
+from kdsl.runtime.device_array import DeviceArray, synchronize, to_device
 from kdsl.runtime.explanation import (
     AccessFacts,
     ArrayFacts,
@@ -399,19 +400,28 @@ def timed(kernel: Kernel[Any], func: Func, given: Arguments, args: Sequence[Any]
     positional = len(values) - source.fn.__code__.co_kwonlyargcount
     keywords = {p.name: v for p, v in zip(source.params[positional:], values[positional:])}
     first = values[:positional]
-    kernel(*first, **keywords)
+    on_device = any(isinstance(v, DeviceArray) for v in values)
+
+    def run() -> None:
+        kernel(*first, **keywords)
+        if on_device:
+            synchronize(kernel.target)
+
+    run()
     times: list[float] = []
     until = time.perf_counter() + TIMED_S
     while len(times) < 3 or (len(times) < TIMED_CALLS and time.perf_counter() < until):
         start = time.perf_counter()
-        kernel(*first, **keywords)
+        run()
         times.append(time.perf_counter() - start)
     # The roofline is the best that was measured, too.
     return min(times)
 
 
-def _copy(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _copy(x: np.ndarray[Any, Any] | DeviceArray) -> np.ndarray[Any, Any] | DeviceArray:
     """The same elements with the same strides in other memory."""
+    if isinstance(x, DeviceArray):
+        return to_device(x.numpy(), x.device)
     steps = [(n - 1) * stride for n, stride in zip(x.shape, x.strides)] if x.size else []
     before, behind = -sum(s for s in steps if s < 0), sum(s for s in steps if s > 0)
     memory = np.empty(before + behind + x.itemsize, np.uint8)
@@ -430,7 +440,7 @@ def explain(
     source = kernel.__kdsl_source__
     if not args and not any(p.name in kwargs for p in source.params):
         return explained(schedule, wanted_sizes(schedule.func, kwargs))
-    given = arguments(source, args, kwargs)
+    given = arguments(source, args, kwargs, kernel.target)
     func = build(source, given.signature)
     if schedule.base != func:
         schedule = started(schedule, func)

@@ -1,4 +1,4 @@
-"""Making an `Explanation` for a GPU: which loops are on its axes and which are not, why, and what it launches.
+"""Making an `Explanation` for a GPU: which loops are on its axes and which are not, why, what is launched.
 
 Schedule --sched.binding--> Func --passes.launches--> Launches: groups, invocations, shared bytes, barriers
     |                         |
@@ -8,7 +8,7 @@ Schedule --sched.binding--> Func --passes.launches--> Launches: groups, invocati
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Literal
 
@@ -38,6 +38,9 @@ from kdsl.target import Target
 
 if TYPE_CHECKING:
     from kdsl.sched.schedule import Schedule
+
+ANY = 1 << 47
+"""No grid is longer: sizes are shorter."""
 
 Place = Literal["host", "group", "invocation"]
 """Who runs what stands here: the host, a work-group as a whole, or each invocation."""
@@ -84,8 +87,13 @@ def explained_on_gpu(
         conditions=tuple([print_expr(c.expr, True) for c in low.conditions]),
         checks=tuple(checks(low, numbers)),
         seconds=seconds,
-        dispatches=tuple(_dispatches(launches(low, target))),
+        dispatches=tuple(_dispatches(launches(low, _whole_grids(target)))),
     )
+
+
+def _whole_grids(target: Target) -> Target:
+    """The device, with grids of any length: they are not shown in the parts that one launch can take."""
+    return replace(target, limits=replace(target.limits, groups=(ANY, ANY, ANY)))
 
 
 # ------------------------------------------------------------------------------- loops

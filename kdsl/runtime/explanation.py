@@ -50,7 +50,7 @@ class Quantity:
         value: float | None = None
         if sizes is not None and not atoms.names(count.value) & atoms.unknowns:
             value = max(0.0, float(atoms.number(count.value, sizes)))
-            if bound == "exact" and any(atoms.number(w, sizes) < 0 for w in count.where):
+            if bound == "exact" and any(atoms.is_negative(w, sizes) for w in count.where):
                 bound = "about"
         elif count.value.is_const:
             value = float(count.value.const)
@@ -135,8 +135,9 @@ class Explanation:
     """How a kernel is lowered, what it costs, and how near it comes to what the machine can do.
 
     `sizes` are those asked for; then there are numbers, and a `roofline`. `seconds` is the least time of a
-    call, where arguments were given. `dispatches` are what a GPU is given to do. `compulsory` are the bytes that any schedule must move: each one that
-    is read once, each one that is written once. `conditions` are checked at the call, `checks` in place.
+    call, where arguments were given. `dispatches` are what a GPU is given to do. `compulsory` are the bytes
+    that any schedule must move: each one that is read once, each one that is written once. `conditions` are
+    checked at the call, `checks` in place.
     """
 
     kernel: str

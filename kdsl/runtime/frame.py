@@ -34,15 +34,24 @@ class CpuExecutor:
         return CpuExecutor(interface, layout, executable, table, explain)
 
     def run(self, values: Sequence[Any], sizes: Mapping[str, int]) -> None:
+        self.prepared(values, sizes)()
+
+    def prepared(self, values: Sequence[Any], sizes: Mapping[str, int]) -> Callable[[], None]:
+        """A function that runs on these values, after the call conditions have been checked here."""
         frame = self._frame(values, sizes)
+        address = ctypes.addressof(frame)
         conditions = self.executable.artifact.conditions
-        failing = self.executable.check(ctypes.addressof(frame)) if conditions else 0
+        failing = self.executable.check(address) if conditions else 0
         if failing:
             title, loc = self.explain().conditions[failing - 1]
             raise condition_error(title, loc, sizes)
-        code = self.executable.run(ctypes.addressof(frame))
-        if code:
-            self.on_fault(code, frame[0], frame[1])
+
+        def run() -> None:
+            code = self.executable.run(address)
+            if code:
+                self.on_fault(code, frame[0], frame[1])
+
+        return run
 
     def on_fault(self, code: int, index: int, extent: int) -> NoReturn:
         """Raises the error of site number `code`."""

@@ -133,7 +133,7 @@ def software(kernel: Kernel[Any]) -> Instruction:
     found = refusal(meaning)
     if found is not None:
         raise _refused(kernel, found)
-    body = scheduled(kernel._schedule, meaning)
+    body = scheduled(kernel._recipe(meaning), meaning)
     if body.conditions:
         wrong = Difference(
             f"its schedule assumes that {body.conditions[0].title}", help="leave the `assume` out"

@@ -4,7 +4,8 @@ A call of a kernel, from the fastest to the slowest way:
 
     entry    machine code for one signature, newest first; what it does not take goes to the next one
       v
-    slow     Python: converts arguments, finds the program of their signature, compiles it if need be
+    slow     Python: converts arguments, finds the program of their signature (and, with schedule="auto", of
+      |      their sizes), compiles it if need be
       v
     program  checks sizes, overlap and conditions; runs; returns new arrays
 
@@ -15,7 +16,7 @@ call costs what the C function costs. This module is imported by `import kdsl` a
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
@@ -23,12 +24,14 @@ from kdsl.runtime.targets import check_name, default_name, resolve
 
 if TYPE_CHECKING:
     from kdsl.frontend_ast.source import KernelSource
-    from kdsl.ir.nodes import Instruction
+    from kdsl.ir.nodes import Func, Instruction
     from kdsl.runtime.arguments import Arguments
+    from kdsl.runtime.auto import Variant
     from kdsl.runtime.compile import Request
     from kdsl.runtime.explanation import Explanation
     from kdsl.runtime.program import EntryMaker, Program
-    from kdsl.runtime.scheduling import Recipe
+    from kdsl.runtime.scheduling import Given, Recipe
+    from kdsl.runtime.seen import Seen
     from kdsl.sched.schedule import Schedule
     from kdsl.target import Target
 
@@ -76,11 +79,12 @@ class Kernel(_OfFunction, Generic[P]):
     """The name of the target that calls run on."""
 
     def __init__(
-        self, source: KernelSource, target: str | None = None, schedule: Recipe | None = None
+        self, source: KernelSource, target: str | None = None, schedule: Given | None = None
     ) -> None:
         super().__init__(source)
         self._schedule = schedule
-        self._scheduled: dict[Recipe, Kernel[P]] = {}
+        self._scheduled: dict[Given, Kernel[P]] = {}
+        self._variants: dict[Any, list[Variant]] = {}
         self._chosen_target = target
         self.target = target or default_name()
         self._target: Target | None = None
@@ -89,12 +93,15 @@ class Kernel(_OfFunction, Generic[P]):
         self._makers: list[EntryMaker] = []
         self._last: Request | None = None
         self._lock = threading.RLock()
+        self._seen: dict[Any, tuple[Seen, Request]] = {}
         self._siblings: dict[str, Kernel[P]] = {}
 
     def __new__(
-        cls, source: KernelSource, target: str | None = None, schedule: Recipe | None = None
+        cls, source: KernelSource, target: str | None = None, schedule: Given | None = None
     ) -> Kernel[P]:
-        own = type(cls.__name__, (cls,), {"__module__": cls.__module__, "__call__": cls._slow_call})
+        on_device = (target or default_name()).startswith("vulkan")
+        call = cls._device_call if on_device else cls._slow_call
+        own = type(cls.__name__, (cls,), {"__module__": cls.__module__, "__call__": call})
         return object.__new__(own)
 
     if TYPE_CHECKING:
@@ -127,7 +134,8 @@ class Kernel(_OfFunction, Generic[P]):
         """A schedule to work on, with the steps that the kernel has already.
 
         Its loop nest is that of the annotated types and contiguous arrays, or of these arguments; of the last
-        call where the annotations leave types open.
+        call where the annotations leave types open. With `schedule="auto"` the steps are those for the sizes
+        of these arguments; without arguments those that were stored last.
         """
         from kdsl.frontend_ast import build
         from kdsl.runtime.inspection import default_signature, has_default_signature
@@ -138,10 +146,15 @@ class Kernel(_OfFunction, Generic[P]):
         else:
             signature = self._request(args, kwargs).signature
         func = build(self.__kdsl_source__, signature)
-        return started(self._schedule, func, Launcher(self._unscheduled()))
+        recipe = self._recipe(func, args, kwargs)
+        return started(recipe, func, Launcher(self._unscheduled()))
 
-    def with_schedule(self, schedule: Recipe) -> Kernel[P]:
-        """A kernel that always runs by `schedule`: a Schedule, or a function from one to another."""
+    def with_schedule(self, schedule: Given) -> Kernel[P]:
+        """A kernel that always runs by `schedule`: a Schedule, or a function from one to another.
+
+        "auto": by the best schedule that `kdsl.autotune` has stored for sizes like those of the call; where
+        there is none, by one that a cost model chooses.
+        """
         from kdsl.runtime.scheduling import checked_recipe
 
         recipe = checked_recipe(schedule)
@@ -149,6 +162,27 @@ class Kernel(_OfFunction, Generic[P]):
             if recipe not in self._scheduled:
                 self._scheduled[recipe] = Kernel(self.__kdsl_source__, self._chosen_target, recipe)
             return self._scheduled[recipe]
+
+    def _recipe(self, func: Func, args: Sequence[Any] = (), kwargs: Mapping[str, Any] = {}) -> Recipe | None:
+        """The schedule for these arguments; without arguments the one for `func` whatever the sizes."""
+        if self._schedule != "auto":
+            return self._schedule
+        from kdsl.runtime.arguments import arguments
+        from kdsl.runtime.auto import newest, recipe
+
+        if args or kwargs:
+            return recipe(self, arguments(self.__kdsl_source__, args, kwargs, self.target))
+        return newest(func, self._resolved())
+
+    def _choose_anew(self) -> None:
+        """What `schedule="auto"` has chosen is chosen again at the next call."""
+        for kernel in {
+            id(k): k for k in (self, *self._scheduled.values(), *self._siblings.values())
+        }.values():
+            if kernel._schedule == "auto":
+                with kernel._lock:
+                    kernel._programs, kernel._requests, kernel._variants, kernel._makers = {}, {}, {}, []
+                    type(kernel).__call__ = Kernel._slow_call  # type: ignore[method-assign]
 
     def _unscheduled(self) -> Kernel[P]:
         return self if self._schedule is None else Kernel(self.__kdsl_source__, self._chosen_target)
@@ -214,8 +248,35 @@ class Kernel(_OfFunction, Generic[P]):
         given = arguments(self.__kdsl_source__, args, kwargs, self.target)
         return self._program(given)(given.for_ir())
 
+    def _device_call(self, *args: Any, **kwargs: Any) -> Any:
+        """A call on a Vulkan device: at once where it is like one before, else as `_slow_call`."""
+        from kdsl.frontend_ast.signature import ConstArg
+        from kdsl.runtime.arguments import arguments
+        from kdsl.runtime.seen import KEPT, call_key
+
+        key = None if kwargs else call_key(args)
+        found = None if key is None else self._seen.get(key)
+        if found is not None:
+            again, self._last = found
+            done, value = again(args)
+            if done:
+                return value
+        given = arguments(self.__kdsl_source__, args, kwargs, self.target)
+        program = self._program(given)
+        value = program(given.for_ir())
+        if key is not None and found is None and program.again is not None:
+            positions = [n for n, a in enumerate(given.signature) if not isinstance(a, ConstArg)]
+            seen = program.again(program, positions, given.for_ir())
+            if seen is not None and self._last is not None:
+                if len(self._seen) >= KEPT:
+                    self._seen.clear()
+                self._seen[key] = seen, self._last
+        return value
+
     def _program(self, given: Arguments) -> Program:
         """The program for a call's signature; two threads that need the same one wait for one compilation."""
+        if self._schedule == "auto":
+            return self._variant(given)
         found = self._programs.get(given.key)
         if found is None:
             with self._lock:
@@ -225,9 +286,24 @@ class Kernel(_OfFunction, Generic[P]):
         self._last = self._requests[given.key]
         return found
 
+    def _variant(self, given: Arguments) -> Program:
+        """The program that `schedule="auto"` has for a call's signature and sizes."""
+        from kdsl.runtime.auto import variant
+
+        with self._lock:
+            known = self._variants.setdefault(given.key, [])
+            found = variant(self, given, known)
+            if found not in known:
+                known.append(found)
+                if found.request.entry:
+                    self._add_entry(found.program)
+        self._last = found.request
+        return found.program
+
     def _compile(self, given: Arguments) -> Program:
         from kdsl.runtime.compile import Request, program
 
+        assert self._schedule != "auto"
         request = Request(self.__kdsl_source__, given.signature, self._resolved(), self._schedule)
         found = program(request)
         self._requests[given.key] = request
@@ -267,7 +343,12 @@ class Kernel(_OfFunction, Generic[P]):
             signature = default_signature(self.__kdsl_source__)
         else:
             signature = arguments(self.__kdsl_source__, args, kwargs, self.target).signature
-        return Request(self.__kdsl_source__, signature, self._resolved(), self._schedule)
+        chosen = self._schedule
+        if chosen == "auto":
+            from kdsl.frontend_ast import build
+
+            chosen = self._recipe(build(self.__kdsl_source__, signature), args, kwargs)
+        return Request(self.__kdsl_source__, signature, self._resolved(), chosen)
 
 
 class Function(_OfFunction, Generic[P]):
@@ -306,7 +387,7 @@ def kernel(
     fastmath: bool = False,
     bounds: str = "checked",
     may_alias: tuple[str, ...] = (),
-    schedule: Recipe | None = None,
+    schedule: Given | None = None,
 ) -> Callable[[Callable[P, R]], Kernel[P]]: ...
 
 
@@ -320,7 +401,7 @@ def kernel(
     fastmath: bool = False,
     bounds: str = "checked",
     may_alias: tuple[str, ...] = (),
-    schedule: Recipe | None = None,
+    schedule: Given | None = None,
     **unknown: Any,
 ) -> Any:
     """Makes a kernel of a Python function: `@kdsl.kernel` or `@kdsl.kernel(option=…)`.

@@ -106,6 +106,11 @@ def _number(source: KernelSource, p: ParamSpec, x: Any) -> bool | int | float | 
     )
 
 
+def _int_text(value: int) -> str:
+    """An integer of an argument: in full where that can be read."""
+    return str(value) if value.bit_length() <= 128 else f"an integer of {value.bit_length()} bits"
+
+
 def to_scalar(
     source: KernelSource, p: ParamSpec, dtype: DType, number: bool | int | float | np.generic
 ) -> Any:
@@ -122,7 +127,7 @@ def to_scalar(
         if not dtype.min <= value <= dtype.max:
             raise ArgumentError(
                 "K0409",
-                f"argument `{p.name}` of {source.name} is {value}, which does not fit {dtype}",
+                f"argument `{p.name}` of {source.name} is {_int_text(value)}, which does not fit {dtype}",
                 loc=p.loc,
                 label=f"{dtype} holds {dtype.min} to {dtype.max}",
                 help=f"wrap it yourself: `{p.name} & {(1 << dtype.bits) - 1:#x}`"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from kdsl.analysis.answers import lend
 from kdsl.errors import ScheduleError
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 lend(proof_log)
 
 Recipe: TypeAlias = "Schedule | Callable[[Schedule], Schedule]"
-"""What `schedule=` takes: a Schedule, or a function that makes one of the schedule without steps."""
+"""A schedule, or a function that makes one of the schedule without steps."""
+Given: TypeAlias = 'Recipe | Literal["auto"]'
+"""What `schedule=` takes: a recipe, or "auto", which chooses one at the call (see `runtime.auto`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +106,17 @@ def steps_text(recipe: Recipe | None) -> str | None:
     return "\0".join((recipe.to_json(), *named))
 
 
-def checked_recipe(recipe: Any) -> Recipe:
-    """`recipe` if it is one; else ScheduleError."""
+def checked_recipe(recipe: Any) -> Given:
+    """`recipe` if it is one, or "auto"; else ScheduleError."""
     from kdsl.sched import Schedule
 
+    if isinstance(recipe, str) and recipe == "auto":
+        return "auto"
     if isinstance(recipe, Schedule) or (callable(recipe) and not isinstance(recipe, type)):
         return recipe
     raise ScheduleError(
         "K0325",
         f"{recipe!r} is not a schedule",
-        help="pass a Schedule (`kernel.schedule().split(...)`) or a function `def schedule(s): ... return s`",
+        help="pass a Schedule (`kernel.schedule().split(...)`), a function `def schedule(s): ... return s`, "
+        'or "auto"',
     )

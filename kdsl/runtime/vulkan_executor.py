@@ -16,11 +16,13 @@ from kdsl.runtime.aliasing import overlap
 from kdsl.runtime.cache import disk_cache
 from kdsl.runtime.device_array import DeviceArray, empty
 from kdsl.runtime.interface import Interface
-from kdsl.runtime.program import New
+from kdsl.runtime.program import New, Program
+from kdsl.runtime.seen import Seen
 
 if TYPE_CHECKING:
     from kdsl.backends.vulkan.executable import Executable
     from kdsl.backends.vulkan.faults import Fault
+    from kdsl.backends.vulkan.plan import Plan
 
 Array = np.ndarray[Any, Any]
 
@@ -69,8 +71,44 @@ class VulkanExecutor:
             title, loc = self.explain().conditions[plan.failing - 1]
             raise condition_error(title, loc, sizes)
         same = self._same(given) if self.interface.may_alias else None
-        arguments = [a.memory if type(a) is DeviceArray else a for a in given]
-        executable.run(key, plan, arguments, self.uploaded, self._error, same)
+        self.send(key, plan, given, same)
+
+    def send(
+        self, key: tuple[Any, ...], plan: Plan, arrays: Sequence[Any], same: Sequence[int] | None = None
+    ) -> None:
+        """Runs on these arrays, in the kernel's own order, which have been looked at."""
+        arguments = [a.memory if type(a) is DeviceArray else a for a in arrays]
+        self.executable.run(key, plan, arguments, self.uploaded, self._error, same)
+
+    def seen(self, program: Program, positions: Sequence[int], values: Sequence[Any]) -> Seen | None:
+        """A call with these values that went well, to be done again; None where each call differs.
+
+        `positions`: which argument each value is.
+        """
+        interface = self.interface
+        if interface.may_alias:
+            return None
+        sizes = program.sizes(values)
+        key, plan = self.executable.plan(
+            [sizes[name] for name in interface.sizes], [values[n] for n in self.scalars]
+        )
+        given = [(n, p) for n, p in enumerate(interface.params[: len(values)]) if isinstance(p, ArrayParam)]
+        pairs = [
+            (positions[m], positions[n])
+            for k, (n, p) in enumerate(given)
+            for m, q in given[:k]
+            if (p.written or q.written) and values[m].size and values[n].size
+        ]
+        return Seen(
+            self,
+            key,
+            plan,
+            tuple([positions[n] if n < len(values) else len(values) - 1 - n for n in self.arrays]),
+            tuple(pairs),
+            tuple([(tuple([e.evaluate(sizes) for e in p.shape]), p.dtype.np) for p in interface.results]),
+            self.allocator(values) is not np.empty,
+            program.finish,
+        )
 
     def allocator(self, values: Sequence[Any]) -> New:
         """Results of a call with an array of the device are on the device."""

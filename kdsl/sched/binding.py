@@ -10,7 +10,8 @@ A band is a chain of loops, one directly inside the other, whose iterations are 
 points are then, and any cut of them into work-groups and invocations computes the same (`sched.sharing` makes
 the cut). The outermost bands are bound, and loops that `parallel` marks already; loops around them run on the
 host. Loops that a work-group runs together, such as copies into shared memory, are shared out to its
-invocations. What is not proved stays in order; nothing is refused.
+invocations; vector loops that combine their partial results become trees (`sched.trees`). What is not proved
+stays in order; nothing is refused.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from kdsl.ir.walk import stmt_bodies, stmts
 from kdsl.sched.arith import names_in
 from kdsl.sched.sharing import INVOCATIONS, Band, Block, points, shared_out, within_guards
 from kdsl.sched.tree import first_return, leaves_loop, replaced
+from kdsl.sched.trees import with_trees
 
 FEW = 32
 """The host starts no loop for fewer iterations than these."""
@@ -35,21 +37,17 @@ FEW = 32
 
 def bound(func: Func) -> Func:
     """`func` with each loop that a GPU can share out bound to an axis; loops that are bound stay so."""
+    func = with_trees(func)
+    if first_return(func.body) is not None:
+        return func
     answers = _Answers(func)
-    bands = planned(func, answers)
+    bands = list(_Planner(func, answers).host(func.body, frozenset()))
     answers.keep()
     for band in bands:
         func = replaced(func, {band.loops[0].id: shared_out(func, band)})
     if bands:
         verify(func)
     return func
-
-
-def planned(func: Func, answers: _Answers) -> list[Band]:
-    """The loops of `func` that `bound` binds."""
-    if first_return(func.body) is not None:
-        return []
-    return list(_Planner(func, answers).host(func.body, frozenset()))
 
 
 def why_in_order(func: Func, loop: Loop) -> str:

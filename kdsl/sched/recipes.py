@@ -16,6 +16,7 @@ from kdsl.ir.walk import stmts
 
 if TYPE_CHECKING:
     from kdsl.sched.layout import Layout
+    from kdsl.sched.ranges import Tail
     from kdsl.sched.schedule import Schedule
 
 
@@ -303,6 +304,7 @@ def gpu_tile(
     size: tuple[int, int, int] = (64, 64, 8),
     registers: tuple[int, int] = (8, 8),
     lanes: int = 4,
+    tail: Tail = "guard",
 ) -> Schedule:
     """A product on a GPU: each work-group a tile, with operands in shared memory and sums in registers.
 
@@ -329,9 +331,11 @@ def gpu_tile(
 
     fits: sums over `terms` for a plane of cells, made in a local scalar. `size`: rows, columns and terms of a
     tile; `registers`: rows and columns of one invocation; a work-group has size / registers of them.
+    `tail="perfect"` is for sizes that these divide: checked at the call, and faster.
     """
     i, j, k = rows, columns, terms
-    s = s.tile([i, j], list(size[:2])).tile([f"{i}_i", f"{j}_i"], list(registers)).split(k, size[2])
+    s = s.tile([i, j], list(size[:2]), tail).tile([f"{i}_i", f"{j}_i"], list(registers))
+    s = s.split(k, size[2], tail=tail)
     s = s.reorder(f"{i}_o", f"{j}_o", f"{i}_i_o", f"{j}_i_o", f"{k}_o", f"{k}_i", f"{i}_i_i", f"{j}_i_i")
     s = s.bind(f"{i}_o", "grid.y").bind(f"{j}_o", "grid.x")
     s = s.bind(f"{i}_i_o", "block.y").bind(f"{j}_i_o", "block.x")
@@ -347,6 +351,7 @@ def gpu_register_tile(
     terms: Sequence[str],
     registers: tuple[int, int] = (8, 8),
     invocations: int = 8,
+    tail: Tail = "guard",
 ) -> Schedule:
     """A product on a GPU without shared memory: neighbouring invocations have neighbouring columns.
 
@@ -367,9 +372,10 @@ def gpu_register_tile(
                             for j_i_o in unroll(range(8)): ...
 
     fits: drivers that run a work-group in the lanes of a CPU (lavapipe), where shared memory is but memory.
+    `tail="perfect"` as in `gpu_tile`.
     """
     i, j = rows, columns
-    s = s.tile([i, j], [registers[0], registers[1] * invocations]).split(f"{j}_i", invocations)
+    s = s.tile([i, j], [registers[0], registers[1] * invocations], tail).split(f"{j}_i", invocations)
     s = s.reorder(f"{i}_o", f"{j}_o", f"{j}_i_i", *terms, f"{i}_i", f"{j}_i_o")
     s = s.bind(f"{i}_o", "grid.y").bind(f"{j}_o", "grid.x").bind(f"{j}_i_i", "block.x")
     return s.unroll(f"{i}_i").unroll(f"{j}_i_o")
@@ -392,7 +398,7 @@ def gpu_sum(s: Schedule, loop: str, block: int = 4096, invocations: int = 64) ->
                 for i_i_o in range(64):
                     if i_o * 4096 + i_i_o * 64 + i_i_i < N:
                         total_r_r[i_i_i] += X[i_o * 4096 + i_i_o * 64 + i_i_i]
-            for i_i_i_r in range(64):
+            for i_i_i_r in vectorize(range(64)):       # on a GPU a tree of the invocations
                 total_r[i_o] += total_r_r[i_i_i_r]
         for i_o_r in range((N + 4095) // 4096):
             total += total_r[i_o_r]
@@ -401,7 +407,7 @@ def gpu_sum(s: Schedule, loop: str, block: int = 4096, invocations: int = 64) ->
     """
     s = s.split(loop, block).rfactor(f"{loop}_o").bind(f"{loop}_o", "grid.x")
     s = s.split(f"{loop}_i", invocations).reorder(f"{loop}_i_i", f"{loop}_i_o")
-    return s.rfactor(f"{loop}_i_i").bind(f"{loop}_i_i", "block.x")
+    return s.rfactor(f"{loop}_i_i").bind(f"{loop}_i_i", "block.x").vectorize(f"{loop}_i_i_r")
 
 
 # ------------------------------------------------------------------------ helpers

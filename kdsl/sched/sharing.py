@@ -73,14 +73,14 @@ def shared_out(func: Func, band: Band) -> Body:
 
 @dataclass(slots=True)
 class _Cut:
-    """New loops by where they stand, each list from the innermost outwards: work-groups, what a group
-    repeats, invocations. `values` are the old variables by the new ones, `tests` keep to the old ranges."""
+    """New loops by where they stand, each list from the innermost outwards: work-groups, invocations, what an
+    invocation repeats. `values` are the old variables by the new ones, `tests` keep to the old ranges."""
 
     func: Func
     band: Band
     grid: list[Loop] = field(default_factory=list)
-    group: list[Loop] = field(default_factory=list)
     block: list[Loop] = field(default_factory=list)
+    rounds: list[Loop] = field(default_factory=list)
     values: dict[str, Expr] = field(default_factory=dict)
     tests: list[Expr] = field(default_factory=list)
     taken: set[str] = field(init=False)
@@ -112,7 +112,7 @@ class _Cut:
             elif grids:
                 self.whole(loop, self.grid, f"grid.{grids.pop()}")
             else:
-                self.whole(loop, self.group, "")
+                self.whole(loop, self.rounds, "")
 
     def invocations(self, size: Block) -> None:
         """A loop for each axis, x for the innermost; or all loops together, if that takes fewer rounds."""
@@ -128,7 +128,7 @@ class _Cut:
         for n, loop in enumerate(loops):
             count = counts[n]
             if n >= len(axes):
-                self.whole(loop, self.group, "")
+                self.whole(loop, self.rounds, "")
             elif count is not None and count <= axes[n][0]:
                 self.whole(loop, self.block, f"block.{axes[n][1]}")
             else:
@@ -147,7 +147,7 @@ class _Cut:
         count = trips(loop, self.func, True)
         blocks = replace(loop, var=outer, lo=const(0), hi=ceil_div(count, n), step=const(1), mark=None)
         if grid is None:
-            self.group.append(blocks)
+            self.rounds.append(blocks)
         else:
             self.grid.append(replace(blocks, mark=self.mark(loop, f"grid.{grid}")))
         self.block.append(self.counter(loop, inner, n, f"block.{block}"))
@@ -166,7 +166,7 @@ class _Cut:
         t: Expr = const(0)
         if not few:
             name = self.named(f"{stem}_o")
-            self.group.append(
+            self.rounds.append(
                 replace(loops[0], var=name, lo=const(0), hi=ceil_div(total, size), step=const(1), mark=None)
             )
             t = mul(var(name), size)
@@ -221,6 +221,6 @@ class _Cut:
         body = track.substitute(body, self.values)
         for test in reversed(self.tests):
             body = (If(test, body, loc=chain[-1].loc),)
-        for loop in (*self.block, *self.group, *self.grid):
+        for loop in (*self.rounds, *self.block, *self.grid):
             body = (replace(loop, body=body),)
         return body

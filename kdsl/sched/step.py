@@ -190,17 +190,23 @@ def _checked(value: Any, hint: Any) -> Any:
     if hint is bool:
         return value if isinstance(value, bool) else _WRONG
     if hint is float:
-        return value if isinstance(value, (int, float)) and not isinstance(value, bool) else _WRONG
+        number = isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool))
+        return value if number and (isinstance(value, float) or _in_64_bits(value)) else _WRONG
     if hint is int:
         if isinstance(value, bool) or not hasattr(value, "__index__"):
             return _WRONG
-        return operator.index(value)
+        index = operator.index(value)
+        return index if _in_64_bits(index) else _WRONG
     if hint is type(None):
         return None if value is None else _WRONG
     if hint is Meaningful:
         return _instruction(value)
     assert hint is str, hint
     return value if isinstance(value, str) else _WRONG
+
+
+def _in_64_bits(value: int) -> bool:
+    return -(1 << 63) <= value < 1 << 63
 
 
 def _instruction(value: Any) -> Any:
@@ -242,6 +248,8 @@ def _value_text(value: Any) -> str:
         return "dict(" + ", ".join(f"{k}={_value_text(v)}" for k, v in value.items()) + ")"
     if isinstance(value, float) and value in (inf, -inf):
         return f'float("{value}")'
+    if isinstance(value, int) and not _in_64_bits(value):
+        return f"an integer of {value.bit_length()} bits"
     if value is None or isinstance(value, (bool, int, float)):
         return repr(value)
     return f"a {type(value).__name__}"

@@ -19,7 +19,7 @@ from kdsl.mathlib import definition
 from kdsl.passes import lower
 from kdsl.passes.launches import launches
 from kdsl.target import Limits, Target
-from tests.launches.model import Model, Order, backwards, in_order, shuffled, verify_launches
+from tests.launches.model import Model, Order, Race, backwards, in_order, shuffled, verify_launches
 
 TARGET = Target(
     "vulkan",
@@ -126,3 +126,20 @@ def without(made: Launches, barrier: int) -> Launches:
         return tuple(out)
 
     return replace(made, steps=steps(made.steps))
+
+
+def every_barrier_is_needed(made: Launches) -> None:
+    """Without any one of them, two invocations meet."""
+    sizes = [*sizes_to_try(made.func, 7), dict.fromkeys(made.func.sizes, 17)]
+    for barrier in barriers(made):
+        model = Model(without(made, barrier))
+        assert any(complains(model, arguments(made.func, at, n), at) for n, at in enumerate(sizes))
+
+
+def complains(model: Model, given: Mapping[str, Any], at: Mapping[str, int]) -> bool:
+    """Whether two invocations meet, or one uses what another has not yet written."""
+    try:
+        found = outcome(model.run, given, at)
+    except Race:
+        return True
+    return isinstance(found, str) and "is used before it is set" in found

@@ -255,6 +255,112 @@ def atomic(X: i32[N], H: i32[4], C: i32[1], R: i32[N]):
                 R[g * 8 + a] = base - base + X[g * 8 + a]
 """
 
+CHOSEN = """
+def chosen(X: i64[M, 8], Y: i64[M, N], Z: i64[M, 8]):
+    for i in bind(range(M), "grid.x"):
+        if X[i, 0] > 1:
+            for j in bind(range(N), "grid.y"):
+                Y[i, j] = j
+            X[i, 0] = 0
+        else:
+            for a in bind(range(4), "block.x"):
+                if X[i, a] > 0:
+                    for b in bind(range(2), "block.y"):
+                        Z[i, 2 * a + b] = X[i, 4 + a] + b
+                    X[i, a] = -1
+                else:
+                    X[i, a] = 7
+"""
+
+DOUBLE = """
+def double(X: i64[M, N, 8], Y: i64[M, 8]):
+    for i in bind(range(M), "grid.x"):
+        T: i64[2, 8] @ "shared"
+        for a in bind(range(8), "block.x"):
+            T[0, a] = X[i, 0, a] if N > 0 else 0
+        for k in range(N):
+            for a in bind(range(8), "block.x"):
+                if k + 1 < N:
+                    T[(k + 1) % 2, a] = X[i, k + 1, a]
+            for a in bind(range(8), "block.x"):
+                Y[i, a] += T[k % 2, 7 - a]
+"""
+
+HALO = """
+def halo(X: i64[N + 4], Y: i64[N]):
+    for g in bind(range((N + 7) // 8), "grid.x"):
+        T: i64[3, 4] @ "shared"
+        for r in range(2):
+            for a in bind(range(8), "block.x"):
+                if 8 * r + a < 12 and 8 * g + 8 * r + a < N + 4:
+                    T[(8 * r + a) // 4, (8 * r + a) % 4] = X[8 * g + 8 * r + a]
+        for a in bind(range(8), "block.x"):
+            if 8 * g + a < N:
+                Y[8 * g + a] = T[a // 4, a % 4] + T[(a + 4) // 4, (a + 4) % 4]
+"""
+
+WAVES = """
+def waves(A: i64[N, N], B: i64[N], C: i64[N, N]):
+    for l in range(1, N):
+        T: i64[N]
+        for m in bind(range(max(N - l - 1, 0), N), "grid.x"):
+            x: i64
+            x = A[m, l] + l
+            for a in bind(range(2), "block.x"):
+                V: i64[N]
+                for k in range(N):
+                    V[k] = C[k, m] * a
+                if a == 1:
+                    A[m, l] = V[l] + x
+            for j in bind(range(m, N), "grid.y"):
+                if m == j:
+                    B[j] += x
+"""
+
+LEAVING = """
+def leaving(X: i64[M, 8], Y: i64[M, 8], Z: i64[M, 8]):
+    for i in bind(range(M), "grid.x"):
+        T: i64[8] @ "shared"
+        n: i64
+        n = 0
+        while n < 3:
+            for a in bind(range(8), "block.x"):
+                T[a] = X[i, a] + n
+            for a in bind(range(8), "block.x"):
+                Y[i, a] += T[7 - a]
+            n += X[i, 0] % 2 + 1
+        for k in range(4):
+            if X[i, 1] == k:
+                continue
+            for a in bind(range(8), "block.x"):
+                T[a] = Z[i, a] + k
+            if X[i, 2] == k:
+                break
+            for a in bind(range(8), "block.x"):
+                Z[i, a] += T[7 - a]
+        m: i64
+        m = T[3] if X[i, 1] != 0 or X[i, 2] == 3 else n
+        while T[0] + m > 20 and m > 0:
+            for a in bind(range(8), "block.x"):
+                T[a] = T[a] - a
+            m = m - 1
+"""
+
+SEARCH = """
+def search(X: i64[N], Y: i64[N], F: i64[2]):
+    F[0] = 3
+    while F[0] > 0:
+        for i_o in bind(range((N + 3) // 4), "grid.x"):
+            for i in bind(range(4), "block.x"):
+                if 4 * i_o + i < N:
+                    Y[4 * i_o + i] += X[4 * i_o + i] + F[0]
+        F[0] = F[0] - 1
+    for i_o in bind(range((N + 3) // 4), "grid.x"):
+        for i in bind(range(4), "block.x"):
+            if 4 * i_o + i < N:
+                X[4 * i_o + i] = Y[4 * i_o + i]
+"""
+
 ALL = {
     name: text
     for name, text in list(globals().items())

@@ -18,11 +18,10 @@ import numpy as np
 
 from kdsl.analysis.axes import axis_of
 from kdsl.dtypes import i64
-from kdsl.ir.evaluation import SIZE, evaluator
 from kdsl.ir.faults import condition_error
 from kdsl.ir.interpreter import _Compiler, as_value
 from kdsl.ir.interpreter_exprs import PRINT, RECORDER, Frame, Poison, make
-from kdsl.ir.launch import Dispatch, HostIf, HostLoop, HostSteps, Launches, Scratch
+from kdsl.ir.launch import Dispatch, HostIf, HostLoop, HostStep, HostSteps, Launches, Scratch
 from kdsl.ir.launch_printer import dispatches
 from kdsl.ir.nodes import (
     Alloc,
@@ -30,7 +29,6 @@ from kdsl.ir.nodes import (
     Barrier,
     Body,
     Const,
-    Expr,
     If,
     Loop,
     Stmt,
@@ -38,7 +36,7 @@ from kdsl.ir.nodes import (
 )
 from kdsl.ir.races import Recorder, Watch
 from kdsl.ir.verify import verify
-from kdsl.ir.walk import stmts
+from kdsl.ir.walk import map_stmt, stmts
 from kdsl.passes.moving_buffers import Move, moved
 
 Steps = Callable[[Frame], Generator[int, None, "str | None"]]
@@ -270,22 +268,43 @@ class Model:
         ]
         self.conditions = [(c.expr(x.expr), x) for x in func.conditions]
         self.scratch = [(s, c.buffer(s.name, "local", len(s.shape))) for s in launches.scratch]
-        self.host: dict[str, int] = {}
+        self.slots: dict[str, int] = {}
         self.bodies: dict[str, Steps] = {}
-        self.compile(launches.steps)
+        self.extents = [[c.expr(e) for e in s.shape] for s in launches.scratch]
+        self.steps = self.host(launches.steps)
 
-    def compile(self, steps: HostSteps) -> None:
-        for s in steps:
-            match s:
-                case Dispatch():
-                    assert s.name not in self.bodies
-                    self.bodies[s.name] = self.c.steps(s.body)
-                case HostLoop():
-                    self.host[s.var] = self.c.name(s.var)
-                    self.compile(s.steps)
-                case HostIf():
-                    self.compile(s.then)
-                    self.compile(s.orelse)
+    def host(self, steps: HostSteps) -> Callable[[Frame], None]:
+        made = [self.host_step(s) for s in steps]
+
+        def run(f: Frame) -> None:
+            for step in made:
+                step(f)
+
+        return run
+
+    def host_step(self, s: HostStep) -> Callable[[Frame], None]:
+        c = self.c
+        match s:
+            case Dispatch():
+                assert s.name not in self.bodies
+                assert set(s.host_vars) <= {x for x in c.scope if isinstance(c.scope[x], int)}
+                groups = [c.expr(e) for e in s.groups]
+                self.bodies[s.name] = c.steps(s.body)
+                return lambda f: self.dispatch(f, s, [n(f) for n in groups])
+            case HostLoop():
+                ends = [c.expr(e) for e in (s.lo, s.hi, s.step)]
+                slot = c.name(s.var)
+                inside = self.host(s.steps)
+
+                def loop(f: Frame) -> None:
+                    for i in range(*[e(f) for e in ends]):
+                        f[slot] = i
+                        inside(f)
+
+                return loop
+            case HostIf():
+                test, then, orelse = c.expr(s.cond), self.host(s.then), self.host(s.orelse)
+                return lambda f: then(f) if test(f) else orelse(f)
 
     def run(
         self,
@@ -297,54 +316,34 @@ class Model:
         """Writes `arrays` in place."""
         f: Frame = [None] * self.c.slots
         f[PRINT], f[RECORDER] = (lambda text: None), Recorder()
-        self.order, self.frame = order, f
-        self.values: dict[str, Any] = {name: int(sizes[name]) for name in self.launches.func.sizes}
+        self.order = order
         for name, slot in self.sizes:
-            f[slot] = self.values[name]
+            f[slot] = int(sizes[name])
         for p, slot in self.scalars:
-            f[slot] = self.values[p.name] = as_value(scalars[p.name], p.dtype)
+            f[slot] = as_value(scalars[p.name], p.dtype)
         for test, what in self.conditions:
             if not test(f):
                 raise condition_error(what.title, what.loc, sizes)
         for a, b in self.arrays:
             f[b.slot], f[b.extents] = arrays[a.name], arrays[a.name].shape
-        for s, b in self.scratch:
-            make(f, b, tuple([max(0, self.value(e)) for e in s.shape]), Poison(s.name, None))
-        self.steps(self.launches.steps)
+        for (s, b), extents in zip(self.scratch, self.extents):
+            make(f, b, tuple([max(0, e(f)) for e in extents]), Poison(s.name, None))
+        self.steps(f)
 
-    def value(self, e: Expr) -> Any:
-        ranges = dict.fromkeys(self.launches.func.sizes, SIZE)
-        return evaluator(e, tuple(self.values), ranges)(*self.values.values())
-
-    def steps(self, steps: HostSteps) -> None:
-        for s in steps:
-            match s:
-                case Dispatch():
-                    self.dispatch(s)
-                case HostLoop():
-                    for i in range(self.value(s.lo), self.value(s.hi), self.value(s.step)):
-                        self.values[s.var] = self.frame[self.host[s.var]] = i
-                        self.steps(s.steps)
-                    self.values.pop(s.var, None)
-                case HostIf():
-                    self.steps(s.then if self.value(s.cond) else s.orelse)
-
-    def dispatch(self, d: Dispatch) -> None:
+    def dispatch(self, f: Frame, d: Dispatch, groups: list[int]) -> None:
         self.clock.dispatch += 1
         self.events.cells.clear()
-        groups = [self.value(e) for e in d.groups]
         assert all(n >= 0 for n in groups), (d.name, groups)
-        assert set(d.host_vars) <= set(self.values)
         ids = list(itertools.product(*map(range, groups)))
         for n in self.order(len(ids)):
             self.clock.group = n
-            self.group(d, groups, ids[n])
+            self.group(f, d, groups, ids[n])
 
-    def group(self, d: Dispatch, groups: list[int], group: tuple[int, ...]) -> None:
+    def group(self, outer: Frame, d: Dispatch, groups: list[int], group: tuple[int, ...]) -> None:
         self.c.group_memory.clear()
         running = []
         for block in itertools.product(*map(range, d.block)):
-            f = list(self.frame)
+            f = list(outer)
             for a, axis in enumerate("xyz"):
                 f[self.c.axes[f"grid.{axis}"]] = group[a]
                 f[self.c.axes[f"block.{axis}"]] = block[a]
@@ -380,8 +379,6 @@ def with_subscripts(launches: Launches) -> Launches:
         return with_extent(moved(body, {**moves, **here}, lambda stem: stem + "_old"), set(here))
 
     def with_extent(body: Body, names: set[str]) -> Body:
-        from kdsl.ir.walk import map_stmt
-
         out = []
         for s in body:
             if isinstance(s, Alloc) and s.name in names:

@@ -96,7 +96,7 @@ def compare(program: Program, sizes: tuple[int, ...], seed: int, schedule: bool)
 @pytest.mark.parametrize("program", [pytest.param(p, id=p.id) for p in PROGRAMS])
 @pytest.mark.parametrize("schedule", [False, True], ids=["one", "bound"])
 def test_program(program: Program, schedule: bool) -> None:
-    for seed, sizes in enumerate(program.sizes):
+    for seed, sizes in enumerate(program.sizes[:2] if schedule else program.sizes):
         try:
             compare(program, sizes, seed, schedule)
         except TargetError as e:

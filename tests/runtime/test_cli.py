@@ -35,7 +35,8 @@ def file(tmp_path: Path) -> str:
 def test_devices(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["devices"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["cpu", "interpreter"]
+    names = [line.split()[0] for line in lines]
+    assert names[0] == "cpu" and names[-1] == "interpreter" and names[1].partition(":")[0] == "vulkan"
     assert "-bit vectors" in lines[0]
 
 

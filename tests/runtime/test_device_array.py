@@ -122,15 +122,15 @@ def test_idle_memory_is_freed() -> None:
 
 
 def test_what_cannot_be_there() -> None:
-    with pytest.raises(kdsl.ArgumentError, match="K0530.*complex128"):
+    with pytest.raises(kdsl.ArgumentError, match=r"K0530.*complex128"):
         kdsl.to_device(np.zeros(2, complex), "vulkan")
-    with pytest.raises(kdsl.ArgumentError, match="K0530.*NumPy arrays"):
+    with pytest.raises(kdsl.ArgumentError, match=r"K0530.*NumPy arrays"):
         kdsl.to_device(np.zeros(2), "cpu")
-    with pytest.raises(kdsl.TargetError, match="K0520.*no Vulkan device 99"):
+    with pytest.raises(kdsl.TargetError, match=r"K0520.*no Vulkan device 99"):
         kdsl.to_device(np.zeros(2), "vulkan:99")
     with pytest.raises(kdsl.TargetError, match="K0501"):
         kdsl.to_device(np.zeros(2), "vulkan:x")
-    with pytest.raises(kdsl.TargetError, match="K0525.*too large"):
+    with pytest.raises(kdsl.TargetError, match=r"K0525.*too large"):
         kdsl.to_device(np.broadcast_to(np.zeros(1), 1 << 34), "vulkan")
 
 
@@ -144,7 +144,7 @@ def test_device_arrays_stay_away_from_other_targets() -> None:
 
     x = kdsl.to_device(np.zeros(3, np.float32), "vulkan")
     for call in (double.on("cpu"), double.on("interpreter"), double.py):
-        with pytest.raises(kdsl.ArgumentError, match="K0528.*`A` of double lies on vulkan"):
+        with pytest.raises(kdsl.ArgumentError, match=r"K0528.*`A` of double lies on vulkan"):
             call(x)
 
 

@@ -43,7 +43,7 @@ def test_import_is_light() -> None:
     )
     assert {m for m in loaded if m.startswith("kdsl")} == {
         "kdsl", "kdsl.dtypes", "kdsl.errors", "kdsl.source",
-        "kdsl.runtime", "kdsl.runtime.kernel", "kdsl.runtime.log",
+        "kdsl.runtime", "kdsl.runtime.device_array", "kdsl.runtime.kernel", "kdsl.runtime.log",
         "kdsl.runtime.targets", "kdsl.runtime.threads",
     }  # fmt: skip
 

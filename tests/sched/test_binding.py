@@ -60,7 +60,7 @@ BOUND: list[tuple[Any, list[str]]] = [
     (k.axpy, ["grid.x i_o", "block.x i_i"]),
     (k.strided, ["grid.x i_o", "block.x i_i"]),
     (k.backwards, ["i"]),
-    (k.triangle, ["grid.x i", "j_o", "block.x j_i"]),
+    (k.triangle, ["grid.x i", "block.x j_i", "j_o"]),
     (k.pair, ["grid.x i_o", "block.x i_i", "grid.x k_o", "block.x k_i"]),
     (k.jacobi, ["t", "grid.x i_o", "block.x i_i", "grid.x j_o", "block.x j_i"]),
     (k.seidel, ["t", "i"]),
@@ -140,7 +140,7 @@ def taken(A: i64[N]):
 
 SHAPES: list[tuple[Any, list[str]]] = [
     (colours, ["grid.y i", "grid.x j_o", "block.y j_i", "block.x c"]),
-    (five, ["grid.z c", "grid.y d", "grid.x e_o", "a", "b", "block.x e_i"]),
+    (five, ["grid.z c", "grid.y d", "grid.x e_o", "block.x e_i", "a", "b"]),
     (few, ["t", "i"]),
     (elimination, ["p", "grid.y i", "grid.x j_o", "block.x j_i"]),
     (returning, ["i", "j"]),
@@ -163,7 +163,7 @@ SCHEDULED: list[tuple[Any, Steps, list[str]]] = [
     (k.pair, lambda s: s.bind("i", "grid.x"), ["grid.x i", "grid.x k_o", "block.x k_i"]),
     (k.jacobi, lambda s: s.bind("i", "grid.x"), ["t", "grid.x i", "grid.x j_o", "block.x j_i"]),
     # Work-groups without invocations share out their loops.
-    (k.add, lambda s: s.bind("i", "grid.x"), ["grid.x i", "j_o", "block.x j_i"]),
+    (k.add, lambda s: s.bind("i", "grid.x"), ["grid.x i", "block.x j_i", "j_o"]),
     (k.rows, lambda s: s.bind("i", "grid.x"), ["grid.x i", "j"]),
 ]
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 import kdsl
-from kdsl import f32, i64
+from kdsl import f32, i64, recipes
 from kdsl.sched.schedule import Schedule
+from kdsl.sched.text import nest_text
 from kdsl.target import Target
 from tests.sched import kernels as k
 from tests.sched.check import Steps, check_schedule, golden_texts, refusal, schedule_of, write_golden
@@ -65,6 +66,12 @@ def private(X: i64[M, N], Y: i64[M, N]):
             T[a] = X[i, 0] * a if N > 0 else a
         for j in range(N):
             Y[i, j] = T[j % 8]
+
+
+@kdsl.kernel
+def reduced(X: i64[N], Y: i64[1]):
+    for i in range(N):
+        Y[0] += X[i]
 
 
 def groups(s: Schedule) -> Schedule:
@@ -173,19 +180,27 @@ def test_copies_are_shared_out() -> None:
     made = check_bound(check_schedule(k.matmul, shared).func)
     # B_s is 8 x 4: two rounds of rows; A_s is 4 x 8: two of columns.
     assert headers(made)[5:11] == [
-        "B_s_0_o",
         "block.y B_s_0_i",
         "block.x B_s_1",
-        "A_s_1_o",
+        "B_s_0_o",
         "block.y A_s_0",
         "block.x A_s_1_i",
+        "A_s_1_o",
     ]
 
 
 def test_a_ragged_region_is_shared_out_element_by_element() -> None:
     made = check_bound(check_schedule(blur, halo).func)
     # 6 x 10 elements for 4 x 8 invocations: two rounds, where rows by rows take four.
-    assert headers(made)[2:5] == ["X_s_0_X_s_1_o", "block.y X_s_0_X_s_1_y", "block.x X_s_0_X_s_1_x"]
+    assert headers(made)[2:5] == ["block.y X_s_0_X_s_1_y", "block.x X_s_0_X_s_1_x", "X_s_0_X_s_1_o"]
+
+
+def test_partial_results_are_combined_in_a_tree() -> None:
+    s = check_schedule(reduced, lambda s: recipes.gpu_sum(s, "i", 12, 6))
+    assert "for i_i_i_r in vectorize(range(6)):" in str(s)
+    made = nest_text(check_bound(s.func))
+    # Six, three, two, one.
+    assert made.count("[i_i_i_r] += ") == 3 and "[i_i_i_r + 3]" in made and "_r_r[0]" in made
 
 
 class Gpu:

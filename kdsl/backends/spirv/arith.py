@@ -1,4 +1,4 @@
-"""Arithmetic on scalars, or on vectors of 2 to 4 lanes: one method for each kind of operation, on ids.
+"""Arithmetic on scalars: one method for each kind of operation, on ids.
 
 What is emitted, for `x, y` of an element type `t`:
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kdsl.backends.spirv import halves, software
-from kdsl.backends.spirv.module import Code, bits_of, vector
+from kdsl.backends.spirv.module import Code, bits_of
 from kdsl.backends.spirv.opcodes import Glsl
 from kdsl.dtypes import DType, f32
 
@@ -44,7 +44,7 @@ def kind_of(t: DType) -> str:
 
 
 class Arith:
-    """Emits operations into `code`, on vectors of `lanes`.
+    """Emits operations into `code`.
 
     `contract`: a product and a sum around it may become one operation. `fastmath`: floats may be rewritten.
     `exact_division`: the device's division and square root are correctly rounded, or need not be.
@@ -55,39 +55,22 @@ class Arith:
         self,
         code: Code,
         *,
-        lanes: int = 1,
         contract: bool = False,
         fastmath: bool = False,
         exact_division: bool = True,
         fma_through_f64: bool = False,
     ) -> None:
         self.code = code
-        self.lanes = lanes
         self.contract = contract
         self.fastmath = fastmath
         self.exact_division = exact_division
         self.fma_through_f64 = fma_through_f64
 
-    def over(self, lanes: int) -> Arith:
-        """The same arithmetic on other vectors."""
-        return Arith(
-            self.code,
-            lanes=lanes,
-            contract=self.contract,
-            fastmath=self.fastmath,
-            exact_division=self.exact_division,
-            fma_through_f64=self.fma_through_f64,
-        )
-
     # -- short forms
-
-    def kind(self, base: str) -> str:
-        """The type of a value: `base`, or a vector of it."""
-        return vector(base, self.lanes)
 
     def const(self, base: str, value: bool | int | float) -> int:
         """A constant."""
-        return self.code.module.constant(self.kind(base), value)
+        return self.code.module.constant(base, value)
 
     def op(self, name: str, base: str, *operands: int) -> int:
         """A pure instruction, folded where it is one of integers and constants."""
@@ -95,16 +78,16 @@ class Arith:
             folded = self._folded(name, base, operands)
             if folded is not None:
                 return folded
-        return self.code.pure(name, self.kind(base), *operands)
+        return self.code.pure(name, base, *operands)
 
     def flop(self, name: str, base: str, *operands: int, free: bool = False) -> int:
         """An instruction on floats, not to be rewritten (unless `free`, where contraction is)."""
         exact = not (self.fastmath or (free and self.contract))
-        return self.code.pure(name, self.kind(base), *operands, exact=exact)
+        return self.code.pure(name, base, *operands, exact=exact)
 
     def glsl(self, instruction: Glsl, base: str, *operands: int) -> int:
         """An instruction of the extended set."""
-        return self.code.pure("ExtInst", self.kind(base), self.code.module.glsl(), instruction, *operands)
+        return self.code.pure("ExtInst", base, self.code.module.glsl(), instruction, *operands)
 
     def pick(self, base: str, cond: int, a: int, b: int) -> int:
         """`a if cond else b`, both computed."""
@@ -113,7 +96,7 @@ class Arith:
     def _folded(self, name: str, base: str, operands: tuple[int, ...]) -> int | None:
         """The result where constants make it plain."""
         number = self.code.module.number
-        if self.lanes > 1 or len(operands) != 2:
+        if len(operands) != 2:
             return None
         x, y = number(operands[0]), number(operands[1])
         if x is not None and y is not None and name in _FOLD:
@@ -134,7 +117,7 @@ class Arith:
     def binary(self, op: str, t: DType, x: int, y: int, *, free: bool = False) -> int:
         """`x op y`. `free`: it is one of a product and a sum around it."""
         if t.kind == "bool":
-            return self.code.pure(_BOOL_OPS[op], self.kind("bool"), x, y)
+            return self.code.pure(_BOOL_OPS[op], "bool", x, y)
         if t.is_float:
             return self._float_binary(op, t, x, y, free)
         base = kind_of(t)
@@ -162,7 +145,7 @@ class Arith:
     def _float_binary(self, op: str, t: DType, x: int, y: int, free: bool) -> int:
         base = kind_of(t)
         if op == "/" and not self.exact_division:
-            return self.rounded(t, self.call_lanes(software.divide(self.code.module, base), base, x, y))
+            return self.rounded(t, self.function(software.divide(self.code.module, base), base, x, y))
         if op in _FLOAT_OPS:
             return self.rounded(t, self.flop(_FLOAT_OPS[op], base, x, y, free=free and t.bits > 16))
         match op:
@@ -239,13 +222,13 @@ class Arith:
         """
         base = kind_of(t)
         zero, one, half = (self.const(base, v) for v in (0.0, 1.0, 0.5))
-        strict = Arith(self.code, lanes=self.lanes, exact_division=self.exact_division)
+        strict = Arith(self.code, exact_division=self.exact_division)
 
         def both(a: int, b: int) -> int:
             return self.op("LogicalAnd", "bool", a, b)
 
         wide = f32 if base == "f32" else t
-        rest = self.call_lanes(software.fmod(self.code.module, base), base, x, y)
+        rest = self.function(software.fmod(self.code.module, base), base, x, y)
         quotient = strict.binary("/", wide, strict.flop("FSub", base, x, rest), y)
         exact = strict.compare("==", wide, rest, zero)
         y_below = strict.compare("<", wide, y, zero)
@@ -266,7 +249,7 @@ class Arith:
     def compare(self, op: str, t: DType, x: int, y: int) -> int:
         """`x op y` as a bool."""
         if t.is_float:
-            return self.code.pure(_FLOAT_COMPARE[op], self.kind("bool"), x, y, exact=not self.fastmath)
+            return self.code.pure(_FLOAT_COMPARE[op], "bool", x, y, exact=not self.fastmath)
         if t.kind == "bool":
             if op in ("==", "!="):
                 return self.op("LogicalEqual" if op == "==" else "LogicalNotEqual", "bool", x, y)
@@ -326,10 +309,10 @@ class Arith:
             case "sqrt":
                 if self.exact_division:
                     return self.rounded(t, self.glsl(Glsl.Sqrt, base, x))
-                return self.rounded(t, self.call_lanes(software.square_root(self.code.module, base), base, x))
+                return self.rounded(t, self.function(software.square_root(self.code.module, base), base, x))
             case "fma":
                 fma = software.fma(self.code.module, base, through_f64=self.fma_through_f64)
-                return self.rounded(t, self.call_lanes(fma, base, *args))
+                return self.rounded(t, self.function(fma, base, *args))
             case "copysign":
                 return self.copysign(base, x, args[1])
             case "isnan":
@@ -341,7 +324,7 @@ class Arith:
             case "minimum" | "maximum":
                 return self._propagating(fn, t, x, args[1])
             case "fmod":
-                return self.call_lanes(software.fmod(self.code.module, base), base, x, args[1])
+                return self.function(software.fmod(self.code.module, base), base, x, args[1])
             case "ipow":
                 return self.wrapped(t, self._power(t, x, args[1]))
             case "bitcast":
@@ -371,7 +354,7 @@ class Arith:
         base = kind_of(t)
         n = self.code.module.number(exponent)
         if n is None or not 0 <= n <= 64:
-            return self.call_lanes(software.power(self.code.module, base), base, x, exponent)
+            return self.function(software.power(self.code.module, base), base, x, exponent)
         result = self.const(base, 1)
         while n:
             if n & 1:
@@ -381,15 +364,9 @@ class Arith:
                 x = self.op("IMul", base, x, x)
         return result
 
-    def call_lanes(self, function: int, base: str, *args: int) -> int:
-        """A function of scalars, called for each lane."""
-        if self.lanes == 1:
-            return self.code.value("FunctionCall", base, function, *args)
-        out = []
-        for n in range(self.lanes):
-            each = [self.code.pure("CompositeExtract", base, a, n) for a in args]
-            out.append(self.code.value("FunctionCall", base, function, *each))
-        return self.code.value("CompositeConstruct", self.kind(base), *out)
+    def function(self, function: int, base: str, *args: int) -> int:
+        """A call of a function of the module."""
+        return self.code.value("FunctionCall", base, function, *args)
 
     # -- conversion
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from kdsl.backends.spirv.opcodes import ENUMS, MAGIC, OPS, Decoration
+from kdsl.backends.spirv.opcodes import ENUMS, MAGIC, OPS, BuiltIn, Decoration
+
+# What literal numbers at these places of an instruction stand for.
+_WORDS: dict[tuple[str, int], dict[int, str]] = {
+    ("MemoryModel", 0): {0: "Logical"},
+    ("MemoryModel", 1): {1: "GLSL450"},
+    ("Function", 2): {0: "None"},
+    ("SelectionMerge", 1): {0: "None"},
+    ("LoopMerge", 2): {0: "None", 1: "Unroll", 2: "DontUnroll"},
+}
 
 _BY_NUMBER = {number: (name, operands) for name, (number, operands) in OPS.items()}
 
@@ -75,7 +84,7 @@ def _line(
         elif letter in ENUMS:
             out.append(ENUMS[letter](word).name)
         else:
-            out.append(str(word))
+            out.append(_WORDS.get((op, at), {}).get(word, str(word)))
         at += 1
         k += 0 if repeat else 1
     if op in ("Decorate", "MemberDecorate"):
@@ -86,6 +95,8 @@ def _line(
 def _decoration(op: str, operands: tuple[int, ...], names: dict[int, str]) -> list[str]:
     head = 1 if op == "Decorate" else 2
     decoration = Decoration(operands[head])
+    if decoration is Decoration.BuiltIn:
+        return [f"Op{op}", _id(names, operands[0]), "BuiltIn", BuiltIn(operands[head + 1]).name]
     return [f"Op{op}", _id(names, operands[0]), *map(str, operands[1:head]), decoration.name,
             *map(str, operands[head + 1 :])]  # fmt: skip
 

@@ -70,8 +70,9 @@ def compile(launches: Launches, target: Target) -> Artifact:
     state = State.of(module) if faults else None
     entries: list[Entry] = []
     for p in placed:
-        own = Ranges(dict(ranges.vars), {}, ranges.products)
+        own = Ranges(dict(ranges.vars), {}, ranges.products, dict(ranges.steps))
         for loop in p.loops:
+            own.steps[loop.var] = own.step_of(_as_loop(loop))
             own.vars[loop.var] = own.of_loop(_as_loop(loop))
         entries.append(
             emit_entry(module, func, p.dispatch, target, bindings, buffers, own, parameters, sites, state)
@@ -132,6 +133,8 @@ def _ranges(launches: Launches) -> Ranges:
     for p in func.params:
         if isinstance(p, ScalarParam) and p.dtype.is_int:
             ranges.vars[p.name] = Interval(p.dtype.min, p.dtype.max)
+    for condition in func.conditions:
+        ranges.assume(condition.expr)
     for scratch in launches.scratch:
         ranges.know_shape(scratch.shape)
     return ranges

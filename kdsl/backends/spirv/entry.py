@@ -15,6 +15,7 @@ from kdsl.backends.spirv import features
 from kdsl.backends.spirv.arith import Arith, kind_of
 from kdsl.backends.spirv.expressions import Expressions
 from kdsl.backends.spirv.faults import STATUS, SiteTable, State, Status
+from kdsl.backends.spirv.lanes import wanted_sizes
 from kdsl.backends.spirv.manifest import Field
 from kdsl.backends.spirv.memory import Bindings, Buffer, Memory
 from kdsl.backends.spirv.module import Code, Module, bits_of
@@ -134,15 +135,18 @@ def emit_entry(
     )
     x = Expressions(code, arith, Memory(arith, bindings), ranges, sites, own_state)
     inputs = Inputs(code)
-    groups = folded(dispatch.groups, target.limits.groups)
+    groups = folded(dispatch.groups, target.limits.groups, ranges)
     axes = _axes(inputs, arith, dispatch, groups)
+    if features.drops_zeros(target) and any(map(_float_zero, exprs(body))):
+        group = inputs.component(BuiltIn.WorkgroupId, 0)
+        x.zero = arith.op("ShiftRightLogical", "i32", group, module.constant("i32", 31))
     module.place = func.loc
     _bind_names(x, func, body, parameters)
     x.buffers.update({n: b for n, b in buffers.items() if n in reads | writes})
     ranges.learn(body)
     shared = _SharedMemory(module, _float_atomics(body))
     statements = Statements(x, axes, dispatch.block, shared.make, features.device_name(target))
-    statements.body(body)
+    _versions(x, statements, body)
     if code.open:
         code.end("Return")
     function = module.new()
@@ -159,20 +163,45 @@ def emit_entry(
     return Entry(dispatch.name, groups, dispatch.block, shared.bytes, frozenset(reads), frozenset(writes))
 
 
-def folded(groups: tuple[Expr, Expr, Expr], limits: tuple[int, int, int]) -> tuple[Expr, Expr, Expr]:
+def _float_zero(e: Expr) -> bool:
+    return isinstance(e, Const) and e.type.is_float and e.value == 0.0
+
+
+def _versions(x: Expressions, statements: Statements, body: Body) -> None:
+    """The body, in a version of its own for sizes with which vectors can be loaded, where they matter."""
+    wanted = wanted_sizes(body, x.buffers, x.ranges.multiple)
+    if not wanted:
+        statements.body(body)
+        return
+    a, divisible = x.arith, x.arith.const("bool", True)
+    for name, by in wanted.items():
+        rest = a.op("BitwiseAnd", "i32", x.low(Var(name, i64)), a.const("i32", by - 1))
+        divisible = a.op("LogicalAnd", "bool", divisible, a.op("IEqual", "bool", rest, a.const("i32", 0)))
+
+    def vectors() -> None:
+        before = dict(x.ranges.steps)
+        x.ranges.steps |= {n: by * x.ranges.steps.get(n, 1) for n, by in wanted.items()}
+        statements.body(body)
+        x.ranges.steps = before
+
+    x.code.select(divisible, vectors, lambda: statements.body(body))
+
+
+def folded(
+    groups: tuple[Expr, Expr, Expr], limits: tuple[int, int, int], ranges: Ranges
+) -> tuple[Expr, Expr, Expr]:
     """The grid, with work-groups along x beyond the limit put side by side along y or z, if that is free."""
     x, y, z = groups
-    if _one(y):
-        x, y = _split(x, limits[0])
-    elif _one(z):
-        x, z = _split(x, limits[0])
+    if ranges.of(x).hi > limits[0]:
+        if _one(y):
+            x, y = _split(x, limits[0])
+        elif _one(z):
+            x, z = _split(x, limits[0])
     return x, y, z
 
 
 def _split(x: Expr, limit: int) -> tuple[Expr, Expr]:
     """x groups as rows of at most `limit`: their length and number."""
-    if isinstance(x, Const) and x.value <= limit:
-        return x, Const(1, i64)
     rows = Binary("//", Binary("+", x, Const(limit - 1, i64)), Const(limit, i64))
     some = Binary("max", rows, Const(1, i64))
     up = Binary("-", Binary("+", x, some), Const(1, i64))
@@ -236,17 +265,23 @@ class _SharedMemory:
         self.module = module
         self.as_bits = bits
         self.bytes = 0
+        self._made: dict[int, Buffer] = {}
 
     def make(self, s: Alloc, count: int) -> Buffer:
+        if s.id not in self._made:
+            self._made[s.id] = self._new(s, count)
+        return self._made[s.id]
+
+    def _new(self, s: Alloc, count: int) -> Buffer:
         kind = kind_of(s.dtype)
         if s.name in self.as_bits:
             kind = f"i{bits_of(kind)}"
         m = self.module
-        variable = m.variable(Storage.Workgroup, m.array(m.type(kind), count))
+        element = m.type(kind)
+        variable = m.variable(Storage.Workgroup, m.array(element, count) if s.shape else element)
         m.name(variable, s.name)
         self.bytes += count * (4 if kind == "bool" else bits_of(kind) // 8)
-        shape = s.shape or (Const(1, i64),)
-        return Buffer(s.name, s.dtype, shape, Storage.Workgroup, kind, variable)
+        return Buffer(s.name, s.dtype, s.shape, Storage.Workgroup, kind, variable)
 
     def flag(self) -> int:
         """A word of work-group memory."""

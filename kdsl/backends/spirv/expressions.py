@@ -10,6 +10,7 @@ the program would not touch, or fault, and a plain `Select` otherwise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,7 +35,8 @@ _LOW = ("+", "-", "*", "&", "|", "^")
 class Expressions:
     """Emits expressions into `code`. `vars` gives id and type of names in scope; an i64's may be "i32".
 
-    `state` holds the invocation's fault; None: nothing can fault here.
+    `state` holds the invocation's fault; None: nothing can fault here. `packed` gives the value of a load
+    that was done together with others. `zero`: an i32 that is 0, which the driver does not know.
     """
 
     code: Code
@@ -45,6 +47,8 @@ class Expressions:
     state: State | None = None
     vars: dict[str, tuple[int, str]] = field(default_factory=dict)
     buffers: dict[str, Buffer] = field(default_factory=dict)
+    packed: Callable[[Load], int | None] | None = None
+    zero: int | None = None
 
     # -- values
 
@@ -54,12 +58,12 @@ class Expressions:
             return self._wide(e)
         match e:
             case Const():
-                return self.arith.const(kind_of(e.type), e.value)
+                return self._constant(e)
             case Var():
                 return self.vars[e.name][0]
             case Load():
-                buffer, at = self.place(e.buffer, e.index, e.checked, e.loc)
-                return self.memory.load(buffer, self.memory.pointer(buffer, at))
+                part = self.packed(e) if self.packed is not None else None
+                return self._load(e) if part is None else part
             case Unary():
                 return self.arith.unary(e.op, e.dtype, self.emit(e.x))
             case Binary():
@@ -77,6 +81,21 @@ class Expressions:
             case Let():
                 return self._let(e, self.emit)
         raise AssertionError(f"unknown expression {type(e).__name__}")
+
+    def _constant(self, e: Const) -> int:
+        """A literal. A zero of floats is one that the driver does not know, where it makes too much of it."""
+        a, kind = self.arith, kind_of(e.type)
+        plain = a.const(kind, e.value)
+        if self.zero is None or not e.type.is_float or e.value != 0.0:
+            return plain
+        whole = f"i{kind[1:]}"
+        bits = a.const(whole, 0 if math.copysign(1.0, e.value) > 0 else 1 << (int(kind[1:]) - 1))
+        unknown = self.zero if kind == "f32" else a.widened(self.zero, signed=False)
+        return a.op("Bitcast", kind, a.op("BitwiseOr", whole, unknown, bits))
+
+    def _compared(self, e: Expr) -> int:
+        """An operand that is compared only."""
+        return self.arith.const(kind_of(e.type), e.value) if isinstance(e, Const) else self.emit(e)
 
     def narrow(self, e: Expr) -> bool:
         """Whether an i64 is a number of 32 bits, and made without any of 64."""
@@ -130,8 +149,7 @@ class Expressions:
             case Binary() if self._operands_narrow(e):
                 return self._divided(e, i32, self.low(e.a), self.low(e.b))
             case Load() if self.buffers[e.buffer].narrow:
-                buffer, at = self.place(e.buffer, e.index, e.checked, e.loc)
-                return self.memory.load(buffer, self.memory.pointer(buffer, at))
+                return self._load(e)
             case Select():
                 return self._select(e, "i32", self.low)
             case Let():
@@ -162,9 +180,8 @@ class Expressions:
                 id, kind = self.vars[e.name]
                 return id if kind == "i64" else a.widened(id, signed=True)
             case Load():
-                buffer, at = self.place(e.buffer, e.index, e.checked, e.loc)
-                value = self.memory.load(buffer, self.memory.pointer(buffer, at))
-                return a.widened(value, signed=True) if buffer.narrow else value
+                value = self._load(e)
+                return a.widened(value, signed=True) if self.buffers[e.buffer].narrow else value
             case Unary():
                 return a.unary(e.op, i64, self._wide(e.x))
             case Binary():
@@ -183,6 +200,10 @@ class Expressions:
         raise AssertionError(f"unknown expression {type(e).__name__}")
 
     # -- places and faults
+
+    def _load(self, e: Load) -> int:
+        buffer, at = self.place(e.buffer, e.index, e.checked, e.loc)
+        return self.memory.load(buffer, self.memory.pointer(buffer, at))
 
     def place(
         self, name: str, index: tuple[Expr, ...], checked: tuple[int, ...], loc: Loc | None
@@ -281,7 +302,7 @@ class Expressions:
         t = e.a.dtype
         if t == i64 and self.narrow(e.a) and self.narrow(e.b):
             return self.arith.compare(e.op, i32, self.low(e.a), self.low(e.b))
-        return self.arith.compare(e.op, t, self.emit(e.a), self.emit(e.b))
+        return self.arith.compare(e.op, t, self._compared(e.a), self._compared(e.b))
 
     def _cast(self, e: Cast) -> int:
         a, t = self.arith, e.type

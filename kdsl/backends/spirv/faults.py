@@ -40,6 +40,8 @@ STATUS_WORDS = 8
 The first word is the lock, and names the dispatch that the fault is of: its number in the call, from 1.
 """
 _LOCKED = 1 << 31
+_WIDE = 1 << 31
+"""In the site of an invocation: value and extent have high words of their own, and not just their signs."""
 
 Number = tuple[int, str]
 """The id of an integer and its type, i32 or i64; signed."""
@@ -91,10 +93,12 @@ class State:
         site = code.value("Load", "i32", self.site)
         none = code.pure("IEqual", "bool", site, m.constant("i32", 0))
         first = code.pure("LogicalAnd", "bool", code.pure("LogicalNot", "bool", ok), none)
-        code.do("Store", self.site, code.pure("Select", "i32", first, m.constant("i32", number), site))
+        wide = any(x is not None and x[1] == "i64" for x in (value, extent))
+        mark = m.constant("i32", number | _WIDE if wide else number)
+        code.do("Store", self.site, code.pure("Select", "i32", first, mark, site))
         for words, x in ((self.value, value), (self.extent, extent)):
             if x is not None:
-                for variable, word in zip(words, _words(code, x)):
+                for variable, word in zip(words, _words(code, x) if wide else (x[0],)):
                     old = code.value("Load", "i32", variable)
                     code.do("Store", variable, code.pure("Select", "i32", first, word, old))
 
@@ -169,10 +173,13 @@ class Status:
             def put() -> None:
                 self.store(GROUP, group)
                 self.store(PLACE, place)
-                self.store(SITE, site)
+                self.store(SITE, code.pure("BitwiseAnd", "i32", site, m.constant("i32", _WIDE - 1)))
+                wide = code.pure("SLessThan", "bool", site, zero)
                 for start, words in ((VALUE, state.value), (EXTENT, state.extent)):
-                    for n, variable in enumerate(words):
-                        self.store(start + n, code.value("Load", "i32", variable))
+                    low, high = (code.value("Load", "i32", variable) for variable in words)
+                    sign = code.pure("ShiftRightArithmetic", "i32", low, m.constant("i32", 31))
+                    self.store(start, low)
+                    self.store(start + 1, code.pure("Select", "i32", wide, high, sign))
 
             code.select(wins, put)
 

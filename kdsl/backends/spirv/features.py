@@ -33,6 +33,11 @@ def exact_device(target: Target) -> bool:
     return target.cpu.startswith(_EXACT)
 
 
+def drops_zeros(target: Target) -> bool:
+    """Whether the driver takes x + 0 for x, x * 0 for 0 and x / 0 for undefined, whatever x is (llvmpipe)."""
+    return target.cpu.startswith("llvmpipe")
+
+
 def device_name(target: Target) -> str:
     """The device as messages name it."""
     return f"`{target.name}` ({target.cpu})" if target.cpu else f"`{target.name}`"

@@ -54,7 +54,7 @@ def bits_of_f16(a: Arith, x: int) -> int:
     normal = a.op("ShiftRightLogical", "i32", up, a.const("i32", 13))
     # Below the normal numbers: the last bit of 0.5 + x is that of a denormal, and the sum rounds to it.
     half = a.const("f32", 0.5)
-    total = a.code.pure("FAdd", a.kind("f32"), a.op("Bitcast", "f32", size), half, exact=True)
+    total = a.code.pure("FAdd", "f32", a.op("Bitcast", "f32", size), half, exact=True)
     small = a.op("ISub", "i32", a.bits("f32", total), a.const("i32", 0x3F000000))
     number = a.pick("i32", a.op("ULessThan", "bool", size, a.const("i32", 0x38800000)), small, normal)
     large = a.op("UGreaterThanEqual", "bool", size, a.const("i32", 0x47800000))
@@ -71,7 +71,7 @@ def f16_of_bits(a: Arith, x: int) -> int:
     normal = a.op("IAdd", "i32", wide, a.const("i32", 112 << 23))
     special = a.op("BitwiseOr", "i32", wide, a.const("i32", 0x7F800000))
     number = a.op("ConvertUToF", "f32", size)
-    scaled = a.code.pure("FMul", a.kind("f32"), number, a.const("f32", 2.0**-24), exact=True)
+    scaled = a.code.pure("FMul", "f32", number, a.const("f32", 2.0**-24), exact=True)
     bits = a.pick(
         "i32", a.op("ULessThan", "bool", size, a.const("i32", 0x400)), a.bits("f32", scaled), normal
     )
@@ -84,8 +84,8 @@ def truncate_to_odd(a: Arith, x: int) -> int:
 
     Rounding that to f16 or bf16 then gives the same as rounding the double at once.
     """
-    near = a.code.pure("FConvert", a.kind("f32"), x, exact=True)
-    back = a.code.pure("FConvert", a.kind("f64"), near, exact=True)
+    near = a.code.pure("FConvert", "f32", x, exact=True)
+    back = a.code.pure("FConvert", "f64", near, exact=True)
     less = a.op("UGreaterThan", "bool", a.magnitude("f64", back), a.magnitude("f64", x))
     number = a.compare("==", f64, x, x)
     inexact = a.op(

@@ -130,7 +130,7 @@ class Memory:
 
     def load(self, buffer: Buffer, pointer: int) -> int:
         """The value at an address, as `kind_of` the dtype (of narrow buffers an i32)."""
-        raw = self.arith.code.value("Load", self.arith.kind(buffer.kind), pointer)
+        raw = self.arith.code.value("Load", buffer.kind, pointer)
         return self.value(buffer, raw)
 
     def store(self, buffer: Buffer, pointer: int, value: int) -> None:

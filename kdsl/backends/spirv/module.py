@@ -56,11 +56,6 @@ def instruction(op: str, *operands: int | str) -> Words:
     return words
 
 
-def vector(kind: str, lanes: int) -> str:
-    """The name of a vector type; a scalar's for one lane."""
-    return kind if lanes == 1 else f"{kind}x{lanes}"
-
-
 def element(kind: str) -> tuple[str, int]:
     """A type's element and its number of lanes."""
     base, _, lanes = kind.partition("x")
@@ -181,10 +176,7 @@ class Module:
     # -- constants and global variables
 
     def constant(self, kind: str, value: bool | int | float) -> int:
-        """A constant; a vector of equal elements for a vector type. Integers wrap."""
-        base, lanes = element(kind)
-        if lanes > 1:
-            return self._typed("ConstantComposite", kind, *[self.constant(base, value)] * lanes)
+        """A constant. Integers wrap."""
         if kind == "bool":
             return self._typed("ConstantTrue" if value else "ConstantFalse", kind)
         if kind[0] == "f":
@@ -197,10 +189,6 @@ class Module:
         if kind[0] == "i":
             self._numbers[id] = number - ((number >> (bits_of(kind) - 1)) << bits_of(kind))
         return id
-
-    def composite(self, kind: str, elements: tuple[int, ...]) -> int:
-        """A constant vector of constants."""
-        return self._typed("ConstantComposite", kind, *elements)
 
     def _typed(self, op: str, kind: str, *operands: int) -> int:
         key = (op, kind, *operands)
@@ -282,21 +270,30 @@ class Code:
     def pure(self, op: str, kind: str, *operands: int, exact: bool = False) -> int:
         """An instruction whose result depends on its operands alone. `exact`: it is not to be rewritten."""
         key = (op, kind, exact, *operands)
-        known = self._known.get(key)
+        known = self.recall(key)
         if known is None:
-            known = self._known[key] = self.value(op, kind, *operands)
-            self._order.append(key)
+            known = self.value(op, kind, *operands)
+            self.remember(key, known)
             if exact:
                 self.module.decorate(known, Decoration.NoContraction)
         return known
 
+    def recall(self, key: tuple[object, ...]) -> int | None:
+        """What was kept under `key` and dominates this place."""
+        return self._known.get(key)
+
+    def remember(self, key: tuple[object, ...], id: int) -> None:
+        """Keeps a result under a key of the caller's."""
+        self._known[key] = id
+        self._order.append(key)
+
     def address(self, type: int, base: int, *path: int) -> int:
         """The place inside of a variable, as a pointer of that type."""
         key = ("AccessChain", str(type), False, base, *path)
-        known = self._known.get(key)
+        known = self.recall(key)
         if known is None:
-            known = self._known[key] = self.module.new()
-            self._order.append(key)
+            known = self.module.new()
+            self.remember(key, known)
             self.do("AccessChain", type, known, base, *path)
         return known
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from math import gcd
 
 from kdsl.analysis.affine import Form, constant, symbol
 from kdsl.dtypes import Size, i64
@@ -27,11 +28,13 @@ from kdsl.ir.nodes import (
     Body,
     Call,
     Cast,
+    Compare,
     Const,
     Expr,
     If,
     Let,
     Load,
+    Logic,
     Loop,
     Select,
     Stmt,
@@ -75,11 +78,13 @@ class Ranges:
     """Intervals of expressions. `vars` holds those of names in scope, `locals` of private i64 buffers.
 
     `products` are sums of products of names that are known to be below `LARGEST`, without their constants.
+    `steps`: names are multiples of these.
     """
 
     vars: dict[str, Interval] = field(default_factory=dict)
     locals: dict[str, Interval] = field(default_factory=dict)
     products: dict[frozenset[tuple[tuple[str, ...], int]], int] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
 
     @staticmethod
     def of_call(sizes: Iterable[str], shapes: Iterable[tuple[Size, ...]]) -> Ranges:
@@ -109,6 +114,40 @@ class Ranges:
             whole = whole * form if whole is not None and form is not None else None
         if whole is not None:
             self.know(whole)
+
+    # -- multiples
+
+    gcd = staticmethod(gcd)
+
+    def multiple(self, e: Expr) -> int:
+        """A number of which an i64 expression is a multiple; 0 of 0. Powers of 2 stay so when it wraps."""
+        match e:
+            case Const(value=value):
+                return abs(int(value))
+            case Var():
+                return self.steps.get(e.name, 1)
+            case Binary(op="*"):
+                return self.multiple(e.a) * self.multiple(e.b)
+            case Binary(op="+" | "-"):
+                return gcd(self.multiple(e.a), self.multiple(e.b))
+            case Binary(op="max" | "min"):
+                return gcd(self.multiple(e.a), self.multiple(e.b))
+            case _:
+                return 1
+
+    def step_of(self, s: Loop) -> int:
+        """A number of which a loop's variable is a multiple."""
+        return gcd(self.multiple(s.lo), self.multiple(s.step))
+
+    def assume(self, condition: Expr) -> None:
+        """Takes over what a condition of the call says of multiples: `N % 4 == 0`."""
+        match condition:
+            case Logic(op="and"):
+                self.assume(condition.a)
+                self.assume(condition.b)
+            case Compare(op="==", a=Binary(op="%", a=Var(name=name), b=Const(value=by)), b=Const(value=0)):
+                old = self.steps.get(name, 1)
+                self.steps[name] = old * abs(int(by)) // max(1, gcd(old, int(by)))
 
     # -- expressions
 

@@ -13,7 +13,6 @@ VERSION = 0x00010300
 OPS: dict[str, tuple[int, str]] = {
     # name: (number, operands): t result type, r result, i id, n literal number, s string, then enumerants by
     # the letters of `ENUMS`; "*" repeats the last one.
-    "Source": (3, "nn"),
     "Name": (5, "is"),
     "Extension": (10, "s"),
     "ExtInstImport": (11, "rs"),
@@ -35,7 +34,6 @@ OPS: dict[str, tuple[int, str]] = {
     "ConstantTrue": (41, "tr"),
     "ConstantFalse": (42, "tr"),
     "Constant": (43, "trn*"),
-    "ConstantComposite": (44, "tri*"),
     "Function": (54, "trni"),
     "FunctionParameter": (55, "tr"),
     "FunctionEnd": (56, ""),
@@ -48,7 +46,6 @@ OPS: dict[str, tuple[int, str]] = {
     "MemberDecorate": (72, "indn*"),
     "CompositeConstruct": (80, "tri*"),
     "CompositeExtract": (81, "trin*"),
-    "CompositeInsert": (82, "triin*"),
     "ConvertFToU": (109, "tri"),
     "ConvertFToS": (110, "tri"),
     "ConvertSToF": (111, "tri"),
@@ -57,7 +54,6 @@ OPS: dict[str, tuple[int, str]] = {
     "SConvert": (114, "tri"),
     "FConvert": (115, "tri"),
     "Bitcast": (124, "tri"),
-    "SNegate": (126, "tri"),
     "FNegate": (127, "tri"),
     "IAdd": (128, "trii"),
     "FAdd": (129, "trii"),
@@ -101,7 +97,6 @@ OPS: dict[str, tuple[int, str]] = {
     "ControlBarrier": (224, "iii"),
     "AtomicLoad": (227, "triii"),
     "AtomicStore": (228, "iiii"),
-    "AtomicExchange": (229, "triiii"),
     "AtomicCompareExchange": (230, "triiiiii"),
     "AtomicIAdd": (234, "triiii"),
     "AtomicSMin": (236, "triiii"),
@@ -177,7 +172,6 @@ class Glsl(IntEnum):
 
     RoundEven = 2
     Trunc = 3
-    FAbs = 4
     Floor = 8
     Ceil = 9
     Sqrt = 31
@@ -192,4 +186,4 @@ DEVICE_SCOPE, WORKGROUP_SCOPE = 1, 2
 RELAXED, ACQUIRE, RELEASE, ACQUIRE_RELEASE = 0, 0x2, 0x4, 0x8
 UNIFORM_MEMORY, WORKGROUP_MEMORY = 0x40, 0x100
 LOGICAL_ADDRESSING, GLSL450_MEMORY = 0, 1
-UNROLL = 1
+UNROLL, DONT_UNROLL = 1, 2

@@ -25,9 +25,9 @@ from kdsl.backends.spirv.expressions import Expressions, can_fault, is_product
 from kdsl.backends.spirv.memory import Buffer, elements
 from kdsl.backends.spirv.module import Code
 from kdsl.backends.spirv.narrow import WHOLE, Interval
-from kdsl.backends.spirv.vectors import emit_vectors, vector_lanes
 from kdsl.backends.spirv.opcodes import (
     ACQUIRE_RELEASE,
+    DONT_UNROLL,
     UNIFORM_MEMORY,
     UNROLL,
     WORKGROUP_MEMORY,
@@ -58,10 +58,12 @@ from kdsl.ir.nodes import (
     Store,
     While,
 )
-from kdsl.ir.walk import stmt_exprs, stmts, subexprs
+from kdsl.ir.walk import stmt_bodies, stmt_exprs, stmts, subexprs
 
-_UNROLLED = 16
-"""Loops of so few iterations are unrolled by the driver."""
+_UNROLLED = 64
+"""Loops that make no more statements than this are unrolled by the driver, which takes time."""
+_COPIES = 128
+"""Unless that makes more copies of statements than these: drivers take minutes for large bodies."""
 
 
 @dataclass(slots=True)
@@ -102,11 +104,7 @@ class Statements:
             case Loop() if s.mark is not None and s.mark.kind == "bind":
                 self._bound(s, s.mark.axis)
             case Loop():
-                lanes = vector_lanes(s)
-                if lanes is None or any(not self._mine(b) for b in s.body):
-                    self._loop(s)
-                else:
-                    emit_vectors(x, s, lanes)
+                self._loop(s)
             case While():
                 self._while(s)
             case If():
@@ -143,13 +141,6 @@ class Statements:
                 )
             case _:
                 raise AssertionError(f"unknown statement {type(s).__name__}")
-
-    def _mine(self, s: Stmt) -> bool:
-        """Whether nothing stands between this invocation and the memory that `s` writes."""
-        if isinstance(s, Alloc) or not isinstance(s, (Store, Accumulate)):
-            return True
-        buffer = self.x.buffers.get(s.buffer)
-        return buffer is None or buffer.private or not self.axes
 
     def _stored(self, buffer: Buffer, value: Expr) -> int:
         """A value as `Memory.store` takes it."""
@@ -243,16 +234,25 @@ class Statements:
 
         return run
 
-    def _going(self, cond: int) -> int:
-        """`cond`, and no fault so far."""
-        if self.x.state is None:
+    def _going(self, cond: int, body: Body) -> int:
+        """`cond`, and no fault so far, which may differ between invocations: not where they meet inside."""
+        if self.x.state is None or any(isinstance(s, Barrier) for s in stmts(body)):
             return cond
         return self.code.pure("LogicalAnd", "bool", cond, self.x.state.none(self.code))
 
     def _while(self, s: While) -> None:
-        self.code.loop((), (), lambda _: self._going(self.x.emit(s.cond)), self._inside(s.body), lambda _: ())
+        self.code.loop(
+            (), (), lambda _: self._going(self.x.emit(s.cond), s.body), self._inside(s.body), lambda _: ()
+        )
 
     def _loop(self, s: Loop) -> None:
+        from kdsl.backends.spirv.lanes import vector_loop
+
+        if not vector_loop(self, s):
+            self.plain_loop(s)
+
+    def plain_loop(self, s: Loop, *, rare: bool = False) -> None:
+        """A loop whose iterations are run one after the other. `rare`: mostly it is not run at all."""
         x = self.x
         ends = (s.lo, s.hi, s.step)
         kind = "i32" if all(map(x.narrow, ends)) else "i64"
@@ -262,32 +262,32 @@ class Statements:
         # The value behind the last one still is a number of this type.
         most = 31 if kind == "i32" else 63
         simple = abs(by) == 1 or (by and -(1 << most) <= last.lo + by and last.hi + by < 1 << most)
-        with self._named(s, x.ranges.of_loop(s)):
+        count = extent(s)
+        few = count is not None and count <= _UNROLLED and _copies((s,)) <= _COPIES
+        # Drivers that run both sides of an `if` should not do many iterations of what is not run.
+        control = DONT_UNROLL if rare else UNROLL if few else 0
+        with self.named(s, x.ranges.of_loop(s)):
             if simple:
-                self._simple(s, kind, by, lo, hi)
+                self._simple(s, kind, by, lo, hi, control)
             else:
-                self._counted(s, kind, lo, hi, step)
+                self._counted(s, kind, lo, hi, step, control)
 
     @contextmanager
-    def _named(self, s: Loop, values: Interval) -> Iterator[None]:
+    def named(self, s: Loop, values: Interval) -> Iterator[None]:
         """The interval of a loop's variable, while it is in scope."""
         self.x.ranges.vars[s.var] = values
+        self.x.ranges.steps[s.var] = self.x.ranges.step_of(s)
         yield
-        del self.x.ranges.vars[s.var]
+        del self.x.ranges.vars[s.var], self.x.ranges.steps[s.var]
         self.x.vars.pop(s.var, None)
 
-    def _control(self, s: Loop) -> int:
-        """A hint for the driver."""
-        count = extent(s)
-        return UNROLL if count is not None and count <= _UNROLLED else 0
-
-    def _simple(self, s: Loop, kind: str, by: int, lo: int, hi: int) -> None:
+    def _simple(self, s: Loop, kind: str, by: int, lo: int, hi: int, control: int) -> None:
         x, t = self.x, i32 if kind == "i32" else i64
         data = any(isinstance(e, Load) for bound in (s.lo, s.hi) for e in subexprs(bound))
 
         def test(v: Sequence[int]) -> int:
             more = x.arith.compare("<" if by > 0 else ">", t, v[0], hi)
-            return self._going(more) if data else more
+            return self._going(more, s.body) if data else more
 
         def body(v: Sequence[int], again: int, end: int) -> None:
             x.vars[s.var] = v[0], kind
@@ -296,9 +296,9 @@ class Statements:
         def step(v: Sequence[int]) -> Sequence[int]:
             return (x.arith.op("IAdd", kind, v[0], x.arith.const(kind, by)),)
 
-        self.code.loop((kind,), (lo,), test, body, step, self._control(s))
+        self.code.loop((kind,), (lo,), test, body, step, control)
 
-    def _counted(self, s: Loop, kind: str, lo: int, hi: int, step: int) -> None:
+    def _counted(self, s: Loop, kind: str, lo: int, hi: int, step: int, control: int) -> None:
         """Counts the iterations beside the variable, so that nothing overflows; the step may be anything."""
         x, a, t = self.x, self.x.arith, i32 if kind == "i32" else i64
         zero, one = a.const(kind, 0), a.const(kind, 1)
@@ -316,7 +316,7 @@ class Statements:
         trips = a.pick(kind, some, trips, zero)
 
         def test(v: Sequence[int]) -> int:
-            return self._going(a.op("ULessThan", "bool", v[1], trips))
+            return self._going(a.op("ULessThan", "bool", v[1], trips), s.body)
 
         def body(v: Sequence[int], again: int, end: int) -> None:
             x.vars[s.var] = v[0], kind
@@ -325,7 +325,7 @@ class Statements:
         def step_(v: Sequence[int]) -> Sequence[int]:
             return a.op("IAdd", kind, v[0], step), a.op("IAdd", kind, v[1], one)
 
-        self.code.loop((kind, kind), (lo, zero), test, body, step_, self._control(s))
+        self.code.loop((kind, kind), (lo, zero), test, body, step_, control)
 
     # -- the grid and the block
 
@@ -368,7 +368,7 @@ class Statements:
             lo = x.low(s.lo) if kind == "i32" else x.emit(s.lo)
             index = at if kind == "i32" else a.widened(at, signed=False)
             scaled = a.op("IMul", kind, index, a.const(kind, by))
-            with self._named(s, values):
+            with self.named(s, values):
                 x.vars[s.var] = a.op("IAdd", kind, lo, scaled), kind
                 self.body(s.body)
 
@@ -399,6 +399,21 @@ def _iterations(s: Loop) -> Expr:
     return Binary("//", Binary("+", span, Const(abs(by) - 1, i64)), Const(abs(by), i64))
 
 
+def _unrolled(s: Loop) -> bool:
+    """Whether a loop is to be unrolled."""
+    count = extent(s)
+    return count is not None and count * _written_out(s.body) <= _UNROLLED
+
+
+def _written_out(body: Body) -> int:
+    """The statements of `body`, its short loops unrolled."""
+    total = 0
+    for s in body:
+        inner = sum(map(_written_out, stmt_bodies(s)))
+        total += 1 + inner * (extent(s) or 1 if isinstance(s, Loop) and _unrolled(s) else 1)
+    return total
+
+
 def barrier(code: Code) -> None:
     """All invocations of a work-group meet, and see what the others wrote."""
     m = code.module
@@ -420,3 +435,15 @@ def body_can_fault(body: Body) -> bool:
         if any(can_fault(e) for top in stmt_exprs(s) for e in subexprs(top)):
             return True
     return False
+
+
+def _copies(body: Body) -> int:
+    """How many copies of its statements the loops of `body` make when they are unrolled."""
+    total = 0
+    for s in body:
+        inside = sum(_copies(part) for part in stmt_bodies(s))
+        if isinstance(s, Loop):
+            count = extent(s)
+            inside *= count if count is not None and count <= _UNROLLED else 1
+        total += inside or 1
+    return total

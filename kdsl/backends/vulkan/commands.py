@@ -128,6 +128,14 @@ def record_copies(buffer: Any, copies: Sequence[Copy]) -> None:
     _end(buffer)
 
 
+def record_timestamp(buffer: Any, pool: Any, number: int) -> None:
+    """Records a look at the device's clock, once all that was submitted before is done."""
+    check(lib.vkBeginCommandBuffer(buffer, _BEGIN), "record commands")
+    lib.vkCmdResetQueryPool(buffer, pool, number, 1)
+    lib.vkCmdWriteTimestamp(buffer, lib.VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, pool, number)
+    check(lib.vkEndCommandBuffer(buffer), "record commands")
+
+
 def barrier(buffer: Any) -> None:
     """What was written before is seen after."""
     lib.vkCmdPipelineBarrier(buffer, _WORK, _WORK, 0, 1, _PASS_ON, 0, ffi.NULL, 0, ffi.NULL)

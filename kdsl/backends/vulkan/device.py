@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kdsl.backends.vulkan.api import check, failure, ffi, lib
-from kdsl.backends.vulkan.instance import forked
+from kdsl.backends.vulkan.instance import check_process
 from kdsl.backends.vulkan.memory import MemoryPool
 from kdsl.backends.vulkan.physical import wanted_extensions
 from kdsl.errors import KdslError, TargetError
@@ -48,11 +48,10 @@ class Device:
     def __init__(self, instance: Instance, index: int) -> None:
         self.physical = instance.physical[index]
         self.index = index
-        self.pid = instance.pid
         self.staged = os.environ.get("KDSL_VULKAN_STAGING", "") not in ("", "0")
         self.lock = threading.RLock()
         """Of the queue, the command pool, the memory pool and the list of submissions."""
-        self.timeout_s = float(os.environ.get("KDSL_VULKAN_TIMEOUT") or TIMEOUT_S)
+        self.timeout_s = _timeout_s()
         self.handle, self.queue = _opened(self.physical)
         self.done = 0
         self.faults: list[Callable[[], KdslError]] = []
@@ -76,10 +75,14 @@ class Device:
         """As the user types it: `vulkan:1`."""
         return "vulkan" if self.index == 0 else f"vulkan:{self.index}"
 
+    @property
+    def submitted(self) -> int:
+        """The number of the last submission."""
+        return self._serial
+
     def check_usable(self) -> None:
         """TargetError in a forked process, and once the device is lost."""
-        if self.pid != os.getpid():
-            raise forked()
+        check_process()
         if self._lost is not None:
             raise self._lost
 
@@ -109,6 +112,19 @@ class Device:
             self._serial += 1
             self._pending.append(Submission(self._serial, fence, keep, on_done))
             return self._serial
+
+    def submit_commands(self, buffer: Any) -> int:
+        """Sends a command buffer of `take_commands`, which is free again once it is done. Under the lock."""
+        handles = ffi.new("VkCommandBuffer[]", [buffer])
+        info = ffi.new(
+            "VkSubmitInfo *",
+            {
+                "sType": lib.VK_STRUCTURE_TYPE_SUBMIT_INFO,
+                "commandBufferCount": 1,
+                "pCommandBuffers": handles,
+            },
+        )
+        return self.submit(info, None, lambda: self.give_commands(buffer))
 
     def _destroy(self, owner: Any) -> None:
         if owner in self.owners:
@@ -265,6 +281,22 @@ class Device:
             if whole:
                 lib.vkDestroyDevice(self.handle, ffi.NULL)
             return whole
+
+
+def _timeout_s() -> float:
+    """How long a wait may take."""
+    text = os.environ.get("KDSL_VULKAN_TIMEOUT") or str(TIMEOUT_S)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise TargetError(
+            "K0523",
+            f"KDSL_VULKAN_TIMEOUT is {text!r}, which is no number of seconds",
+            help="set it to a number above 0, or unset it",
+        )
+    return seconds
 
 
 def _opened(physical: Any) -> tuple[Any, Any]:

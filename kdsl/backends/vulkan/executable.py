@@ -30,7 +30,7 @@ Errors = Callable[[Fault], KdslError]
 
 KEPT_PLANS = 256
 KEPT_LAUNCHES = 64
-KEPT_BYTES = 64 << 20
+KEPT_BYTES = 16 << 20
 """How much memory the launches of one kernel hold between calls."""
 CHUNK = 1024
 """How many dispatches go into one command buffer."""

@@ -24,7 +24,6 @@ class Instance:
     """An instance, its devices as the driver describes them, and those that have been opened, by index."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
         self._validation = validation.wanted()
         layers = [] if self._validation is None else [validation.LAYER]
         extensions = [] if self._validation is None else ["VK_EXT_debug_utils"]
@@ -88,6 +87,8 @@ class Instance:
 
 
 _instance: Instance | None = None
+_forked = False
+"""Whether this process was forked off from one that had an instance."""
 _lock = threading.Lock()
 
 
@@ -103,6 +104,8 @@ def instance() -> Instance:
             if _instance is None:
                 made = Instance()
                 atexit.register(close)
+                if hasattr(os, "register_at_fork"):
+                    os.register_at_fork(after_in_child=_note_fork)
                 _instance = made
     check_process()
     return _instance
@@ -110,24 +113,24 @@ def instance() -> Instance:
 
 def check_process() -> None:
     """TargetError in a process that was forked off from one that had an instance."""
-    if _instance is not None and _instance.pid != os.getpid():
-        raise forked()
+    if _forked:
+        raise TargetError(
+            "K0524",
+            "this process was forked after Vulkan had started, and cannot use it",
+            help='start processes with multiprocessing.get_context("spawn"), or use Vulkan in them alone',
+        )
 
 
-def forked() -> TargetError:
-    """The error for the use of a device in a forked process."""
-    return TargetError(
-        "K0524",
-        "this process was forked after Vulkan had started, and cannot use it",
-        help='start processes with multiprocessing.get_context("spawn"), or use Vulkan in them alone',
-    )
+def _note_fork() -> None:
+    global _forked
+    _forked = True
 
 
 def close() -> None:
     """Ends Vulkan in this process; the next use starts it again."""
     global _instance
     found, _instance = _instance, None
-    if found is not None and found.pid == os.getpid():
+    if found is not None and not _forked:
         found.close()
 
 

@@ -97,6 +97,9 @@ class MemoryPool:
         self.returned: deque[Region] = deque()
         """Regions whose owners are gone; whoever is collected may not take locks."""
         self._free: dict[tuple[Place, int], deque[Region]] = {}
+        """Regions that had owners, by size, the longest unused one first."""
+        self._unused: dict[tuple[Place, int], list[Region]] = {}
+        """Regions that never had one."""
         self._blocks: dict[int, Block] = {}
         self._idle_bytes = 0
         self._types = {"device": _memory_type(device, "device"), "host": _memory_type(device, "host")}
@@ -132,7 +135,10 @@ class MemoryPool:
                     if size > SMALL_BYTES:
                         self._idle_bytes -= size
                     return Memory(device, region)
-            return Memory(device, self._made(size, place))
+            unused = self._unused.setdefault((place, size), [])
+            if not unused:
+                unused += self._made(size, place)
+            return Memory(device, unused.pop())
 
     def _drain(self) -> None:
         while self.returned:
@@ -153,13 +159,11 @@ class MemoryPool:
                     self._device.wait(region.serial)
                     self._destroy(region.block)
 
-    def _made(self, size: int, place: Place) -> Region:
+    def _made(self, size: int, place: Place) -> list[Region]:
         if size > SMALL_BYTES:
-            return Region(self._block(size, place), 0, size, place)
-        block = self._block(max(CHUNK_BYTES, size), place)
-        first, *others = [Region(block, at, size, place) for at in range(0, CHUNK_BYTES, size)]
-        self._free.setdefault((place, size), deque()).extend(others)
-        return first
+            return [Region(self._block(size, place), 0, size, place)]
+        block = self._block(CHUNK_BYTES, place)
+        return [Region(block, at, size, place) for at in range(0, CHUNK_BYTES, size)]
 
     def _block(self, size: int, place: Place) -> Block:
         try:

@@ -64,7 +64,7 @@ class Physical:
     `features`: what kernels can use, as Vulkan spells it (properties like `shaderDenormPreserveFloat32` and
     subgroup operations like `subgroupArithmetic` are among them). `missing`: why it cannot be used, else
     None. `family`: the queue family for compute. `timestamp_ns`: how long a tick of its clock is, 0 without
-    one. `identity` tells it and its driver from others.
+    one; `timestamp_bits`: after how many bits it starts anew. `identity` tells it and its driver from others.
     """
 
     handle: Any
@@ -78,6 +78,7 @@ class Physical:
     limits: Limits
     alignment: int
     timestamp_ns: float
+    timestamp_bits: int
     identity: str
     missing: str | None
 
@@ -143,6 +144,7 @@ def _physical(handle: Any) -> Physical:
         ),
         max(limits.minStorageBufferOffsetAlignment, 16),
         limits.timestampPeriod if valid_bits else 0.0,
+        valid_bits,
         f"{properties.vendorID:x}-{properties.deviceID:x}-{properties.driverVersion:x}-{identity}",
         missing,
     )

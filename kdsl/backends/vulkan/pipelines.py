@@ -122,6 +122,8 @@ class Pipelines:
         return out[0]
 
     def _made(self, manifest: Mapping[str, Any], spirv: bytes, blobs: Blobs | None) -> list[Any]:
+        if not manifest["entries"]:
+            return []  # a module without entry points is not valid
         handle = self.device.handle
         code = ffi.new("char[]", spirv)  # NUL at its end; cffi aligns it as any allocation
         module_info = ffi.new(

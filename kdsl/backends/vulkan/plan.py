@@ -13,7 +13,7 @@ from kdsl.ir.interpreter_exprs import Frame
 from kdsl.target import Limits
 
 EXTENT_LIMIT = 1 << 30
-"""Sizes and extents must be below: indices are computed in 32 bits where that is proved to suffice."""
+"""Sizes, extents and numbers of elements are below: indices are computed in 32 bits where that suffices."""
 KEPT_COMMANDS = 4096
 """Longer programs are not kept, but recorded anew in each call."""
 
@@ -73,6 +73,11 @@ class Planner:
                         f"dimension {dim} of `{buffer['name']}` has {extent} elements",
                         "extents must be below 2**30 on Vulkan devices",
                     )
+            if size // itemsize >= EXTENT_LIMIT:
+                raise self._too_large(
+                    f"`{buffer['name']}` has {size // itemsize} elements",
+                    "arrays have fewer than 2**30 elements on Vulkan devices",
+                )
             if size > self.limits.storage_bytes:
                 raise self._too_large(
                     f"`{buffer['name']}` has {size} bytes",

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from kdsl.backends.vulkan.api import ffi, lib
 from kdsl.backends.vulkan.commands import Copy, record_copies
 from kdsl.backends.vulkan.device import Device
 from kdsl.backends.vulkan.launch import window
@@ -66,14 +65,5 @@ def _send(device: Device, source: Memory, target: Memory, nbytes: int) -> None:
     with device.lock:
         buffer = device.take_commands()
         record_copies(buffer, [Copy(source.region, target.region, nbytes)])
-        handles = ffi.new("VkCommandBuffer[]", [buffer])
-        info = ffi.new(
-            "VkSubmitInfo *",
-            {
-                "sType": lib.VK_STRUCTURE_TYPE_SUBMIT_INFO,
-                "commandBufferCount": 1,
-                "pCommandBuffers": handles,
-            },
-        )
-        serial = device.submit(info, None, lambda: device.give_commands(buffer))
+        serial = device.submit_commands(buffer)
         source.region.serial = target.region.serial = serial

@@ -1,0 +1,323 @@
+"""Measuring candidates: compiled and checked by all workers at once, then timed one by one in silence.
+
+    compile ---> small ragged sizes ---> once on the caller's arrays ---> in turn with the best one so far
+    refused      wrong, crashed, hung    wrong, crashed, hung, slow       ok: the time of a call
+
+Whatever happens to a worker is the outcome of the candidate that it had; the next one gets a new worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdsl.errors import KdslError
+from kdsl.ir.printer import print_func
+from kdsl.tune.building import Built, Rows
+from kdsl.tune.problem import Problem
+from kdsl.tune.trial import Status
+from kdsl.tune.worker import BASE
+from kdsl.tune.workers import Failed, Workers
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+CASES, ALL_CASES = 3, 5
+"""Small sizes at which a candidate is checked, and the winner."""
+BUILD_S = 60.0
+"""Building a candidate takes no longer: else it is refused."""
+GRACE_S = 3.0
+"""A worker that was to stop a kernel by itself is killed so much later."""
+HOPELESS = 4.0
+"""A candidate whose first run takes so many times the best one's time is not timed again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds for one compilation, one check at small sizes, one run; bytes for one worker."""
+
+    compile_s: float = 30.0
+    check_s: float = 5.0
+    run_s: float = 10.0
+    memory_bytes: int = 4 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A scheduled function to be measured. `id` is new for each."""
+
+    id: str
+    ir: str
+    instructions: Rows = ()
+    """Those in it that a worker does not have."""
+
+    def request(self) -> dict[str, Any]:
+        """What compiles it."""
+        return {"do": "compile", "id": self.id, "ir": self.ir, "instructions": list(self.instructions)}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a job; `time` of a call and `spent` on it in seconds."""
+
+    status: Status
+    time: float | None = None
+    message: str = ""
+    spent: float = 0.0
+    target: str = ""
+    """The fingerprint of what it was measured on, where that is not the measurer's own."""
+
+
+@dataclass
+class Measurer:
+    """Measures candidates of one problem, whose files lie in `folder`."""
+
+    problem: Problem
+    folder: Path
+    command: Sequence[str]
+    count: int
+    limits: Limits = field(default_factory=Limits)
+    target: str = ""
+    """The fingerprint of what it measures on."""
+    silence: Path | None = None
+    """A file that measurers of one machine lock while they time."""
+    incumbent: str | None = None
+    """The id of the best one so far."""
+    time: float | None = None
+    """Its time."""
+
+    def __post_init__(self) -> None:
+        arrays = sum([layout.extent for layout in self.problem.arrays.values()])
+        memory = self.limits.memory_bytes + 6 * arrays
+        self.workers = Workers(self.count, self.folder, memory, self.command)
+        self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for n in range(self.count):
+            self._free.put(n)
+
+    @property
+    def replaced(self) -> int:
+        """Workers that died and were replaced."""
+        return self.workers.replaced
+
+    def close(self) -> None:
+        """Ends the workers."""
+        self.workers.close()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def build(self, number: int, request: Mapping[str, Any]) -> Built:
+        """Has a worker build a candidate (see `building.Remote`)."""
+        try:
+            return Built.from_json(self.workers.ask(number, request, BUILD_S))
+        except Failed as failed:
+            return Built(refusal=f"not built: {failed.message or failed.status}")
+
+    # -- the kernel as it is
+
+    def begin(self) -> None:
+        """Compiles the kernel in program order, with which candidates are compared."""
+        ir = print_func(self.problem.func)
+        try:
+            self.workers.ask(0, Job(BASE, ir).request(), self.limits.compile_s)
+        except Failed as failed:
+            raise KdslError(
+                "K0804",
+                f"`{self.problem.func.name}` cannot be tuned: {failed.message}",
+                notes=["its program order did not compile in a worker process"],
+                help="call the kernel once without tuning: it raises the error itself",
+            ) from None
+
+    def baseline(self, seconds: float) -> tuple[float, bool]:
+        """Seconds of a call in program order, and whether that is only a lower bound: it was stopped then."""
+        try:
+            once = self._ask({"do": "run", "id": BASE, "limit": seconds}, seconds)["seconds"]
+            if once > 0.2 * seconds:
+                return once, False
+            length = min(0.2 * seconds, max(0.05, 3 * once))
+            found = self._ask(
+                {"do": "time", "ids": [BASE], "seconds": length, "limit": seconds}, seconds + length
+            )
+            return min(found["times"][BASE]), False
+        except Failed as failed:
+            if failed.status == "slow":
+                return seconds, True
+            raise KdslError(
+                "K0804",
+                f"`{self.problem.func.name}` cannot be tuned: {failed.message or failed.status}",
+                notes=["it was run in program order on copies of the arguments"],
+                help="pass arguments with which `kernel(...)` works",
+            ) from None
+
+    # -- candidates
+
+    def measure(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
+        """The outcome of each job, as soon as it is known."""
+        ready: list[tuple[Job, float]] = []
+        with ThreadPoolExecutor(self.count) as threads:
+            futures = {threads.submit(self._prepare, job): job for job in jobs}
+            try:
+                for future in as_completed(futures):
+                    outcome = future.result()
+                    if outcome.status != "ok":
+                        yield futures[future], outcome
+                    else:
+                        ready.append((futures[future], outcome.spent))
+            except BaseException:
+                for future in futures:
+                    future.cancel()
+                self.workers.close()
+                raise
+        order = {job.id: n for n, job in enumerate(jobs)}
+        for job, spent in sorted(ready, key=lambda r: order[r[0].id]):
+            start = time.perf_counter()
+            with self._silence(alone=True):
+                outcome = self._timed(job)
+            spent += time.perf_counter() - start
+            yield job, Outcome(outcome.status, outcome.time, outcome.message, spent)
+            self._forget(job.id)
+
+    def _prepare(self, job: Job) -> Outcome:
+        """Compiles and checks at small sizes."""
+        number = self._free.get()
+        start = time.perf_counter()
+        try:
+            with self._silence(alone=False):
+                return self._checked(number, job, start)
+        finally:
+            self._free.put(number)
+
+    def _checked(self, number: int, job: Job, start: float) -> Outcome:
+        try:
+            self.workers.ask(number, job.request(), self.limits.compile_s)
+            check = {"do": "check", "id": job.id, "cases": CASES, "limit": self.limits.check_s}
+            found = self.workers.ask(number, check, 2 * CASES * self.limits.check_s + GRACE_S)
+            wrong = found["wrong"]
+            status: Status = "ok" if wrong is None else "wrong"
+            outcome = Outcome(status, None, wrong or "")
+        except Failed as failed:
+            status = "hung" if failed.status == "slow" else failed.status
+            outcome = Outcome(status, None, failed.message or "not done at small sizes")
+        return Outcome(outcome.status, None, outcome.message, time.perf_counter() - start)
+
+    def _timed(self, job: Job) -> Outcome:
+        """Runs a checked candidate on the caller's arrays."""
+        limit = self.limits.run_s
+        if self.time is not None:
+            limit = min(limit, max(0.25, 10 * self.time))
+        try:
+            once = self._ask({"do": "run", "id": job.id, "limit": limit}, limit)
+            if once["wrong"] is not None:
+                return Outcome("wrong", None, once["wrong"])
+            first: float = once["seconds"]
+            if self.time is not None and first > max(HOPELESS * self.time, 0.05):
+                return Outcome("ok", first, "run once: far behind")
+            ids = [job.id] if self.incumbent is None else [job.id, self.incumbent]
+            times = self.in_turn(ids, min(0.1, max(0.02, 6 * first)), least=3)
+            mine = min(times[job.id])
+            if self.incumbent is not None and mine < 1.03 * min(times[self.incumbent]):
+                # Too close to tell from noise: once more, twice as long.
+                again = self.in_turn(ids, min(0.25, max(0.04, 12 * first)), least=4)
+                times = {id: times[id] + again[id] for id in ids}
+                mine = min(times[job.id])
+        except Failed as failed:
+            if failed.status == "slow":
+                return Outcome("slow", limit, f"stopped after {limit:.3g} s")
+            return Outcome(failed.status, None, failed.message)
+        if self.incumbent is None or mine < min(times[self.incumbent]):
+            self.incumbent, self.time = job.id, mine
+        return Outcome("ok", mine)
+
+    def in_turn(
+        self, ids: Sequence[str], seconds: float, least: int, early: bool = True
+    ) -> dict[str, list[float]]:
+        """Seconds of calls of each, one after the other."""
+        limit = self.limits.run_s
+        request = {
+            "do": "time", "ids": list(ids), "seconds": seconds, "limit": limit, "least": least, "early": early
+        }  # fmt: skip
+        rounds = (least + 3) * len(ids) * (self.time or limit)
+        found: dict[str, list[float]] = self._ask(request, seconds + max(limit, 4 * rounds))["times"]
+        return found
+
+    # -- the end
+
+    def ranking(self, jobs: Sequence[Job], seconds: float) -> list[tuple[str, float]]:
+        """(id, time) of the jobs that still run, timed in turn, the fastest first."""
+        left = [job.id for job in jobs if self.there(job)]
+        while left:
+            try:
+                with self._silence(alone=True):
+                    times = self.in_turn(left, seconds, least=5, early=False)
+                # The lower quartile: other work on the machine only ever makes a call slower.
+                typical = {id: sorted(times[id])[len(times[id]) // 4] for id in left}
+                return sorted(typical.items(), key=lambda row: row[1])
+            except Failed:
+                # Which one it was is not known: keep those that still run alone.
+                left = [id for id in left if self._runs(id)]
+        return []
+
+    def _runs(self, id: str) -> bool:
+        try:
+            return (
+                self._ask({"do": "run", "id": id, "limit": self.limits.run_s}, self.limits.run_s)["wrong"]
+                is None
+            )
+        except Failed:
+            return False
+
+    def there(self, job: Job) -> bool:
+        """Compiles a job whose code is not in the folder."""
+        if (self.folder / f"{job.id}.code").exists():
+            return True
+        try:
+            self._ask(job.request(), self.limits.compile_s)
+        except Failed:
+            return False
+        return True
+
+    def verify(self, job: Job, against: Job | None, seed: int) -> Outcome:
+        """Compares once more, on fresh inputs and at small sizes, with the kernel in program order.
+
+        `against` is another candidate to take for the inputs of full size, where program order is too slow.
+        """
+        limit = self.limits.run_s
+        other = BASE if against is None else against.id
+        try:
+            fresh = {"do": "fresh", "id": job.id, "against": other, "seed": seed, "limit": limit}
+            wrong = self._ask(fresh, 2 * limit)["wrong"]
+            if wrong is None:
+                check = {"do": "check", "id": job.id, "cases": ALL_CASES, "limit": self.limits.check_s}
+                wrong = self._ask(check, 2 * ALL_CASES * self.limits.check_s)["wrong"]
+        except Failed as failed:
+            status = "hung" if failed.status == "slow" else failed.status
+            return Outcome(status, None, failed.message)
+        return Outcome("ok" if wrong is None else "wrong", None, wrong or "")
+
+    @contextlib.contextmanager
+    def _silence(self, alone: bool) -> Iterator[None]:
+        """While it lasts, no other measurer of this machine times; `alone`: none compiles either."""
+        if self.silence is None or fcntl is None:
+            yield
+            return
+        with open(self.silence, "a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            yield
+
+    def _ask(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+        """Asks the worker that times."""
+        return self.workers.ask(0, request, seconds + GRACE_S)
+
+    def _forget(self, id: str) -> None:
+        """Frees a candidate in the workers; its files stay, as it may come back at the end."""
+        if id == self.incumbent:
+            return
+        self.workers.tell({"do": "forget", "ids": [id]}, GRACE_S)

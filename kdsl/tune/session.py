@@ -1,0 +1,362 @@
+"""One tuning from beginning to end: ask the search, build, measure, tell; then time the best few again.
+
+    stored trials --> search --candidates--> build --jobs--> measure --outcomes--> search, database, progress
+                                                                                        |
+    result <-- fewest steps <-- verified on fresh inputs <-- timed again in turn <-- the best few
+
+At any time there is a result: Ctrl-C ends the search, not the tuning, and each trial is on disk when done.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from kdsl.errors import KdslError, ScheduleError
+from kdsl.ir.printer import print_func
+from kdsl.sched import Schedule
+from kdsl.tune.building import Builder, Built, Row, Rows, declared, rows_of
+from kdsl.tune.database import Best, Database, Key
+from kdsl.tune.measure import Job, Outcome
+from kdsl.tune.problem import Problem, sizes_class
+from kdsl.tune.progress import Progress
+from kdsl.tune.result import Result, tried
+from kdsl.tune.search import Search
+from kdsl.tune.space import Candidate
+from kdsl.tune.trial import Trial
+
+FINALISTS = 4
+FINALS = 0.1
+"""The share of the time that is kept for timing the best few again; at most `FINALS_S`."""
+FINALS_S = 4.0
+SLOW_S = 2.0
+"""Where program order takes longer, the best one is compared with the next best on fresh inputs."""
+REFUSED_IN_A_ROW = 400
+"""So many refused candidates one after the other end a search."""
+log = logging.getLogger("kdsl")
+
+
+class Measuring(Protocol):
+    """Where candidates are measured: here, or by an executor."""
+
+    @property
+    def target(self) -> str:
+        """The fingerprint of what it measures on."""
+
+    @property
+    def replaced(self) -> int:
+        """Workers that died and were replaced."""
+
+    def begin(self) -> None: ...
+    def baseline(self, seconds: float) -> tuple[float, bool]: ...
+    def measure(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]: ...
+    def ranking(self, jobs: Sequence[Job], seconds: float) -> list[tuple[str, float]]: ...
+    def verify(self, job: Job, against: Job | None, seed: int) -> Outcome: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """When to stop: after so many seconds, or so many candidates. None: no limit."""
+
+    seconds: float | None
+    trials: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A schedule to be measured: a candidate, or one from elsewhere (`what` says whence)."""
+
+    candidate: Candidate | None
+    what: str
+    steps: str
+    job: Job
+
+
+@dataclass
+class Session:
+    """What a tuning needs. `start` is the kernel in program order, `current` its schedule as it is."""
+
+    problem: Problem
+    start: Schedule
+    current: Schedule
+    search: Search
+    builder: Builder
+    measuring: Measuring
+    database: Database
+    budget: Budget
+    progress: Progress
+    seed: int = 0
+    batch: int = 8
+    resume: bool = True
+    trials: list[Trial] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.key = Key(self.problem.key, sizes_class(self.problem.sizes), self.measuring.target)
+        self.builder.refused = self._refused
+        self._start = time.monotonic()
+        self._good: dict[str, dict[str, tuple[Entry, float]]] = {}
+        """Per target and job: what worked, and its time."""
+        self._by_ir: dict[str, Outcome] = {}
+        self._number = 0
+        self._best: dict[str, float] = {}
+        self._in_a_row = 0
+        self._each: float | None = None
+        """Seconds that a candidate takes, lately."""
+        self._program_order = self._baseline = (0.0, False)
+
+    # -- time
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._start
+
+    def _left(self) -> float:
+        """Seconds for the search."""
+        if self.budget.seconds is None:
+            return float("inf")
+        kept = min(FINALS * self.budget.seconds, FINALS_S)
+        return self.budget.seconds - kept - self.elapsed
+
+    def _tries_left(self) -> int:
+        """Candidates that may still be tried."""
+        return 1 << 30 if self.budget.trials is None else self.budget.trials - len(self.trials)
+
+    def _fitting(self) -> int:
+        """Candidates of the next batch: few to begin with, and no more than the time that is left is for."""
+        if self._each is None:
+            return max(1, self.batch // 2)
+        return max(1, int(min(self.batch, self._left() / self._each)))
+
+    # -- the whole
+
+    def run(self) -> Result:
+        """Tunes."""
+        interrupted = False
+        self.progress.say("compiling, timing it as it is")
+        self.measuring.begin()
+        try:
+            self._first()
+            self._loop()
+        except KeyboardInterrupt:
+            interrupted = True
+        if not self._baseline[0]:
+            raise KeyboardInterrupt  # there is nothing to keep
+        self.progress.say("timing the best ones again")
+        return self._finish(interrupted)
+
+    def _first(self) -> None:
+        """The kernel as it is, and the best one of an earlier tuning."""
+        limit = 10.0 if self.budget.seconds is None else max(0.5, 0.2 * self.budget.seconds)
+        self._program_order = self._baseline = self.measuring.baseline(limit)
+        if not self._baseline[1]:
+            entry = self._entry(None, "program order", self.start.to_json(), print_func(self.problem.func))
+            self._by_ir[entry.job.ir] = Outcome("ok", self._baseline[0])
+            self._works(entry, self._baseline[0], self.measuring.target)
+        known: list[Entry] = []
+        if self.current.steps:
+            known.append(self._known("as it is", self.current))
+        if self.resume:
+            best = self.database.best(self.key)
+            s = None if best is None else self._replayed(best.steps)
+            if s is not None:
+                known.append(self._known("the best so far", s))
+            self._recall()
+        for entry in known:
+            self._measure([entry])
+        for trial in self.trials:
+            if trial.sketch == "as it is" and trial.ok and trial.time is not None:
+                self._baseline = trial.time, False
+        self.progress.baseline = self._baseline
+
+    def _replayed(self, steps: str) -> Schedule | None:
+        """Stored steps; None where this version refuses them."""
+        try:
+            return self.start.replay(rows_of(steps))
+        except (ScheduleError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log.info("%s: its stored schedule is refused: %s", self.problem.func.name, error)
+            return None
+
+    def _recall(self) -> None:
+        """Tells the search what an earlier tuning at these sizes has found."""
+        for trial in self.database.trials(self.key, self.problem.sizes):
+            candidate = self.search.space.known(trial.sketch, trial.values)
+            if candidate is not None:
+                self.search.tell(candidate, trial.time)
+                self.trials.append(replace(trial, stored=True, at=0.0))
+
+    def _loop(self) -> None:
+        while self._left() > 0 and self._tries_left() > 0 and self._in_a_row < REFUSED_IN_A_ROW:
+            start = time.monotonic()
+            asked = self.search.ask(min(self._fitting(), self._tries_left()))
+            if not asked:
+                return
+            entries = []
+            for candidate, found in zip(asked, self.builder.build(asked)):
+                if not found.refusal:
+                    entries.append(self._entry(candidate, "", found.steps, found.ir, found.instructions))
+            self._measure(entries)
+            each = (time.monotonic() - start) / len(asked)
+            self._each = each if self._each is None else (self._each + each) / 2
+
+    def _refused(self, candidate: Candidate, found: Built) -> None:
+        self._in_a_row += 1
+        outcome = Outcome("refused", None, found.refusal, found.spent)
+        self._told(Entry(candidate, "", "", Job("", "")), outcome)
+
+    def _entry(
+        self, candidate: Candidate | None, what: str, steps: str, ir: str, instructions: Rows = ()
+    ) -> Entry:
+        self._number += 1
+        return Entry(candidate, what, steps, Job(str(self._number), ir, instructions))
+
+    def _known(self, what: str, s: Schedule) -> Entry:
+        return self._entry(None, what, s.to_json(), s.ir(), declared(s))
+
+    def _measure(self, entries: Sequence[Entry]) -> None:
+        """Measures schedules; those whose loops have been measured before only once."""
+        jobs: dict[str, Entry] = {}
+        again: list[Entry] = []
+        for entry in entries:
+            if entry.job.ir in self._by_ir or any(entry.job.ir == e.job.ir for e in jobs.values()):
+                again.append(entry)
+            else:
+                jobs[entry.job.id] = entry
+        for job, outcome in self.measuring.measure([e.job for e in jobs.values()]):
+            self._by_ir[job.ir] = outcome
+            if outcome.status == "ok" and outcome.time is not None:
+                target = outcome.target or self.measuring.target
+                self._works(jobs[job.id], outcome.time, target)
+                if outcome.time < self._best.get(target, float("inf")):
+                    self._best[target] = outcome.time
+                    self._keep(jobs[job.id].steps, outcome.time, self._baseline[0], target)
+            self._told(jobs[job.id], outcome)
+            if self._left() <= 0:
+                return
+        for entry in again:
+            known = self._by_ir.get(entry.job.ir)
+            if known is not None:
+                message = known.message or "the same loops as another one"
+                self._told(entry, Outcome(known.status, known.time, message))
+
+    def _works(self, entry: Entry, time_a_call: float, target: str) -> None:
+        self._good.setdefault(target, {})[entry.job.id] = entry, time_a_call
+
+    def _told(self, entry: Entry, outcome: Outcome) -> None:
+        """A trial is done: everybody hears of it."""
+        candidate = entry.candidate
+        trial = Trial(
+            entry.what if candidate is None else candidate.sketch.name,
+            {} if candidate is None else dict(candidate.values),
+            outcome.status,
+            outcome.time,
+            outcome.spent,
+            self.elapsed,
+            outcome.message,
+            entry.steps,
+            outcome.target or self.measuring.target,
+        )
+        self.trials.append(trial)
+        if outcome.status != "refused":
+            self._in_a_row = 0
+        if candidate is not None:
+            self.search.tell(candidate, trial.time)
+            key = replace(self.key, target=trial.target)
+            self.database.store(key, self.problem.func.name, self.problem.sizes, trial)
+        self.progress.told(trial, self._best.get(self.measuring.target))
+
+    def _keep(self, steps: str, seconds: float, baseline: float, target: str) -> None:
+        """Stores the best so far."""
+        best = Best(self.problem.func.name, self.problem.sizes, seconds, baseline / seconds, steps)
+        self.database.set_best(replace(self.key, target=target), best)
+
+    # -- the end
+
+    def _finish(self, interrupted: bool) -> Result:
+        """Times the best few once more, in turn, and takes the fastest one that passes the last check."""
+        target = self.measuring.target
+        good = self._good.get(target, {})
+        ranked = sorted(good.values(), key=lambda row: row[1])
+        finalists = [e for e, time in ranked if time <= 1.25 * ranked[0][1]][:FINALISTS]
+        current_ir = self.current.ir()
+        current = next((e for e, _ in ranked if e.job.ir == current_ir), None)
+        seconds = 0.5 if interrupted else FINALS_S
+        if self.budget.seconds is not None:
+            seconds = min(seconds, max(0.2, 0.6 * FINALS * self.budget.seconds))
+        jobs = [e.job for e in finalists]
+        if current is not None and good[current.job.id][1] < 0.1 * seconds and current not in finalists:
+            jobs.append(current.job)
+        times = {id: time for id, (_, time) in good.items()}
+        again = dict(self.measuring.ranking(jobs, seconds)) if len(jobs) > 1 else {}
+        times.update(again)
+        baseline = self._baseline
+        if current is not None and current.job.id in again:
+            baseline = again[current.job.id], False
+        best, verified = self._winner(sorted(finalists, key=lambda e: times[e.job.id]), current)
+        schedule, time_a_call = self.current, baseline[0]
+        if best is not None and best is not current:
+            schedule, time_a_call = self._shortest(best.steps), times[best.job.id]
+        if schedule.steps:
+            self._keep(schedule.to_json(), time_a_call, baseline[0], target)
+        result = Result(
+            kernel=self.problem.func.name,
+            schedule=schedule,
+            time=time_a_call,
+            baseline=baseline[0],
+            at_least=baseline[1],
+            trials=self.trials,
+            seconds=self.elapsed,
+            sizes=self.problem.sizes,
+            target=self.problem.target,
+            threads=self.problem.threads,
+            strategy=self.search.strategy,
+            verified=verified,
+            interrupted=interrupted,
+            replaced=self.measuring.replaced,
+            elsewhere=self._elsewhere(target),
+        )
+        self.progress.done(f"{result.kernel}: {tried(result.counts)}, {result.speedup:.3g} times as fast")
+        return result
+
+    def _elsewhere(self, here: str) -> dict[str, tuple[float, str]]:
+        """The best time and steps of each other target."""
+        best = {
+            t: min(found.values(), key=lambda row: row[1]) for t, found in self._good.items() if t != here
+        }
+        return {target: (time, entry.steps) for target, (entry, time) in best.items()}
+
+    def _winner(self, finalists: Sequence[Entry], current: Entry | None) -> tuple[Entry | None, bool]:
+        """The first of the finalists that passes the last check, and whether it was made."""
+        for entry in finalists:
+            if entry is current or entry.what == "program order":
+                return entry, False
+            others = [e.job for e in finalists if e is not entry and e.what != "program order"]
+            against = next(iter(others), None) if self._program_order[0] > SLOW_S else None
+            found = self.measuring.verify(entry.job, against, self.seed + 1)
+            if found.status == "ok":
+                return entry, True
+            name = self.problem.func.name
+            log.warning("%s: the fastest candidate failed the last check: %s", name, found.message)
+        return None, False
+
+    def _shortest(self, steps: str) -> Schedule:
+        """The schedule without the steps that make no difference to its loops."""
+        return fewest_steps(self.start.replay(rows_of(steps)), self.start.replay)
+
+
+def fewest_steps(schedule: Schedule, replayed: Callable[[Sequence[Row]], Schedule]) -> Schedule:
+    """The schedule without the steps that make no difference to its loops."""
+    rows: list[Row] = [(s.name, dict(s.args)) for s in schedule.steps]
+    found = schedule
+    for n in reversed(range(len(rows))):
+        fewer = rows[:n] + rows[n + 1 :]
+        try:
+            without = replayed(fewer)
+        except KdslError:
+            continue
+        if without.func == schedule.func:
+            rows, found = fewer, without
+    return found

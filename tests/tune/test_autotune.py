@@ -1,0 +1,340 @@
+"""`kdsl.autotune` from end to end, with spaces of a few candidates."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import kdsl
+from kdsl.runtime import tuning
+from kdsl.tune.database import Database
+from kdsl.tune.measure import Limits
+from tests.runtime.process import ROOT, environment
+from tests.tune import kernels as k
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def statuses(result: Any) -> dict[Any, str]:
+    return {next(iter(t.values.values()), None): t.status for t in result.trials}
+
+
+def test_finds_a_schedule_and_leaves_the_arguments_alone() -> None:
+    A, B, C = k.product(64, 48, 40)
+    before = [x.copy() for x in (A, B, C)]
+    result = kdsl.autotune(k.matmul, (A, B, C), space=k.tiles, seconds=60, trials=8)
+    assert all(np.array_equal(x, y) for x, y in zip((A, B, C), before))
+    assert len(result.trials) == 8
+    assert {t.status for t in result.trials} == {"ok"}
+    assert result.speedup > 1.5
+    assert result.verified and not result.interrupted
+    result.schedule(A, B, C)
+    np.testing.assert_allclose(C, A @ B, rtol=1e-4, atol=1e-4)
+    # The trace is a function that makes the same schedule.
+    space: dict[str, Any] = {}
+    exec(result.schedule.trace(), space)
+    assert space["schedule"](k.matmul.schedule()).func == result.schedule.func
+    assert result.schedule.trace().rstrip() in str(result)
+    assert "8 candidates (8 ok)" in str(result)
+
+
+def test_automatic_schedules_pick_it_up(own_database: Path) -> None:
+    A, B, C = k.product(64, 48, 40)
+    auto = k.matmul.with_schedule("auto")
+    kdsl.autotune(k.matmul, (A, B, C), space=k.tiles, trials=3)
+    assert "vectorize" in auto.ir(A, B, C)
+    auto(A, B, C)
+    np.testing.assert_allclose(C, A @ B, rtol=1e-4, atol=1e-4)
+    # Another process finds it too.
+    code = (
+        "from tests.tune import kernels as k\n"
+        "A, B, C = k.product(64, 48, 40)\n"
+        "print(k.matmul.with_schedule('auto').schedule(A, B, C).trace())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(KDSL_NUM_THREADS="1"),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "vectorize" in done.stdout
+
+
+def test_a_kernel_that_has_run_changes_over() -> None:
+    args = k.product(32, 32, 32)
+    kernel = k.matmul.with_schedule("auto")
+    kernel(*args)
+    kdsl.autotune(kernel, args, space=k.tiles, trials=2)
+    assert "[2, 16]" in kernel.schedule(*args).trace() or "[4, 16]" in kernel.schedule(*args).trace()
+    kernel(*args)
+    np.testing.assert_allclose(args[2], args[0] @ args[1], rtol=1e-4, atol=1e-4)
+
+
+def test_in_place_kernels_start_from_the_same_values() -> None:
+    X = np.linspace(-1, 1, 5000, dtype=np.float32)
+    result = kdsl.autotune(k.grow, (X,), space=lambda s, n=kdsl.choice(8, 16): s.vectorize("i", n), trials=2)
+    assert statuses(result) == {8: "ok", 16: "ok"}
+    assert X[0] == -1
+
+
+def test_results_and_strided_arguments() -> None:
+    X = np.ones((40, 60), np.float32)[::2, ::3]
+    space = lambda s, n=kdsl.choice(4, 8): s.vectorize("j", n)  # noqa: E731
+    result = kdsl.autotune(k.double, (X,), space=space, trials=2)
+    assert statuses(result) == {4: "ok", 8: "ok"}
+    assert result.schedule(X)[3, 4] == 2
+
+
+def test_arguments_by_name_and_a_prefix() -> None:
+    X, Y, _ = k.vector(3000)
+
+    def inner(s: Any, lanes: Any = kdsl.choice(8, 16)) -> Any:
+        return s.vectorize("i_i", lanes)
+
+    result = kdsl.autotune(
+        k.scale, {"X": X, "Y": Y, "a": 3}, space=inner, prefix=lambda s: s.split("i", 128), trials=2
+    )
+    assert statuses(result) == {8: "ok", 16: "ok"}
+    if result.schedule.steps:
+        assert str(result.schedule.steps[0]) == 's.split("i", 128)'
+
+
+def test_pins_hold_knobs() -> None:
+    args = k.product(16, 16, 16)
+    result = kdsl.autotune(k.matmul, args, space=k.tiles, trials=9, pins={"rows": 4, "parallel": [False]})
+    assert {(t.values["rows"], t.values["parallel"]) for t in result.trials} == {(4, "False")}
+    assert len(result.trials) == 2
+    with pytest.raises(kdsl.KdslError, match="there is no knob `row`") as caught:
+        kdsl.autotune(k.matmul, args, space=k.tiles, pins={"row": 4})
+    assert "the knobs are `lanes`, `parallel`, `rows`" in str(caught.value)
+
+
+def test_refused_steps_are_trials() -> None:
+    def space(s: Any, step: Any = kdsl.choice("i", "nothing")) -> Any:
+        return s.vectorize(step, 8)
+
+    result = kdsl.autotune(k.scale, k.vector(1000), space=space, trials=2)
+    assert statuses(result) == {"i": "ok", "nothing": "refused"}
+    assert "no loop" in next(t.message for t in result.trials if t.status == "refused")
+
+
+def test_whatever_happens_in_a_worker_is_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Candidates that crash, hang, eat memory, compute something else: one each, and one that is right."""
+    monkeypatch.setattr(tuning, "WORKER", "tests.tune.faulty_worker")
+
+    def space(s: Any, lanes: Any = kdsl.choice(2, 4, 8, 16, 32)) -> Any:
+        return s.vectorize("i", lanes)
+
+    limits = Limits(check_s=0.3, run_s=1.0)
+    result = kdsl.autotune(k.scale, k.vector(4096), space=space, trials=5, limits=limits)
+    assert statuses(result) == {2: "crashed", 4: "crashed", 8: "hung", 16: "wrong", 32: "ok"}
+    messages = {t.values["lanes"]: t.message for t in result.trials}
+    assert "SIGSEGV" in messages[4]
+    assert "memory" in messages[2].lower()
+    assert "1 of 37 elements" in messages[16]
+    assert result.replaced >= 2
+    assert [str(s) for s in result.schedule.steps] in ([], ['s.vectorize("i", lanes=32)'])
+
+
+def test_a_worker_killed_from_outside_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def kill(trial: Any, best: Any) -> None:
+        if len(seen) < 2:
+            for pid in seen_workers[-1].pids():
+                seen.append(pid)
+                os.kill(pid, signal.SIGKILL)
+
+    from kdsl.tune import measure, progress
+
+    seen_workers: list[Any] = []
+    made = measure.Workers.__init__
+
+    def remember(self: Any, *args: Any) -> None:
+        made(self, *args)
+        seen_workers.append(self)
+
+    monkeypatch.setattr(measure.Workers, "__init__", remember)
+    monkeypatch.setattr(progress.Progress, "told", lambda self, trial, best: kill(trial, best))
+    result = kdsl.autotune(k.matmul, k.product(32, 32, 32), space=k.tiles, trials=8)
+    assert len(seen) >= 2
+    assert result.replaced >= 1
+    assert result.counts["ok"] >= 4
+
+
+def test_later_runs_go_on(own_database: Path) -> None:
+    args = k.product(32, 32, 32)
+    first = kdsl.autotune(k.matmul, args, space=k.tiles, trials=3, strategy="random")
+    again = kdsl.autotune(k.matmul, args, space=k.tiles, trials=6, strategy="random")
+    stored = [t for t in again.trials if t.stored]
+    assert {t.key for t in stored} == {t.key for t in first.trials if t.values}
+    new = [t for t in again.trials if not t.stored and t.values]
+    assert not {t.key for t in new} & {t.key for t in stored}
+    fresh = kdsl.autotune(k.matmul, args, space=k.tiles, trials=2, resume=False)
+    assert not any(t.stored for t in fresh.trials)
+
+
+RUN = """
+import sys
+import kdsl
+from tests.tune import kernels as k
+kdsl.set_num_threads(1)
+def space(s, n=kdsl.choice(*range(1, 60))):
+    return s.split("i", n)
+kdsl.autotune(k.scale, k.vector(100000), space=space, seconds=100, trials=59)
+"""
+
+
+def test_killed_it_loses_one_trial_and_leaves_no_process(own_database: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", RUN], env=environment(), cwd=ROOT)
+    database = Database(own_database)
+    try:
+        until = time.monotonic() + 60
+        while time.monotonic() < until and count(database) < 3:
+            time.sleep(0.1)
+        children = offspring(process.pid)
+        process.kill()
+        process.wait()
+    finally:
+        process.kill()
+    stored = count(database)
+    assert stored >= 3 and children
+    until = time.monotonic() + 20
+    while time.monotonic() < until and any(map(alive, children)):
+        time.sleep(0.1)
+    assert not any(map(alive, children))
+    space: dict[str, Any] = {"__name__": "again"}
+    exec(RUN.rpartition("kdsl.autotune")[0], space)
+    result = kdsl.autotune(k.scale, k.vector(100000), space=space["space"], trials=stored + 2)
+    assert sum(t.stored for t in result.trials) == stored
+
+
+def count(database: Database) -> int:
+    return sum('"table": "trials"' in line for line in database.lines())
+
+
+def offspring(pid: int) -> list[int]:
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
+    return [int(p) for p in found.stdout.split()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_ctrl_c_keeps_what_was_found() -> None:
+    def interrupt() -> None:
+        time.sleep(2.5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def space(s: Any, n: Any = kdsl.choice(*range(1, 200))) -> Any:
+        return s.split("i", n)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    start = time.monotonic()
+    result = kdsl.autotune(k.scale, k.vector(100000), space=space, seconds=100, trials=None)
+    assert result.interrupted
+    assert time.monotonic() - start < 40
+    assert "interrupted" in str(result)
+
+
+def test_dead_steps_are_dropped() -> None:
+    def space(s: Any, lanes: Any = kdsl.choice(16)) -> Any:
+        # A loop split by its own length, and a fact that nothing needs, change no loop that is left.
+        return s.assume("N >= 0").vectorize("i", lanes)
+
+    result = kdsl.autotune(k.scale, k.vector(50000), space=space, trials=1)
+    assert "assume" not in result.schedule.trace()
+
+
+def test_results_pickle_by_their_schedule() -> None:
+    result = kdsl.autotune(k.scale, k.vector(1000), space=k.vectors, trials=1)
+    again = pickle.loads(pickle.dumps(result.schedule))
+    assert again == result.schedule
+
+
+def test_what_cannot_be_asked() -> None:
+    args = k.vector(10)
+    with pytest.raises(kdsl.ArgumentError, match="would never end"):
+        kdsl.autotune(k.scale, args, space=k.vectors, seconds=None, trials=None)
+    with pytest.raises(kdsl.ArgumentError, match="`seconds` cannot be -1"):
+        kdsl.autotune(k.scale, args, space=k.vectors, seconds=-1)
+    with pytest.raises(kdsl.ArgumentError, match="there is no strategy 'best'"):
+        kdsl.autotune(k.scale, args, space=k.vectors, strategy="best")  # type: ignore[arg-type]
+    with pytest.raises(kdsl.TargetError, match="the interpreter"):
+        kdsl.autotune(k.scale, args, target="interpreter", space=k.vectors)
+    with pytest.raises(kdsl.KdslError, match="leaves nothing to choose"):
+        kdsl.choice()
+    with pytest.raises(kdsl.KdslError, match="gives a NoneType, not a Schedule"):
+        kdsl.autotune(k.scale, args, space=lambda s: None, trials=1)
+    with pytest.raises(kdsl.KdslError, match="cannot be tuned: index 7"):
+        bad = np.array([7, 7], np.int64)
+        kdsl.autotune(
+            k.gather, (np.ones(3, np.float32), bad, np.ones(2, np.float32)), space=lambda s: s, trials=1
+        )
+
+
+@pytest.mark.parametrize("strategy", ["guided", "evolution", "random"])
+def test_the_space_comes_from_the_kernel(strategy: Any) -> None:
+    A, B, C = k.product(64, 64, 64)
+    result = kdsl.autotune(k.matmul, (A, B, C), trials=6, strategy=strategy)
+    assert len(result.trials) >= 6
+    assert result.counts["ok"] >= 3 and not result.counts["wrong"]
+    assert result.speedup > 1.5 and result.schedule.steps
+    result.schedule(A, B, C)
+    np.testing.assert_allclose(C, A @ B, rtol=1e-4, atol=1e-4)
+
+
+def test_on_a_vulkan_device() -> None:
+    from kdsl.backends import vulkan
+
+    missing = vulkan.available()
+    if missing is not None:
+        pytest.skip(missing)
+
+    def space(s: Any, lanes: Any = kdsl.choice(1, 4)) -> Any:
+        return kdsl.recipes.gpu_elementwise(s, "i", lanes)
+
+    X, Y, a = k.vector(20_000)
+    result = kdsl.autotune(k.scale, (X, Y, a), target="vulkan", space=space, trials=2)
+    assert statuses(result) == {1: "ok", 4: "ok"}
+    kernel = k.scale.on("vulkan").with_schedule("auto")
+    kernel(X, Y, a)
+    np.testing.assert_array_equal(Y, 2 * X)
+
+
+def test_instructions_of_the_users_own_reach_the_workers() -> None:
+    N = kdsl.sizes("N")
+
+    @kdsl.kernel
+    def eight(x: kdsl.f32[8], y: kdsl.f32[8]):  # type: ignore[no-untyped-def]
+        for i in range(8):
+            y[i] += 2 * x[i]
+
+    @kdsl.kernel
+    def add(X: kdsl.f32[N], Y: kdsl.f32[N]):  # type: ignore[no-untyped-def, valid-type]
+        for i in range(N):
+            Y[i] += 2 * X[i]
+
+    def space(s: Any, whole: Any = kdsl.choice("yes")) -> Any:
+        return s.assume("N % 8 == 0").split("i", 8, tail="perfect").tensorize("i_i", eight)
+
+    X, Y = np.ones(64, np.float32), np.zeros(64, np.float32)
+    result = kdsl.autotune(add, (X, Y), space=space, trials=1)
+    assert statuses(result) == {"yes": "ok"}
