@@ -13,10 +13,12 @@ NAMES = (
     "scheduled",
     "quantised",
     "peers",
+    "attention",
     "tutorial",
     "gather",
     "pool",
     "vulkan",
+    "tuning",
 )
 
 

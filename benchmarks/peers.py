@@ -47,7 +47,9 @@ def _table(seconds: float) -> str:
         if wanted not in name:
             continue
         cells = [name]
-        for medians in _medians({"kdsl": ours, **peers}, seconds).values():
+        for medians in medians_by_threads(
+            {"kdsl": ours, **peers}, seconds=seconds, on_threads=on_threads
+        ).values():
             cells.append(duration(medians["kdsl"]))
             cells += [f"{medians[p] / medians['kdsl']:.2f} x" if p in medians else "" for p in names]
         lines.append(cells)
@@ -58,16 +60,12 @@ def _table(seconds: float) -> str:
     return table(header, lines)
 
 
-def _medians(contenders: dict[str, Run], seconds: float) -> dict[int, dict[str, float]]:
-    """`medians_by_threads`, with the peers on as many threads as kdsl."""
-
-    def on_threads(count: int) -> None:
-        if torch is not None:
-            torch.set_num_threads(count)
-        if numba is not None:
-            numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
-
-    return medians_by_threads(contenders, seconds=seconds, on_threads=on_threads)
+def on_threads(count: int) -> None:
+    """Tells the peers how many threads they may use."""
+    if torch is not None:
+        torch.set_num_threads(count)
+    if numba is not None:
+        numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
 
 
 def rows() -> Iterator[Row]:

@@ -22,11 +22,11 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "tutorial.md"
 SIZE = 1024
 
 
-def steps() -> dict[str, kdsl.Schedule]:
-    """The page's schedules by their names, in order."""
-    space: dict[str, Any] = {"__name__": "tutorial"}
-    for n, block in enumerate(re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)):
-        name = f"<tutorial.md:{n}>"
+def steps(page: Path = PAGE) -> dict[str, kdsl.Schedule]:
+    """The schedules of a page by their names, in order."""
+    space: dict[str, Any] = {"__name__": page.stem}
+    for n, block in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)):
+        name = f"<{page.name}:{n}>"
         linecache.cache[name] = (len(block), None, block.splitlines(keepends=True), name)
         with contextlib.redirect_stdout(io.StringIO()):
             exec(compile(block, name, "exec"), space)

@@ -367,8 +367,8 @@ def methods() -> set[str]:
 
 GALLERY_INTRODUCTION = """# Gallery
 
-Each file of `examples/gallery` runs by itself, compares its result with NumPy or SciPy, and prints the times of both,
-measured in turn in one process:
+Each file of `examples/gallery` runs by itself, compares its result with NumPy or SciPy, and prints the times
+of both, measured in turn in one process:
 
 ```text
 $ python examples/gallery/nbody.py --threads 1
@@ -378,9 +378,9 @@ kdsl                      9.419 ms    10.71 x as fast as NumPy
 results agree
 ```
 
-`--size`, `--target` (`cpu`, `vulkan`), `--threads` and `--repeat` change the run. On Vulkan the arrays are on the device
-before; with a driver that runs on the CPU (llvmpipe) the times say little. Below are the kernels and schedules; the
-files have the rest.
+`--size`, `--target` (`cpu`, `vulkan`), `--threads` and `--repeat` change the run. On Vulkan the arrays are
+on the device before; with a driver that runs on the CPU (llvmpipe) the times say little. Below are the
+kernels and schedules; the files have the rest.
 
 Larger examples have folders of their own: [matrix products](../examples/matmul/scheduled.py), those of
 [bytes and bf16](../examples/matmul/quantised.py), [attention](../examples/attention/attention.py).

@@ -1,7 +1,7 @@
 """Hooks of MkDocs: what the site takes from outside of docs/ (the changelog, example sources).
 
-Pages are written to be read in the repository too: links such as `../examples/c_host/host.c` lead to a copy in
-the site.
+Pages are written to be read in the repository too: links such as `../examples/c_host/host.c` lead to a copy
+in the site.
 """
 
 from __future__ import annotations

@@ -245,7 +245,10 @@ def tiled() -> str:
         p = Point(4 * loops["i_o"] + loops["i_i"], 4 * loops["t_o"] + loops["t_i"])
         points.append((p, instance))
         tiles[p] = (loops["t_o"], loops["i_o"])
-    caption = ["Tiles of the skewed nest in the order in which they run (T=8, N=12):", "arrows enter a tile only from earlier ones."]
+    caption = [
+        "Tiles of the skewed nest in the order in which they run (T=8, N=12):",
+        "arrows enter a tile only from earlier ones.",
+    ]
     return picture(points, ("t", "i"), caption, tiles)
 
 

@@ -59,7 +59,7 @@ from kdsl.runtime.targets import Device, devices
 from kdsl.runtime.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
-    from kdsl import instructions
+    from kdsl import instructions, tune
     from kdsl.lang import *  # noqa: F403
     from kdsl.runtime.instruction import instruction
     from kdsl.runtime.tuning import autotune
@@ -111,6 +111,7 @@ __all__ = [
     "sizes",
     "synchronize",
     "to_device",
+    "tune",
     "typevar",
     "u8",
     "u16",
@@ -136,8 +137,8 @@ def __getattr__(name: str) -> Any:
         from kdsl.tune.choice import choice
 
         return choice
-    if name == "instructions":
-        return importlib.import_module("kdsl.instructions")
+    if name in ("instructions", "tune"):
+        return importlib.import_module(f"kdsl.{name}")
     if name == "recipes":
         import kdsl.sched.recipes as recipes
 

@@ -74,8 +74,8 @@ def _parser() -> argparse.ArgumentParser:
         "tune",
         help="search a fast schedule for a kernel",
         description="Searches a fast schedule for a kernel on random arrays (floats in [0, 1), integers "
-        'below all sizes), prints it as Python, and stores it for `schedule="auto"`. Ctrl-C ends the search and '
-        "keeps what was found. --export and --import take the stored results elsewhere.",
+        'below all sizes), prints it as Python, and stores it for `schedule="auto"`. Ctrl-C ends the search '
+        "and keeps what was found. --export and --import take the stored results elsewhere.",
     )
     tune.add_argument(
         "kernel", metavar="FILE.py:kernel", nargs="?", help="a Python file and the name of a kernel in it"

@@ -116,6 +116,10 @@ class Atoms:
 
         return p.evaluate(value)
 
+    def is_negative(self, p: Polynomial, sizes: Mapping[str, int]) -> bool:
+        """Whether `p` is below 0; what the sizes do not tell is a number of iterations, which is not."""
+        return not self.names(p) & self.unknowns and self.number(p, sizes) < 0
+
 
 def evaluate(e: Expr, values: Mapping[str, int]) -> int:
     """The value of a faultless i64 expression."""

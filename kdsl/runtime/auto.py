@@ -12,13 +12,13 @@ assumes something, it takes only what fits: its code tests that as call conditio
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from kdsl.errors import KdslError
-from kdsl.frontend_ast import build
 from kdsl.ir.binding import binding_plan
 from kdsl.ir.params import ArrayParam, ScalarParam
 from kdsl.runtime import log
@@ -26,10 +26,11 @@ from kdsl.runtime.cache import default_folder, disk_cache
 from kdsl.runtime.compile import Request, program
 from kdsl.runtime.fingerprint import quick_key
 from kdsl.runtime.interface import Interface
+from kdsl.runtime.scheduling import Steps
 from kdsl.runtime.sizes import bind_sizes
 from kdsl.runtime.threads import get_num_threads
+from kdsl.tune.classes import powers, scalar_number, sizes_class
 from kdsl.tune.database import Database, Key, database, default_path
-from kdsl.tune.problem import holds, kernel_key, powers, scalar_number, sizes_class
 
 if TYPE_CHECKING:
     from kdsl.ir.nodes import Condition, Func
@@ -58,104 +59,179 @@ class Variant:
         """Whether a call with these sizes and scalars can be run by it."""
         if self.only and sizes_class(sizes) != self.only:
             return False
+        if not self.conditions:
+            return True
+        from kdsl.tune.problem import holds
+
         return holds(self.conditions, sizes, scalars)
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a call gets: a schedule, where it comes from, and for which class alone (empty: for all)."""
+    """What a call gets: a schedule, where it comes from, and for which class alone (empty: for all).
 
-    schedule: Schedule
+    `conditions`: what the schedule assumes besides.
+    """
+
+    recipe: Recipe
     origin: str
-    only: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """What of a call decides: `key` is the kernel's hash."""
-
-    key: str
-    sizes: Mapping[str, int]
-    scalars: Mapping[str, Any]
+    only: str = ""
+    conditions: tuple[Condition, ...] = ()
 
 
 def variant(kernel: Kernel[Any], given: Arguments, known: list[Variant]) -> Variant:
     """The variant for a call: one of those that are `known`, or a new one."""
     if known:
-        interface = known[0].program.interface
-        sizes, scalars = _bound(interface, given)
+        sizes, scalars = bound(known[0].program.interface, given)
         for found in known:
             if found.takes(sizes, scalars):
                 return found
-    choice, base = _chosen(kernel, given)
-    s = choice.schedule
-    extra = tuple([c for c in s.func.conditions if c not in base.conditions])
-    for fact in class_facts(choice.only):
-        s = s.assume(fact)
-    request = Request(kernel.__kdsl_source__, given.signature, kernel._resolved(), s if s.steps else None)
+    choice = Chooser(kernel, given).choice()
     log.debug("%s: schedule %s", kernel.name, choice.origin)
-    return Variant(program(request), request, choice.only, extra)
+    recipe = limited(choice.recipe, choice.only)
+    request = Request(kernel.__kdsl_source__, given.signature, kernel._resolved(), recipe)
+    return Variant(program(request), request, choice.only, choice.conditions)
 
 
-def recipe(kernel: Kernel[Any], given: Arguments) -> Recipe | None:
+def recipe(kernel: Kernel[Any], given: Arguments) -> Recipe:
     """The schedule that a call gets."""
-    chosen = _chosen(kernel, given)[0].schedule
-    return chosen if chosen.steps else None
+    return Chooser(kernel, given).choice().recipe
 
 
 def newest(func: Func, target: Target) -> Schedule:
     """`func` with the steps that were stored last for this target, whatever the sizes."""
     from kdsl.sched import Schedule
+    from kdsl.tune.problem import kernel_key
 
-    store, here = tuning_database(), fingerprint(target)
-    for sizes, found in store.classes(kernel_key(func)):
+    store, here, key = tuning_database(), fingerprint(target), kernel_key(func)
+    for sizes, found in store.classes(key):
         if found == here:
-            best = store.best(Key(kernel_key(func), sizes, here))
-            s = None if best is None else _replayed(Schedule(func), best.steps)
+            best = store.best(Key(key, sizes, here))
+            s = None if best is None else replayed(Schedule(func), best.steps)
             if s is not None:
                 return s
     return Schedule(func)
 
 
-def _chosen(kernel: Kernel[Any], given: Arguments) -> tuple[Choice, Func]:
-    """The schedule for a call, and the kernel in program order."""
-    from kdsl.sched import Schedule
+class Chooser:
+    """Chooses for one call. The kernel's IR is built only for what the disk cache does not know."""
 
-    func = build(kernel.__kdsl_source__, given.signature)
-    interface = Interface.of(func, kernel.__kdsl_source__)
-    call = _Call(kernel_key(func), *_bound(interface, given))
-    target = kernel._resolved()
-    start = Schedule(func)
-    store, here, own = tuning_database(), fingerprint(target), sizes_class(call.sizes)
-    classes = [c for c, found in store.classes(call.key) if _same_target(found, here)]
-    only = own if any(c != own for c in classes) else ""
-    for key in _keys(store, call, here):
-        best = store.best(key)
-        s = None if best is None else _replayed(start, best.steps)
-        if s is not None and holds(s.func.conditions, call.sizes, call.scalars):
-            return Choice(s, f"stored for {key.sizes or 'all sizes'}", only), func
-        log.debug("%s: the stored schedule for %s does not fit", kernel.name, key.sizes)
-    if target.kind == "interpreter":
-        return Choice(start, "none", only), func
-    return Choice(_instant(kernel, given, start, target, call), "at once", only), func
+    def __init__(self, kernel: Kernel[Any], given: Arguments) -> None:
+        self.kernel, self.given = kernel, given
+        self.target = kernel._resolved()
+        self.cache = disk_cache()
+        self.key, interface = self._outside()
+        self.sizes, self.scalars = bound(interface, given)
+        self.own = sizes_class(self.sizes)
+
+    @cached_property
+    def func(self) -> Func:
+        """The kernel in program order."""
+        from kdsl.frontend_ast import build
+
+        return build(self.kernel.__kdsl_source__, self.given.signature)
+
+    def choice(self) -> Choice:
+        """The schedule for the call."""
+        here = fingerprint(self.target)
+        store = tuning_database()
+        classes = [row for row in store.classes(self.key) if _same_target(row[1], here)]
+        only = self.own if any(c != self.own for c, _ in classes) else ""
+        for key in self._keys(classes, here):
+            best = store.best(key)
+            found = None if best is None else self._usable(best.steps, f"stored for {key.sizes}", only)
+            if found is not None:
+                return found
+        if self.target.kind == "interpreter":
+            return Choice(Steps.none(self.kernel.name), "program order", only)
+        found = self._usable(self._instant(), "at once", only)
+        assert found is not None, "it was made for this kernel"
+        return found
+
+    def _keys(self, classes: list[tuple[str, str]], here: str) -> list[Key]:
+        """Where to look: this class before the same powers of two, this number of threads before others."""
+        found = [
+            (c != self.own, target != here, n, Key(self.key, c, target))
+            for n, (c, target) in enumerate(classes)
+            if powers(c) == powers(self.own)
+        ]
+        return [key for *_, key in sorted(found, key=lambda row: row[:3])]
+
+    def _usable(self, steps: str, origin: str, only: str) -> Choice | None:
+        """A stored schedule, if this version accepts it and the call meets what it assumes."""
+        known = self._load(f"steps {steps}")
+        if known is not None and known["plain"]:
+            return Choice(Steps(steps), origin, only)
+        from kdsl.sched import Schedule
+        from kdsl.tune.problem import holds
+
+        s = replayed(Schedule(self.func), steps)
+        if s is None:
+            return None
+        more = tuple([c for c in s.func.conditions if c not in self.func.conditions])
+        named = any(":" in i.name for step in s.steps for i in step.instructions)
+        self._store(f"steps {steps}", {"plain": not more and not named})
+        if not holds(more, self.sizes, self.scalars):
+            log.debug("%s: the schedule %s does not fit these sizes", self.kernel.name, origin)
+            return None
+        return Choice(s, origin, only, more)
+
+    def _instant(self) -> str:
+        """The best schedule by the cost model, which is remembered: choosing takes longer than compiling."""
+        threads = get_num_threads()
+        what = f"instant {threads} {self.own}"
+        known = self._load(what)
+        if known is not None:
+            return str(known["steps"])
+        from kdsl.sched import Schedule
+        from kdsl.tune.auto import instant
+
+        steps = instant(Schedule(self.func), self.target, self.sizes, threads=threads).to_json()
+        self._store(what, {"steps": steps})
+        return steps
+
+    def _outside(self) -> tuple[str, Interface]:
+        """The kernel's hash and interface."""
+        source, signature = self.kernel.__kdsl_source__, self.given.signature
+        known = self._load("outside")
+        if known is not None:
+            return str(known["kernel"]), Interface.from_json(known["interface"], source, signature)
+        from kdsl.tune.problem import kernel_key
+
+        interface, key = Interface.of(self.func, source), kernel_key(self.func)
+        self._store("outside", {"kernel": key, "interface": interface.to_json()})
+        return key, interface
+
+    def _load(self, what: str) -> dict[str, Any] | None:
+        """What is remembered of this kernel, signature and target."""
+        name = self._name(what)
+        entry = None if name is None or self.cache is None else self.cache.load(name)
+        return None if entry is None else entry.header
+
+    def _store(self, what: str, header: dict[str, Any]) -> None:
+        name = self._name(what)
+        if name is not None and self.cache is not None:
+            self.cache.store(name, header)
+
+    def _name(self, what: str) -> str | None:
+        if self.cache is None:
+            return None
+        source, signature = self.kernel.__kdsl_source__, self.given.signature
+        return quick_key(source, signature, self.target, f"auto {what}", self.cache)
 
 
-def _keys(store: Database, call: _Call, here: str) -> list[Key]:
-    """Where to look: this class before the same powers of two, this number of threads before others."""
-    own = sizes_class(call.sizes)
-    found = [
-        (c != own, target != here, n, Key(call.key, c, target))
-        for n, (c, target) in enumerate(store.classes(call.key))
-        if powers(c) == powers(own) and _same_target(target, here)
-    ]
-    return [key for *_, key in sorted(found, key=lambda row: row[:3])]
+def limited(recipe: Recipe, only: str) -> Recipe:
+    """A schedule that takes calls of one class alone."""
+    facts = [("assume", {"cond": fact}) for fact in class_facts(only)]
+    if not facts:
+        return recipe
+    if isinstance(recipe, Steps):
+        return recipe.then(facts)
+    assert not isinstance(recipe, FunctionType)
+    return recipe.replay(facts)  # type: ignore[union-attr]
 
 
-def _same_target(a: str, b: str) -> bool:
-    return a.partition("/")[0] == b.partition("/")[0]
-
-
-def _replayed(start: Schedule, steps: str) -> Schedule | None:
+def replayed(start: Schedule, steps: str) -> Schedule | None:
     """The stored steps; None when they are refused, or no steps, by this version."""
     from kdsl.sched.step import from_json
 
@@ -166,33 +242,17 @@ def _replayed(start: Schedule, steps: str) -> Schedule | None:
         return None
 
 
-def _instant(kernel: Kernel[Any], given: Arguments, start: Schedule, target: Target, call: _Call) -> Schedule:
-    """The best schedule by the cost model, which is remembered: choosing takes longer than compiling."""
-    from kdsl.tune.auto import instant
-
-    cache, threads = disk_cache(), get_num_threads()
-    variant = f"instant {threads} {sizes_class(call.sizes)}"
-    quick = None
-    if cache is not None:
-        quick = quick_key(kernel.__kdsl_source__, given.signature, target, variant, cache)
-    if cache is not None and quick is not None:
-        entry = cache.load(quick)
-        s = None if entry is None else _replayed(start, json.dumps(entry.header["schedule"]))
-        if s is not None:
-            return s
-    s = instant(start, target, call.sizes, threads=threads)
-    if cache is not None and quick is not None:
-        cache.store(quick, {"schedule": json.loads(s.to_json())})
-    return s
-
-
-def _bound(interface: Interface, given: Arguments) -> tuple[dict[str, int], dict[str, Any]]:
+def bound(interface: Interface, given: Arguments) -> tuple[dict[str, int], dict[str, Any]]:
     """Sizes and scalars of a call."""
     params, values = interface.params, given.for_ir()
     shapes = {n: v.shape for n, (p, v) in enumerate(zip(params, values)) if isinstance(p, ArrayParam)}
     sizes = bind_sizes(interface.name, params, binding_plan(params, interface.sizes), shapes)
     scalars = {p.name: scalar_number(v) for p, v in zip(params, values) if isinstance(p, ScalarParam)}
     return {name: sizes[name] for name in interface.sizes}, scalars
+
+
+def _same_target(a: str, b: str) -> bool:
+    return a.partition("/")[0] == b.partition("/")[0]
 
 
 def class_facts(only: str) -> list[str]:

@@ -50,7 +50,7 @@ class Quantity:
         value: float | None = None
         if sizes is not None and not atoms.names(count.value) & atoms.unknowns:
             value = max(0.0, float(atoms.number(count.value, sizes)))
-            if bound == "exact" and any(atoms.number(w, sizes) < 0 for w in count.where):
+            if bound == "exact" and any(atoms.is_negative(w, sizes) for w in count.where):
                 bound = "about"
         elif count.value.is_const:
             value = float(count.value.const)

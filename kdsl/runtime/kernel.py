@@ -149,7 +149,7 @@ class Kernel(_OfFunction, Generic[P]):
             signature = self._request(args, kwargs).signature
         func = build(self.__kdsl_source__, signature)
         recipe = self._recipe(func, args, kwargs)
-        return started(recipe, func, Launcher(self._unscheduled()))
+        return started(recipe, func, Launcher.of(self._unscheduled(), signature))
 
     def with_schedule(self, schedule: Given) -> Kernel[P]:
         """A kernel that always runs by `schedule`: a Schedule, or a function from one to another.

@@ -24,10 +24,11 @@ from kdsl.runtime.tuning_executor import WORKER, ExecutorMeasuring
 from kdsl.sched import Schedule
 from kdsl.tune.building import Builder
 from kdsl.tune.choice import pinned, user_sketch
+from kdsl.tune.classes import scalar_number
 from kdsl.tune.guiding import ModelGuide
 from kdsl.tune.inputs import Array, Layout
 from kdsl.tune.measure import Limits, Measurer
-from kdsl.tune.problem import Problem, scalar_number
+from kdsl.tune.problem import Problem
 from kdsl.tune.progress import Progress
 from kdsl.tune.result import Result
 from kdsl.tune.search import STRATEGIES, Search, StrategyName

@@ -16,6 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from kdsl.errors import ScheduleError
+from kdsl.ir import instructions
+from kdsl.ir.nodes import Instruction
+from kdsl.ir.parser import parse_func
 from kdsl.ir.printer import print_func
 from kdsl.sched import Schedule
 from kdsl.target import Target
@@ -24,6 +27,8 @@ from kdsl.tune.space import Candidate
 
 Row = tuple[str, Mapping[str, Any]]
 """A step: a primitive's name and its arguments."""
+Rows = tuple[Mapping[str, Any], ...]
+"""Instructions as plain data, for processes that do not have the module that declares them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,8 @@ class Built:
     features: tuple[float, ...] = ()
     refusal: str = ""
     spent: float = 0.0
+    instructions: Rows = ()
+    """Instructions in it that a worker does not have."""
 
     @staticmethod
     def of(schedule: Schedule, target: Target, sizes: Mapping[str, int], threads: int, start: float) -> Built:
@@ -49,7 +56,8 @@ class Built:
         found = features(func, target, sizes, threads=threads)
         seconds = time.perf_counter() - start
         numbers = tuple([float(x) for x in np.asarray(found)])
-        return Built(schedule.to_json(), print_func(func), float(predicted), numbers, "", seconds)
+        text = print_func(func)
+        return Built(schedule.to_json(), text, float(predicted), numbers, "", seconds, declared(schedule))
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -58,7 +66,7 @@ class Built:
     @staticmethod
     def from_json(row: Mapping[str, Any]) -> Built:
         """What `to_json` gave."""
-        return Built(**{**row, "features": tuple(row["features"])})
+        return Built(**{**row, **{name: tuple(row[name]) for name in ("features", "instructions")}})
 
 
 def built(
@@ -119,8 +127,43 @@ class Builder:
             finally:
                 numbers.append(number)
 
-        with ThreadPoolExecutor(len(numbers)) as threads:
+        threads = ThreadPoolExecutor(len(numbers))
+        try:
             return list(threads.map(work, requests))
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+
+def declared(schedule: Schedule) -> Rows:
+    """The instructions of a schedule that kdsl does not ship."""
+    found = {i.name: i for step in schedule.steps for i in step.instructions if ":" in i.name}
+    return tuple(
+        [
+            {
+                "name": i.name,
+                "meaning": print_func(i.meaning),
+                "llvm": i.llvm,
+                "features": list(i.features),
+                "exact": i.exact,
+                "software": None if i.software is None else print_func(i.software),
+            }
+            for i in found.values()
+        ]
+    )
+
+
+def declare(rows: Rows) -> None:
+    """Makes instructions known that `declared` took down."""
+    for row in rows:
+        made = Instruction(
+            row["name"],
+            parse_func(row["meaning"]),
+            row["llvm"],
+            tuple(row["features"]),
+            row["exact"],
+            None if row["software"] is None else parse_func(row["software"]),
+        )
+        instructions.register(made.name, lambda made=made: made)  # type: ignore[misc]
 
 
 def rows_of(steps: str) -> list[Row]:

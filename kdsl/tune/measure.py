@@ -15,12 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from kdsl.errors import KdslError
 from kdsl.ir.printer import print_func
-from kdsl.tune.building import Built
+from kdsl.tune.building import Built, Rows
 from kdsl.tune.problem import Problem
 from kdsl.tune.trial import Status
 from kdsl.tune.worker import BASE
@@ -57,6 +56,12 @@ class Job:
 
     id: str
     ir: str
+    instructions: Rows = ()
+    """Those in it that a worker does not have."""
+
+    def request(self) -> dict[str, Any]:
+        """What compiles it."""
+        return {"do": "compile", "id": self.id, "ir": self.ir, "instructions": list(self.instructions)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +127,7 @@ class Measurer:
         """Compiles the kernel in program order, with which candidates are compared."""
         ir = print_func(self.problem.func)
         try:
-            self.workers.ask(0, {"do": "compile", "id": BASE, "ir": ir}, self.limits.compile_s)
+            self.workers.ask(0, Job(BASE, ir).request(), self.limits.compile_s)
         except Failed as failed:
             raise KdslError(
                 "K0804",
@@ -192,8 +197,7 @@ class Measurer:
 
     def _checked(self, number: int, job: Job, start: float) -> Outcome:
         try:
-            compile_ = {"do": "compile", "id": job.id, "ir": job.ir}
-            self.workers.ask(number, compile_, self.limits.compile_s)
+            self.workers.ask(number, job.request(), self.limits.compile_s)
             check = {"do": "check", "id": job.id, "cases": CASES, "limit": self.limits.check_s}
             found = self.workers.ask(number, check, 2 * CASES * self.limits.check_s + GRACE_S)
             wrong = found["wrong"]
@@ -247,13 +251,15 @@ class Measurer:
     # -- the end
 
     def ranking(self, jobs: Sequence[Job], seconds: float) -> list[tuple[str, float]]:
-        """(id, median time) of the jobs that still run, timed in turn, the fastest first."""
+        """(id, time) of the jobs that still run, timed in turn, the fastest first."""
         left = [job.id for job in jobs if self.there(job)]
         while left:
             try:
                 with self._silence(alone=True):
                     times = self.in_turn(left, seconds, least=5, early=False)
-                return sorted([(id, median(times[id])) for id in left], key=lambda row: row[1])
+                # The lower quartile: other work on the machine only ever makes a call slower.
+                typical = {id: sorted(times[id])[len(times[id]) // 4] for id in left}
+                return sorted(typical.items(), key=lambda row: row[1])
             except Failed:
                 # Which one it was is not known: keep those that still run alone.
                 left = [id for id in left if self._runs(id)]
@@ -273,7 +279,7 @@ class Measurer:
         if (self.folder / f"{job.id}.code").exists():
             return True
         try:
-            self._ask({"do": "compile", "id": job.id, "ir": job.ir}, self.limits.compile_s)
+            self._ask(job.request(), self.limits.compile_s)
         except Failed:
             return False
         return True

@@ -128,7 +128,7 @@ class Search:
         return found
 
     def tell(self, candidate: Candidate, seconds: float | None) -> None:
-        """The time of a candidate; None for one that did not work."""
+        """The time of a candidate, or a lower bound of it; None for one that did not work."""
         self.seen.add(candidate.key)
         if seconds is not None:
             self.measured.append((candidate, seconds))

@@ -18,10 +18,11 @@ from typing import Protocol
 from kdsl.errors import KdslError, ScheduleError
 from kdsl.ir.printer import print_func
 from kdsl.sched import Schedule
-from kdsl.tune.building import Builder, Built, Row, rows_of
+from kdsl.tune.building import Builder, Built, Row, Rows, declared, rows_of
+from kdsl.tune.classes import sizes_class
 from kdsl.tune.database import Best, Database, Key
 from kdsl.tune.measure import Job, Outcome
-from kdsl.tune.problem import Problem, sizes_class
+from kdsl.tune.problem import Problem
 from kdsl.tune.progress import Progress
 from kdsl.tune.result import Result, tried
 from kdsl.tune.search import Search
@@ -129,7 +130,7 @@ class Session:
         """Candidates of the next batch: few to begin with, and no more than the time that is left is for."""
         if self._each is None:
             return max(1, self.batch // 2)
-        return max(1, min(self.batch, int(self._left() / self._each)))
+        return max(1, int(min(self.batch, self._left() / self._each)))
 
     # -- the whole
 
@@ -158,12 +159,12 @@ class Session:
             self._works(entry, self._baseline[0], self.measuring.target)
         known: list[Entry] = []
         if self.current.steps:
-            known.append(self._entry(None, "as it is", self.current.to_json(), self.current.ir()))
+            known.append(self._known("as it is", self.current))
         if self.resume:
             best = self.database.best(self.key)
             s = None if best is None else self._replayed(best.steps)
             if s is not None:
-                known.append(self._entry(None, "the best so far", s.to_json(), s.ir()))
+                known.append(self._known("the best so far", s))
             self._recall()
         for entry in known:
             self._measure([entry])
@@ -185,7 +186,7 @@ class Session:
         for trial in self.database.trials(self.key, self.problem.sizes):
             candidate = self.search.space.known(trial.sketch, trial.values)
             if candidate is not None:
-                self.search.tell(candidate, trial.time if trial.ok else None)
+                self.search.tell(candidate, trial.time)
                 self.trials.append(replace(trial, stored=True, at=0.0))
 
     def _loop(self) -> None:
@@ -197,7 +198,7 @@ class Session:
             entries = []
             for candidate, found in zip(asked, self.builder.build(asked)):
                 if not found.refusal:
-                    entries.append(self._entry(candidate, "", found.steps, found.ir))
+                    entries.append(self._entry(candidate, "", found.steps, found.ir, found.instructions))
             self._measure(entries)
             each = (time.monotonic() - start) / len(asked)
             self._each = each if self._each is None else (self._each + each) / 2
@@ -207,9 +208,14 @@ class Session:
         outcome = Outcome("refused", None, found.refusal, found.spent)
         self._told(Entry(candidate, "", "", Job("", "")), outcome)
 
-    def _entry(self, candidate: Candidate | None, what: str, steps: str, ir: str) -> Entry:
+    def _entry(
+        self, candidate: Candidate | None, what: str, steps: str, ir: str, instructions: Rows = ()
+    ) -> Entry:
         self._number += 1
-        return Entry(candidate, what, steps, Job(str(self._number), ir))
+        return Entry(candidate, what, steps, Job(str(self._number), ir, instructions))
+
+    def _known(self, what: str, s: Schedule) -> Entry:
+        return self._entry(None, what, s.to_json(), s.ir(), declared(s))
 
     def _measure(self, entries: Sequence[Entry]) -> None:
         """Measures schedules; those whose loops have been measured before only once."""
@@ -258,7 +264,7 @@ class Session:
         if outcome.status != "refused":
             self._in_a_row = 0
         if candidate is not None:
-            self.search.tell(candidate, trial.time if trial.ok else None)
+            self.search.tell(candidate, trial.time)
             key = replace(self.key, target=trial.target)
             self.database.store(key, self.problem.func.name, self.problem.sizes, trial)
         self.progress.told(trial, self._best.get(self.measuring.target))

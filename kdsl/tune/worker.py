@@ -33,7 +33,7 @@ from kdsl.ir.parser import parse_func
 from kdsl.sched import Schedule
 from kdsl.target import Target
 from kdsl.tune import inputs
-from kdsl.tune.building import built, rows_of
+from kdsl.tune.building import built, declare, rows_of
 from kdsl.tune.comparing import difference
 from kdsl.tune.inputs import Array, small_sizes
 from kdsl.tune.problem import Problem, holds
@@ -110,10 +110,10 @@ class Serving:
         limit_memory(memory_bytes)
         return {"pid": os.getpid()}
 
-    def compile(self, id: str, ir: str) -> dict[str, Any]:
+    def compile(self, id: str, ir: str, instructions: list[dict[str, Any]]) -> dict[str, Any]:
         """Compiles the function in `ir` to `ID.code`."""
         start = time.perf_counter()
-        (self.folder / f"{id}.ir").write_text(ir)
+        (self.folder / f"{id}.ir").write_text(json.dumps([ir, instructions]))
         self.runner.compile(self.func(id), self.folder / f"{id}.code")
         return {"seconds": time.perf_counter() - start}
 
@@ -217,7 +217,9 @@ class Serving:
 
     def func(self, id: str) -> Func:
         if id not in self.funcs:
-            self.funcs[id] = parse_func((self.folder / f"{id}.ir").read_text())
+            ir, instructions = json.loads((self.folder / f"{id}.ir").read_text())
+            declare(tuple(instructions))
+            self.funcs[id] = parse_func(ir)
         return self.funcs[id]
 
     def program(self, id: str) -> Any:

@@ -47,7 +47,7 @@ def check(func: Func, sizes: dict[str, int]) -> None:
     def compare(count: Count, number: int, what: str) -> None:
         if found.atoms.names(count.value) & found.atoms.unknowns:
             return
-        if any(found.atoms.number(w, sizes) < 0 for w in count.where):
+        if any(found.atoms.is_negative(w, sizes) for w in count.where):
             return
         value = max(0, found.atoms.number(count.value, sizes))
         said = f"{what}: {count.bound} {found.atoms.text(count.value)} = {value}, {number} at {sizes}"

@@ -6,6 +6,8 @@ import importlib.util
 import inspect
 import linecache
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -16,7 +18,7 @@ from kdsl.sched.primitive import PRIMITIVES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
+BLOCK = re.compile(r"^```python[^\n]*\n(.*?)^```", re.M | re.S)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -32,9 +34,14 @@ def test_python_blocks_run(page: Path) -> None:
 
 
 def _generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
+    return _script("generate")
+
+
+def _script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look it up
     spec.loader.exec_module(module)
     return module
 
@@ -42,6 +49,22 @@ def _generator() -> ModuleType:
 def test_generated_pages_are_up_to_date() -> None:
     for name, page in _generator().PAGES.items():
         assert page() == (ROOT / "docs" / name).read_text(), f"run docs/generate.py: docs/{name} is stale"
+
+
+def test_pictures_are_up_to_date() -> None:
+    for name, draw in _script("pictures").ALL.items():
+        found = (ROOT / "docs" / "pictures" / name).read_text()
+        assert draw() == found, f"run docs/pictures.py: docs/pictures/{name} is stale"
+
+
+def test_site_builds(tmp_path: Path) -> None:
+    """Strictly: a link that leads nowhere, or a page that is not in the navigation, is an error."""
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("material")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "examples" / "c_host" / "host.c.txt").exists()
 
 
 def test_every_code_in_use_is_in_the_table_and_back() -> None:

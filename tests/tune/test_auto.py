@@ -13,8 +13,9 @@ from kdsl import f32
 from kdsl.runtime.auto import class_facts, fingerprint, tuning_database
 from kdsl.runtime.targets import resolve
 from kdsl.sched import Schedule
+from kdsl.tune.classes import sizes_class
 from kdsl.tune.database import Best, Key
-from kdsl.tune.problem import kernel_key, sizes_class
+from kdsl.tune.problem import kernel_key
 from tests.tune import kernels as k
 
 

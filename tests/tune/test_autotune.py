@@ -288,3 +288,53 @@ def test_what_cannot_be_asked() -> None:
         kdsl.autotune(
             k.gather, (np.ones(3, np.float32), bad, np.ones(2, np.float32)), space=lambda s: s, trials=1
         )
+
+
+@pytest.mark.parametrize("strategy", ["guided", "evolution", "random"])
+def test_the_space_comes_from_the_kernel(strategy: Any) -> None:
+    A, B, C = k.product(64, 64, 64)
+    result = kdsl.autotune(k.matmul, (A, B, C), trials=6, strategy=strategy)
+    assert len(result.trials) >= 6
+    assert result.counts["ok"] >= 3 and not result.counts["wrong"]
+    assert result.speedup > 1.5 and result.schedule.steps
+    result.schedule(A, B, C)
+    np.testing.assert_allclose(C, A @ B, rtol=1e-4, atol=1e-4)
+
+
+def test_on_a_vulkan_device() -> None:
+    from kdsl.backends import vulkan
+
+    missing = vulkan.available()
+    if missing is not None:
+        pytest.skip(missing)
+
+    def space(s: Any, lanes: Any = kdsl.choice(1, 4)) -> Any:
+        return kdsl.recipes.gpu_elementwise(s, "i", lanes)
+
+    X, Y, a = k.vector(20_000)
+    result = kdsl.autotune(k.scale, (X, Y, a), target="vulkan", space=space, trials=2)
+    assert statuses(result) == {1: "ok", 4: "ok"}
+    kernel = k.scale.on("vulkan").with_schedule("auto")
+    kernel(X, Y, a)
+    np.testing.assert_array_equal(Y, 2 * X)
+
+
+def test_instructions_of_the_users_own_reach_the_workers() -> None:
+    N = kdsl.sizes("N")
+
+    @kdsl.kernel
+    def eight(x: kdsl.f32[8], y: kdsl.f32[8]):  # type: ignore[no-untyped-def]
+        for i in range(8):
+            y[i] += 2 * x[i]
+
+    @kdsl.kernel
+    def add(X: kdsl.f32[N], Y: kdsl.f32[N]):  # type: ignore[no-untyped-def, valid-type]
+        for i in range(N):
+            Y[i] += 2 * X[i]
+
+    def space(s: Any, whole: Any = kdsl.choice("yes")) -> Any:
+        return s.assume("N % 8 == 0").split("i", 8, tail="perfect").tensorize("i_i", eight)
+
+    X, Y = np.ones(64, np.float32), np.zeros(64, np.float32)
+    result = kdsl.autotune(add, (X, Y), space=space, trials=1)
+    assert statuses(result) == {"yes": "ok"}
