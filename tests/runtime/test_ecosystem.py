@@ -87,17 +87,30 @@ def test_torch_tensors_that_cannot_be_used_are_refused() -> None:
 
 def test_torch_bfloat16_without_a_copy() -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    ml_dtypes = pytest.importorskip("ml_dtypes")
+    pytest.importorskip("ml_dtypes")
 
     @kdsl.kernel
-    def halve(A: kdsl.bf16[N]):
-        for i in range(N):
-            A[i] = A[i] / 2
+    def halve(A: kdsl.bf16[M, N]):
+        for i in range(M):
+            for j in range(N):
+                A[i, j] = A[i, j] / 2
 
-    A = torch.ones(6, dtype=torch.bfloat16)
-    # NumPy has no bf16: the bits go through, `ml_dtypes` names them.
-    halve(A.view(torch.int16).numpy().view(ml_dtypes.bfloat16))
-    assert torch.equal(A, torch.full((6,), 0.5, dtype=torch.bfloat16))
+    A = torch.ones(6, 4, dtype=torch.bfloat16)
+    halve(A)
+    assert (A == 0.5).all()
+    halve(A.T[1:, ::2])
+    want = torch.full((6, 4), 0.5)
+    want[::2, 1:] = 0.25
+    assert torch.equal(A.float(), want)
+    halve(A[:0])
+    B = A.clone()
+    for _ in range(100):  # views come and go
+        halve(B)
+    assert (B.float() == 0.5**101).any() or (B.float() == 0.5**102).any()
+    with pytest.raises(kdsl.ArgumentError, match="bfloat16, expected float32"):
+        double(A, A)
+    with pytest.raises(kdsl.ArgumentError, match="grad"):
+        halve(torch.ones(2, 2, dtype=torch.bfloat16, requires_grad=True))
 
 
 LOADER = """
