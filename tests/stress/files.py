@@ -112,7 +112,8 @@ def _database_round(run: Run, folder: Path) -> None:
     path = folder / "tuning.sqlite"
     kernel: Any = kdsl.kernel(table)
     from kdsl.runtime.auto import fingerprint
-    from kdsl.tune.problem import kernel_key, sizes_class
+    from kdsl.tune.classes import sizes_class
+    from kdsl.tune.problem import kernel_key
 
     s = tiled(kernel.schedule())
     key = Key(kernel_key(s.base), sizes_class({"M": 5, "N": 11}), fingerprint(kernel._resolved()))
