@@ -17,6 +17,7 @@ PACKAGE = ROOT / "kdsl"
 FLOORS = {
     "source": 0,
     "error_codes": 0,
+    "forks": 0,
     "dtypes": 1,
     "errors": 1,
     "target": 1,

@@ -15,7 +15,7 @@ from typing import Literal
 
 from kdsl.analysis.accesses import breaks
 from kdsl.analysis.linear import extent
-from kdsl.ir.nodes import Body, Continue, If, Loop, Return, Stmt
+from kdsl.ir.nodes import Accumulate, Barrier, Body, Continue, If, Loop, Return, Stmt
 from kdsl.ir.printer import print_head
 from kdsl.ir.walk import stmt_bodies, stmts
 from kdsl.source import Loc
@@ -61,6 +61,18 @@ def has_grid(s: Stmt) -> bool:
 def has_block(s: Stmt) -> bool:
     """Whether `s` is, or holds, a loop over the invocations of a work-group."""
     return any(map(is_block, stmts((s,))))
+
+
+def meeting(s: Stmt) -> Accumulate | None:
+    """What the invocations of a work-group do together in a nest; None for others."""
+    while isinstance(s, Loop) and is_block(s) and len(s.body) == 1:
+        s = s.body[0]
+    return s if isinstance(s, Accumulate) and s.together else None
+
+
+def waits(s: Stmt) -> bool:
+    """Whether the invocations of a work-group meet in `s` itself."""
+    return isinstance(s, Barrier) or (isinstance(s, Accumulate) and s.together)
 
 
 def misbound(body: Body, limits: Limits, device: str = "") -> Misbound | None:

@@ -166,6 +166,8 @@ class _Walk:
         if not isinstance(s, Store):
             use = replace(use, op=s.op)
         uses = [use]
+        if isinstance(s, Accumulate) and s.together:
+            uses[0] = replace(use, atomic=True)
         if isinstance(s, Atomic):
             uses[0] = replace(use, atomic=True, keeps_old=bool(s.old))
             if s.old:

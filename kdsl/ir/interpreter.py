@@ -391,7 +391,7 @@ class _Compiler(ExprCompiler):
         value, b = self.expr(s.value), self.found(s.buffer)
         op, slot = scalar_ops.binary(s.op, s.value.dtype), b.slot
         write_old = self.write_old(s) if isinstance(s, Atomic) and s.old else None
-        touch: Touch = "atomic" if isinstance(s, Atomic) else "update"
+        touch: Touch = "atomic" if isinstance(s, Atomic) or s.together else "update"
         noted = self.watched(b, s.index, s.loc, touch, s.value.dtype, s.op)
         if b.kind == "local" and b.rank == 0:
 

@@ -352,6 +352,8 @@ class Accumulate(Stmt):
     """`buffer[index] op= value`, whose terms a schedule may reorder and regroup.
 
     `min`/`max` keep the cell unless the value is smaller / larger (`value if value < cell else cell`).
+    `together`: all that a nest of loops over the invocations of a work-group does is this, for a cell that is
+    the same for all of them; they combine their values first, so that it is no race.
     """
 
     op: AccumulateOp
@@ -359,6 +361,7 @@ class Accumulate(Stmt):
     index: tuple[Expr, ...]
     value: Expr
     checked: tuple[int, ...] = ()
+    together: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import cast, get_args
 
 from kdsl.dtypes import DType, Size, bool_, i64
 from kdsl.ir import instructions
@@ -48,6 +48,7 @@ from kdsl.ir.nodes import (
 from kdsl.ir.parser_exprs import TYPES, Buffer, ExprParser
 from kdsl.ir.printer import default_sizes, stored_buffers
 from kdsl.ir.verify import InvalidIR, verify
+from kdsl.source import Loc
 
 
 def parse_func(text: str, filename: str = "") -> Func:
@@ -248,7 +249,7 @@ class _Parser(ExprParser):
             case ast.AugAssign(target=target, op=ast.Add() | ast.Mult() as op, value=value):
                 at = self.access(target)
                 sign: AccumulateOp = "+" if isinstance(op, ast.Add) else "*"
-                return Accumulate(sign, at.buffer, at.index, self.expr(value, at.type), at.checked, loc=loc)
+                return self.accumulate(sign, at, value, loc)
             case ast.Assert(test=test, msg=ast.expr() as message):
                 return Assert(self.expr(test, bool_), self.string(message), loc=loc)
             case ast.Expr(value=ast.Call() as call) if _called(call) in _ATOMIC:
@@ -317,11 +318,25 @@ class _Parser(ExprParser):
                 at = self.access(target)
                 return Store(at.buffer, at.index, self.expr(inner, at.type), at.checked, loc=loc)
         at = self.access(target)
+        match value:
+            case ast.Call(func=ast.Name(id="min" | "max" as name), args=[old, ast.Call() as new]) if (
+                _called(new) == "together" and self.expr(old, at.type) == at
+            ):
+                return self.accumulate(cast(AccumulateOp, name), at, new, loc)
         match self.expr(value, at.type):
             case Binary(op="min" | "max" as op, a=Load() as cell, b=term) if cell == at:
                 return Accumulate(op, at.buffer, at.index, term, at.checked, loc=loc)
             case e:
                 return Store(at.buffer, at.index, e, at.checked, loc=loc)
+
+    def accumulate(self, op: AccumulateOp, at: Load, value: ast.expr, loc: Loc | None) -> Accumulate:
+        match value:
+            case ast.Call(func=ast.Name(id="together"), args=[inner], keywords=[]):
+                together, value = True, inner
+            case _:
+                together = False
+        term = self.expr(value, at.type)
+        return Accumulate(op, at.buffer, at.index, term, at.checked, together, loc=loc)
 
     def atomic(self, node: ast.stmt, call: ast.Call, old: str) -> Atomic:
         match call:

@@ -249,10 +249,11 @@ def _simple(s: Stmt) -> str:
             if looks_like_accumulate(s):
                 value = f"store({value})"
             return f"{_access(s)} = {value}"
-        case Accumulate(op="+" | "*"):
-            return f"{_access(s)} {s.op}= {_text(s.value, True)}"
         case Accumulate():
-            return f"{_access(s)} = {s.op}({_access(s)}, {_text(s.value, True)})"
+            value = f"together({_text(s.value, True)})" if s.together else _text(s.value, True)
+            if s.op in ("+", "*"):
+                return f"{_access(s)} {s.op}= {value}"
+            return f"{_access(s)} = {s.op}({_access(s)}, {value})"
         case Atomic():
             dims = _dims(s.index, s.checked)
             index = dims[0] if len(dims) == 1 else f"({', '.join(dims)})"

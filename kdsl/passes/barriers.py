@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from kdsl.analysis.accesses import Access, written
-from kdsl.analysis.axes import is_block
+from kdsl.analysis.axes import is_block, meeting
 from kdsl.analysis.meeting import Meetings
 from kdsl.analysis.ownership import Ownership
 from kdsl.ir.nodes import (
@@ -127,12 +127,21 @@ class _Placer:
         wide = frozenset([axis for x in inside for axis, n in (self.owners.axes[x.id],) if n > 1])
         for n, a in enumerate(self.owners.accesses.accesses):
             if any(i.id == s.id for i in a.loops) and a.site.buffer in self.seen:
+                if isinstance(a.site, Accumulate) and a.site.together:
+                    continue  # see `met`
                 mode: Mode = "read" if a.mode == "read" else "write"
                 mode = "atomic" if isinstance(a.site, Atomic) else mode
                 yield Use(self.memory(a.site.buffer), mode, s.id, wide, n, a)
         for name, mode in scalar_uses((s,)):
             if name in self.seen:
                 yield Use(self.memory(name), mode, s.id, wide)
+
+    def met(self, s: Stmt, x: Accumulate, pending: Uses, out: list[Stmt]) -> Uses:
+        """A nest in which all invocations meet, between what they read and what the first one updates."""
+        self.before(s, self.nest(s), pending, out)
+        if self.parted:
+            self.refuse(s)
+        return frozenset([Use(self.memory(x.buffer), "write", s.id)] if x.buffer in self.seen else [])
 
     def read_by_all(self, exprs: Iterable[Expr]) -> Uses:
         """What statements of the work-group read."""
@@ -171,7 +180,11 @@ class _Placer:
         out: list[Stmt] = []
         for s in body:
             if is_block(s):
-                pending = self.before(s, self.nest(s), pending, out)
+                x = meeting(s)
+                if x is not None:
+                    pending = self.met(s, x, pending, out)
+                else:
+                    pending = self.before(s, self.nest(s), pending, out)
                 out.append(s)
                 continue
             match s:
@@ -306,8 +319,8 @@ def scalar_uses(body: Body) -> list[tuple[str, Mode]]:
     """The buffers without dimensions that `body` touches."""
     out: list[tuple[str, Mode]] = []
     for s in stmts(body):
-        if isinstance(s, (Store, Accumulate)) and not s.index:
-            out.append((s.buffer, "write"))
+        if isinstance(s, Store) or (isinstance(s, Accumulate) and not s.together):
+            out += [] if s.index else [(s.buffer, "write")]
         if isinstance(s, Atomic):
             if not s.index:
                 out.append((s.buffer, "atomic"))

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 
 from kdsl.analysis.accesses import collect, written
-from kdsl.analysis.axes import axis_of, block_sizes, is_block
+from kdsl.analysis.axes import axis_of, block_sizes, is_block, meeting
 from kdsl.analysis.linear import extent
 from kdsl.analysis.meeting import Meetings
 from kdsl.analysis.ownership import Ownership, Pattern
@@ -280,7 +280,9 @@ class _Places:
         others = [
             new for s in wanted if (new := self.changed.get(s.id)) is not None and new.memory == "shared"
         ]
-        used = 0
+        # What invocations do together takes an element, and a bit, for each of them.
+        found = {s.id: s.value.dtype.bits for x in stmts(self.body) if (s := meeting(x)) is not None}
+        used = sum([(max(32, bits) + 1) * prod(self.axes.values()) // 8 + 4 for bits in found.values()])
         for a in asked:
             size = bytes_of(a)
             if size is None:

@@ -167,7 +167,7 @@ def _compiler() -> list[str]:
 VULKAN_FEATURES = (
     "shaderFloat64", "shaderInt64", "shaderInt16", "storageBuffer16BitAccess", "storageBuffer8BitAccess",
     "shaderFloat16", "shaderInt8", "shaderBufferInt64Atomics", "shaderSharedInt64Atomics",
-    "vulkanMemoryModel", "vulkanMemoryModelDeviceScope",
+    "vulkanMemoryModel", "vulkanMemoryModelDeviceScope", "shaderSubgroupExtendedTypes",
     "shaderBufferFloat32Atomics", "shaderBufferFloat32AtomicAdd", "shaderBufferFloat64Atomics",
     "shaderBufferFloat64AtomicAdd", "shaderSharedFloat32Atomics", "shaderSharedFloat32AtomicAdd",
     "shaderSharedFloat64Atomics", "shaderSharedFloat64AtomicAdd",

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from kdsl.backends import llvm
 from kdsl.backends.base import Artifact
 from kdsl.errors import CompileError
+from kdsl.forks import whole
 from kdsl.frontend_ast.signature import ConstArg, ScalarArg, Signature
 from kdsl.frontend_ast.source import MISSING, KernelSource
 from kdsl.runtime import log, stored
@@ -122,6 +123,7 @@ def _vulkan_program(request: Request) -> Program:
     return Program.of(compiled.interface, executor, allocator=executor.allocator, again=executor.seen)
 
 
+@whole
 def front(request: Request) -> Func:
     """The IR of a request: as the front end builds it, then scheduled."""
     from kdsl.frontend_ast import build
@@ -227,6 +229,7 @@ def _made(
     return made
 
 
+@whole
 def lowered(func: Func, target: Target, dump: Callable[[str, str], None] | None = None) -> Func:
     """`func` through the pipeline of passes."""
     from kdsl.mathlib import definition

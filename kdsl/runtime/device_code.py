@@ -20,7 +20,7 @@ def launches_of(func: Func, target: Target, dump: Callable[[str, str], None] | N
     from kdsl.passes.launches import launches
     from kdsl.sched.binding import bound
 
-    made = launches(lowered(bound(func), target, dump), target)
+    made = launches(lowered(bound(func, target), target, dump), target)
     if dump is not None:
         dump("launches", print_launches(made))
     return made

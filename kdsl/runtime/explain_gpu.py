@@ -50,7 +50,7 @@ def explained_on_gpu(
     schedule: Schedule, target: Target, sizes: dict[str, int] | None, seconds: float | None
 ) -> Explanation:
     """What becomes of a schedule on the GPU `target`; `seconds` is the time of a call, if measured."""
-    func = bound(schedule.func)
+    func = bound(schedule.func, target)
     numbers = numbered(func)
     low = lowered(numbers.func, target)
     costs, program = cost(func), cost(schedule.base)

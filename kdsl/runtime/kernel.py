@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
+from kdsl.forks import whole
 from kdsl.runtime.targets import check_name, default_name, resolve
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Kernel(_OfFunction, Generic[P]):
         target = check_name(target)
         if target == self.target:
             return self
-        with self._lock:
+        with whole, self._lock:
             if target not in self._siblings:
                 other: Kernel[P] = Kernel(self.__kdsl_source__, target, self._schedule)
                 other._siblings = self._siblings
@@ -130,6 +131,7 @@ class Kernel(_OfFunction, Generic[P]):
                 self._siblings[target] = other
             return self._siblings[target]
 
+    @whole
     def schedule(self, *args: Any, **kwargs: Any) -> Schedule:
         """A schedule to work on, with the steps that the kernel has already.
 
@@ -147,7 +149,7 @@ class Kernel(_OfFunction, Generic[P]):
             signature = self._request(args, kwargs).signature
         func = build(self.__kdsl_source__, signature)
         recipe = self._recipe(func, args, kwargs)
-        return started(recipe, func, Launcher(self._unscheduled()))
+        return started(recipe, func, Launcher.of(self._unscheduled(), signature))
 
     def with_schedule(self, schedule: Given) -> Kernel[P]:
         """A kernel that always runs by `schedule`: a Schedule, or a function from one to another.
@@ -158,7 +160,7 @@ class Kernel(_OfFunction, Generic[P]):
         from kdsl.runtime.scheduling import checked_recipe
 
         recipe = checked_recipe(schedule)
-        with self._lock:
+        with whole, self._lock:
             if recipe not in self._scheduled:
                 self._scheduled[recipe] = Kernel(self.__kdsl_source__, self._chosen_target, recipe)
             return self._scheduled[recipe]
@@ -180,13 +182,14 @@ class Kernel(_OfFunction, Generic[P]):
             id(k): k for k in (self, *self._scheduled.values(), *self._siblings.values())
         }.values():
             if kernel._schedule == "auto":
-                with kernel._lock:
+                with whole, kernel._lock:
                     kernel._programs, kernel._requests, kernel._variants, kernel._makers = {}, {}, {}, []
                     type(kernel).__call__ = Kernel._slow_call  # type: ignore[method-assign]
 
     def _unscheduled(self) -> Kernel[P]:
         return self if self._schedule is None else Kernel(self.__kdsl_source__, self._chosen_target)
 
+    @whole
     def ir(self, *args: Any, **kwargs: Any) -> str:
         """The loop nest before lowering: for these arguments, else the last call's, else the annotations'."""
         from kdsl.ir.printer import print_func
@@ -194,18 +197,21 @@ class Kernel(_OfFunction, Generic[P]):
 
         return print_func(front(self._request(args, kwargs)))
 
+    @whole
     def llvm(self, *args: Any, **kwargs: Any) -> str:
         """LLVM assembly after LLVM's passes; arguments as for `ir`."""
         from kdsl.runtime.inspection import llvm_text
 
         return llvm_text(self._request(args, kwargs))
 
+    @whole
     def asm(self, *args: Any, **kwargs: Any) -> str:
         """Machine code as assembly; arguments as for `ir`."""
         from kdsl.runtime.inspection import asm_text
 
         return asm_text(self._request(args, kwargs))
 
+    @whole
     def spirv(self, *args: Any, **kwargs: Any) -> str:
         """What runs on a Vulkan device, as SPIR-V assembly; arguments as for `ir`."""
         from kdsl.runtime.inspection import spirv_text
@@ -219,6 +225,7 @@ class Kernel(_OfFunction, Generic[P]):
 
         return software(self)
 
+    @whole
     def explain(self, *args: Any, **kwargs: Any) -> Explanation:
         """How each loop is lowered, why, and what it costs: `Schedule.explain` of the kernel's schedule."""
         call = bool(args) or any(p.name in kwargs for p in self.__kdsl_source__.params)
@@ -279,7 +286,7 @@ class Kernel(_OfFunction, Generic[P]):
             return self._variant(given)
         found = self._programs.get(given.key)
         if found is None:
-            with self._lock:
+            with whole, self._lock:
                 found = self._programs.get(given.key)
                 if found is None:
                     found = self._compile(given)
@@ -290,7 +297,7 @@ class Kernel(_OfFunction, Generic[P]):
         """The program that `schedule="auto"` has for a call's signature and sizes."""
         from kdsl.runtime.auto import variant
 
-        with self._lock:
+        with whole, self._lock:
             known = self._variants.setdefault(given.key, [])
             found = variant(self, given, known)
             if found not in known:

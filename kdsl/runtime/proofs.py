@@ -19,6 +19,7 @@ import time
 from functools import cache
 from pathlib import Path
 
+from kdsl.forks import whole
 from kdsl.runtime import log
 from kdsl.runtime.cache import PROOFS_SUFFIX, DiskCache, disk_cache
 from kdsl.runtime.fingerprint import environment
@@ -53,7 +54,7 @@ class ProofLog:
         self._known()[name] = line
         # The line end comes first: a line cut short by a crash spoils itself alone.
         record = b"\n" + name + b" " + line
-        with self._lock:
+        with whole, self._lock:
             try:
                 fd = os.open(
                     self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600
@@ -69,7 +70,7 @@ class ProofLog:
                 log.warning("proof not written to %s: %s", self.path, e)
 
     def _known(self) -> dict[bytes, bytes]:
-        with self._lock:
+        with whole, self._lock:
             if self._lines is None:
                 self._lines = _read(self.path)
             return self._lines
@@ -77,7 +78,8 @@ class ProofLog:
     def _shorten(self) -> None:
         """Keeps the newer half; what other processes append meanwhile may be lost, which costs a proof."""
         data = self.path.read_bytes()
-        newer = data[data.index(b"\n", len(data) // 2) :]
+        at = data.find(b"\n", len(data) // 2)
+        newer = data[at:] if at >= 0 else b""  # no line ends there: what is no log is given up
         temporary = self.path.with_suffix(f".{os.getpid()}.{time.monotonic_ns()}.tmp")
         temporary.write_bytes(newer)
         os.replace(temporary, self.path)

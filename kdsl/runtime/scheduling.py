@@ -16,6 +16,7 @@ from kdsl.errors import ScheduleError
 from kdsl.runtime.proofs import proof_log
 
 if TYPE_CHECKING:
+    from kdsl.frontend_ast.signature import Signature
     from kdsl.ir.nodes import Func
     from kdsl.runtime.explanation import Explanation
     from kdsl.runtime.kernel import Kernel
@@ -52,13 +53,33 @@ Given: TypeAlias = 'Recipe | Literal["auto"]'
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
-    """Runs and shows schedules of one kernel."""
+    """Runs and shows schedules of one kernel.
+
+    `constants`: the position, name and value of each constexpr parameter that the schedule was started with
+    and that is not its default.
+    """
 
     kernel: Kernel[Any]
+    constants: tuple[tuple[int, str, object], ...] = ()
+
+    @staticmethod
+    def of(kernel: Kernel[Any], signature: Signature) -> Launcher:
+        """For schedules that are started with this signature."""
+        from kdsl.frontend_ast.signature import ConstArg
+        from kdsl.runtime.arguments import identity
+
+        params = kernel.__kdsl_source__.params
+        constants = [
+            (at, p.name, a.value)
+            for at, (p, a) in enumerate(zip(params, signature))
+            if isinstance(a, ConstArg) and identity(a.value) != identity(p.default)
+        ]
+        return Launcher(kernel, tuple(constants))
 
     def __call__(self, schedule: Schedule, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Runs the kernel under `schedule`, compiling it once for each signature."""
-        return self.kernel.with_schedule(schedule)(*args, **kwargs)
+        missing = {name: value for at, name, value in self.constants if at >= len(args) and name not in kwargs}
+        return self.kernel.with_schedule(schedule)(*args, **missing, **kwargs)
 
     def target(self) -> Target | None:
         """The GPU that the kernel runs on; None for other targets, on which no step depends."""

@@ -10,7 +10,7 @@ A band is a chain of loops, one directly inside the other, whose iterations are 
 points are then, and any cut of them into work-groups and invocations computes the same (`sched.sharing` makes
 the cut). The outermost bands are bound, and loops that `parallel` marks already; loops around them run on the
 host. Loops that a work-group runs together, such as copies into shared memory, are shared out to its
-invocations; vector loops that combine their partial results become trees (`sched.trees`). What is not proved
+invocations, which combine their partial results where a vector loop does (`sched.trees`). What is not proved
 stays in order; nothing is refused.
 """
 
@@ -30,14 +30,18 @@ from kdsl.sched.arith import names_in
 from kdsl.sched.sharing import INVOCATIONS, Band, Block, points, shared_out, within_guards
 from kdsl.sched.tree import first_return, leaves_loop, replaced
 from kdsl.sched.trees import with_trees
+from kdsl.target import Target
+
+ANY = Target("vulkan")
+"""A GPU that has no more than it must."""
 
 FEW = 32
 """The host starts no loop for fewer iterations than these."""
 
 
-def bound(func: Func) -> Func:
-    """`func` with each loop that a GPU can share out bound to an axis; loops that are bound stay so."""
-    func = with_trees(func)
+def bound(func: Func, target: Target = ANY) -> Func:
+    """`func` with each loop that the GPU can share out bound to an axis; loops that are bound stay so."""
+    func = with_trees(func, target)
     if first_return(func.body) is not None:
         return func
     answers = _Answers(func)

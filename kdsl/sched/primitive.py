@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
+from kdsl.forks import whole
 from kdsl.sched.edit import Edit
 from kdsl.sched.step import bind
 from kdsl.source import Loc
@@ -36,9 +37,10 @@ def primitive(fn: Callable[Concatenate[Edit, P], Edit]) -> Callable[Concatenate[
 
     @functools.wraps(fn)
     def method(self: Schedule, /, *args: P.args, **kwargs: P.kwargs) -> Schedule:
-        step, bound = bind(name, fn, args, kwargs, _callers_line())
-        edit = Edit(self.func, step, len(self.steps) + 1, self.target)
-        return self._with(step, fn(edit, *bound.args, **bound.kwargs).func)
+        with whole:
+            step, bound = bind(name, fn, args, kwargs, _callers_line())
+            edit = Edit(self.func, step, len(self.steps) + 1, self.target)
+            return self._with(step, fn(edit, *bound.args, **bound.kwargs).func)
 
     return method
 

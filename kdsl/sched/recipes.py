@@ -398,7 +398,7 @@ def gpu_sum(s: Schedule, loop: str, block: int = 4096, invocations: int = 64) ->
                 for i_i_o in range(64):
                     if i_o * 4096 + i_i_o * 64 + i_i_i < N:
                         total_r_r[i_i_i] += X[i_o * 4096 + i_i_o * 64 + i_i_i]
-            for i_i_i_r in vectorize(range(64)):       # on a GPU a tree of the invocations
+            for i_i_i_r in vectorize(range(64)):       # a GPU does this together
                 total_r[i_o] += total_r_r[i_i_i_r]
         for i_o_r in range((N + 4095) // 4096):
             total += total_r[i_o_r]

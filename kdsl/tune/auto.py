@@ -15,8 +15,11 @@ from kdsl.tune.cost import predict
 from kdsl.tune.sketches import Rest, Way, sketch, ways
 from kdsl.tune.space import Candidate
 
-LOOKS = 6
+LOOKS = 3
 """Candidates that are looked at beyond the first ones of the sketches."""
+
+DOUBT = 1.05
+"""Other values than the defaults have to be so much better: the model does not see less."""
 
 UNKNOWN = 256
 """What a size is taken for that nobody gave."""
@@ -37,21 +40,29 @@ def ranked(
     schedule: Schedule, target: Target, sizes: Mapping[str, int], *, threads: int = 1, looks: int = LOOKS
 ) -> list[tuple[float, Schedule, Candidate | None]]:
     """The schedules that were looked at, the one with the least predicted seconds first."""
+    if target.kind == "interpreter":
+        return [(0.0, schedule, None)]
     known = {name: sizes.get(name, UNKNOWN) for name in schedule.func.sizes}
     seen: list[tuple[float, Schedule, Candidate | None]] = []
+    rest = Rest(target, known)
+    plain = sketch((), rest)
 
     def look(candidate: Candidate | None) -> float:
         try:
             s = schedule if candidate is None else candidate.schedule(schedule)
         except ScheduleError:
             return float("inf")
+        if target.kind != "cpu":
+            # The model is one of a CPU: elsewhere the first way that fits is taken, or else the rest alone.
+            seen.append((2.0 if candidate is None else float(candidate.sketch is plain), s, candidate))
+            return seen[-1][0]
         cost = predict(s.func, target, known, threads=threads)
+        if candidate is not None and candidate.values != candidate.sketch.defaults:
+            cost *= DOUBT
         seen.append((cost, s, candidate))
         return cost
 
     look(None)
-    rest = Rest(target, known)
-    plain = sketch((), rest)
     unscheduled = look(Candidate(plain, plain.defaults))
     best: dict[str, tuple[float, Way]] = {}
     for way in ways(schedule, target, known):
@@ -59,10 +70,13 @@ def ranked(
         cost = look(Candidate(alone, alone.defaults))
         if cost < best.get(way.root, (unscheduled, way))[0]:
             best[way.root] = cost, way
-    if len(best) > 1:
-        together = sketch([way for _, way in best.values()], rest)
-        look(Candidate(together, together.defaults))
-    _refined(seen, look, looks)
+    chosen: list[Way] = []
+    for _, way in sorted(best.values(), key=lambda t: t[0]):
+        together = sketch([*chosen, way], rest)
+        if not chosen or look(Candidate(together, together.defaults)) < float("inf"):
+            chosen.append(way)
+    if target.kind == "cpu":
+        _refined(seen, look, looks)
     return sorted(seen, key=lambda t: t[0])
 
 
@@ -89,4 +103,4 @@ def _refined(
                     return
                 looks -= 1
                 tried.add(candidate.key)
-                better |= look(candidate) < cost * 0.98
+                better |= look(candidate) < cost

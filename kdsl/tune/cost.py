@@ -2,7 +2,7 @@
 
     instructions   what each innermost loop starts in one iteration, against the ports of a core      `work`
     latency        sums that wait for their last term
-    traffic        bytes that each level of the caches takes in, from the footprints of loops         `traffic`
+    traffic        bytes that each level of the caches takes in, from the footprints of loops        `traffic`
 
 The time of each outermost statement is the largest of these, with a part of the others; parallel loops share
 it out. It is made to rank schedules of one function, not to be right.
@@ -19,9 +19,10 @@ import numpy as np
 from kdsl.ir.nodes import Body, Func, Loop, Stmt
 from kdsl.ir.walk import stmts
 from kdsl.target import Target
+from kdsl.tune.execution import Work
 from kdsl.tune.machine import Machine, machine
 from kdsl.tune.traffic import Memory
-from kdsl.tune.work import Work, Worker
+from kdsl.tune.work import Worker
 
 OVERLAP = 0.25
 """The part of the shorter ones of computing and waiting for each level that is not hidden by the longest."""
@@ -63,7 +64,7 @@ def prediction(
         share, entries = _shared((s,), worker, threads)
         parts = sorted([used / here.hertz, *waits])
         seconds += (parts[-1] + OVERLAP * sum(parts[:-1])) * share
-        seconds += entries * (here.fork_s if threads > 1 else here.fork_s / 20)
+        seconds += entries * (here.fork_s if threads > 1 else here.fork_s / 200)
         cycles, forks, total = cycles + used, forks + entries, total + done
         bytes_in = [a + b for a, b in zip(bytes_in, moved)]
     first, second, third = bytes_in
@@ -71,7 +72,7 @@ def prediction(
 
 
 def _shared(body: Body, worker: Worker, threads: int) -> tuple[float, float]:
-    """The part of the time that is left when so many threads share parallel loops, and how often these start."""
+    """The part of the time that is left when threads share parallel loops, and how often these start."""
 
     def visit(body: Body, times: float) -> tuple[float, float, float]:
         """Seconds-like weights: of all, with threads; entries of parallel loops."""

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kdsl.errors import KdslError
+from kdsl.forks import whole
 from kdsl.tune.trial import Trial
 
 VARIABLE = "KDSL_TUNING_DB"
@@ -40,6 +41,9 @@ CREATE TABLE IF NOT EXISTS best (
 );
 """
 _BUSY_S = 10.0
+
+_of_parents: list[sqlite3.Connection] = []
+"""Connections of the processes that this one was forked from, never to be closed."""
 
 R = TypeVar("R")
 log = logging.getLogger("kdsl")
@@ -73,6 +77,7 @@ class Database:
         self.path = path
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
+        self._process = 0
 
     # -- trials
 
@@ -201,7 +206,7 @@ class Database:
 
     def _do(self, use: Callable[[sqlite3.Connection], R]) -> R | None:
         """Runs `use` in a transaction. A damaged file is replaced; None when nothing works."""
-        with self._lock:
+        with whole, self._lock:
             for last in (False, True):
                 try:
                     with self._open() as connection:
@@ -218,8 +223,13 @@ class Database:
         return None
 
     def _open(self) -> sqlite3.Connection:
+        if self._connection is not None and self.path is not None and self._process != os.getpid():
+            # SQLite's connections do not live through a fork, and even closing one harms the parent's.
+            _of_parents.append(self._connection)
+            self._connection = None
         if self._connection is not None:
             return self._connection
+        self._process = os.getpid()
         if self.path is not None:
             try:
                 self._connection = _connected(self.path)
@@ -244,7 +254,7 @@ class Database:
 
     def close(self) -> None:
         """Closes the file; it is opened again when needed."""
-        with self._lock:
+        with whole, self._lock:
             if self._connection is not None:
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.close()

@@ -1,4 +1,4 @@
-"""What the cost model knows of the processor: caches, bandwidths, and how many operations start in a cycle."""
+"""What the cost model knows of the processor: its caches, bandwidths, and cycles a second."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ FALLBACK = (32 << 10, 1 << 20, 16 << 20)
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One core. `caches`: bytes of L1, L2 and the share of L3; `bandwidths`: bytes a second into the core from
-    L2, L3 and memory, streaming. `hertz`: cycles a second. `fork_s`: to start and end a parallel loop.
+    """One core. `caches`: bytes of L1, L2 and L3; `bandwidths`: bytes a second into the core from L2, L3 and
+    memory, streaming. `hertz`: cycles a second. `fork_s`: to start and end a parallel loop.
     """
 
     caches: tuple[int, int, int] = FALLBACK
-    bandwidths: tuple[float, float, float] = (100e9, 30e9, 15e9)
-    hertz: float = 3.4e9
+    bandwidths: tuple[float, float, float] = (150e9, 75e9, 34e9)
+    hertz: float = 3.5e9
     fork_s: float = 4e-6
     threads: int = 1
 

@@ -1,4 +1,4 @@
-"""The loops of a scheduled function as the sketches see them: names, iterations, roles, and how accesses move."""
+"""The loops of a scheduled function as sketches see them: names, iterations, roles, how accesses move."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from kdsl.ir.nodes import Accumulate, Load, Loop
+from kdsl.ir.nodes import Accumulate, Alloc, Load, Loop
 from kdsl.ir.walk import stmts
 from kdsl.sched import Schedule
 from kdsl.sched.layout import Layout
@@ -117,7 +117,7 @@ def _roles(view: View, s: Accumulate, chain: Sequence[Loop]) -> Iterator[Product
 def _packed(
     view: View, moving: Sequence[Load], columns: Loop, chain: Sequence[Loop]
 ) -> list[tuple[str, int]]:
-    """The operands that panels can be made of, with the dimension of the columns: nothing else moves in it."""
+    """The operands that panels can be made of, with the dimension of the columns: nothing else moves it."""
     out: dict[str, int] = {}
     for a in moving:
         dim = dimension(a, columns.var, view.sizes)
@@ -137,14 +137,12 @@ def _columns(view: View, s: Accumulate, free: Sequence[Loop], operands: Sequence
     found = []
     for n, x in enumerate(reversed(free)):
         moving = [a for a in operands if uses(a, x.var)]
-        if not moving or (s.index and uses(s, x.var) and None in steps(s, x.var, view.sizes)):
+        # Registers hold the sums in the order of their array: vectors have to lie along it.
+        if not moving or (s.index and uses(s, x.var) and stride(s, x.var, view.sizes) != 1):
             continue
         if any(dimension(a, x.var, view.sizes) is None for a in moving):
             continue
-        far = sum(stride(a, x.var, view.sizes) != 1 for a in moving)
-        if s.index and stride(s, x.var, view.sizes) != 1:
-            far += 1
-        found.append((far, n, x))
+        found.append((sum(stride(a, x.var, view.sizes) != 1 for a in moving), n, x))
     return [x for _, _, x in sorted(found, key=lambda t: t[:2])]
 
 
@@ -199,7 +197,7 @@ PANEL_BYTES = 1 << 18
 def _tile_price(
     tall: int, wide: int, lanes: int, rows: float, columns: float, full: int, registers: int
 ) -> float:
-    """Cycles for each useful term of a tile: multiply-adds, loads and latency, waste at the edges, registers."""
+    """Cycles for each useful term of a tile: multiply-adds, loads, latency, waste at the edges, registers."""
     half = lanes / full
     sums, operands = tall * wide, wide + 1
     cycles = max(sums * max(half, 0.5), wide * max(half, 0.5) + 0.5 * tall, (sums + operands) / 4, 4.0)
@@ -215,11 +213,38 @@ def _tile_price(
 # -------------------------------------------------------------------------- steps
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A loop to be written out (`lanes` 0), or to be made vectors of so many lanes, one after the other."""
+
+    loop: str
+    lanes: int = 0
+
+
 def register_tile(
-    s: Schedule, p: Product, target: Target, sizes: Mapping[str, int], values: Values, around: str = ""
+    s: Schedule, p: Product, target: Target, sizes: Mapping[str, int], values: Values
 ) -> Schedule:
-    """The steps of a product: a tile of sums in registers, panels of operands copied: of the columns of a tile,
-    or, with `around`, of all that an iteration of this loop needs."""
+    """The steps of a product: a tile of sums in registers, panels of operands copied."""
+    return marked(*arranged(s, p, target, sizes, values))
+
+
+def marked(s: Schedule, marks: Sequence[Mark]) -> Schedule:
+    """The marks made. Vectors come last: each is proved again when something around it changes."""
+    for mark in marks:
+        if not mark.lanes:
+            s = s.unroll(mark.loop)
+    for mark in marks:
+        if mark.lanes:
+            after = s.vectorize(mark.loop, mark.lanes)
+            s = after.unroll(mark.loop) if new_loops(s, after) else after
+    return s
+
+
+def arranged(
+    s: Schedule, p: Product, target: Target, sizes: Mapping[str, int], values: Values, around: str = ""
+) -> tuple[Schedule, list[Mark]]:
+    """The loops and copies of a product, and the marks to be made. Panels are of the columns of a tile, or,
+    with `around`, of all that an iteration of this loop needs."""
     tall, wide, lanes = int(values["tall"]), int(values["wide"]), int(values["lanes"])
     width = wide * lanes
     ks = [_stem(t) for t in p.terms]
@@ -236,20 +261,22 @@ def register_tile(
     outside = [*[_stem(o) for o in p.outside], *[n for n in nest if n]]
     inside = [n for n in (i_i, j_i) if n]
     s = s.reorder(*outside, *ks, *inside)
+    marks: list[Mark] = []
     if values["pack"] == "panel" and (around or values["order"] == "columns"):
         for buffer, dim in p.packed:
-            s = _panel(s, buffer, dim, around or k_o or j_o, width, lanes)
+            s, vector = _panel(s, buffer, dim, around or k_o or j_o, width)
+            marks.append(Mark(vector, lanes))
     if outside and (not p.scalar or k_o):
-        s = in_registers(s, p.target, outside[-1], lanes)
-    s = written_out(s, j_i, lanes)
-    for name in (i_i, *p.written_out):
-        if name and View(s.func, target, sizes).place(name) is not None:
-            s = s.unroll(name)
-    return s
+        s, more = _in_registers(s, p.target, outside[-1], lanes)
+        marks += more
+    marks.append(Mark(j_i, lanes))
+    known = {x.var for x in stmts(s.func.body) if isinstance(x, Loop)}
+    marks += [Mark(name) for name in (i_i, *p.written_out) if name in known]
+    return s, marks
 
 
 def blocks(s: Schedule, loop: str, size: int) -> tuple[Schedule, str, str]:
-    """A loop in blocks, by names that no other loop has: the schedule, the loop over blocks, that in a block."""
+    """A loop in blocks, by names that no other loop has: the schedule, the outer loop, the inner one."""
     stem, taken = _stem(loop), {x.var for x in stmts(s.func.body) if isinstance(x, Loop)}
     n = 1
     while {f"{stem}_o{n if n > 1 else ''}", f"{stem}_i{n if n > 1 else ''}"} & taken:
@@ -271,34 +298,25 @@ def new_loops(before: Schedule, after: Schedule) -> list[str]:
     )
 
 
-def written_out(s: Schedule, loop: str, lanes: int) -> Schedule:
-    """A loop of constant extent in vectors, one after the other."""
-    after = s.vectorize(loop, lanes)
-    return after.unroll(loop) if new_loops(s, after) else after
-
-
-def _panel(s: Schedule, buffer: str, dim: int, at: str, width: int, lanes: int) -> Schedule:
-    """A copy of what one iteration of `at` touches, the dimension `dim` cut into panels with it last."""
+def _panel(s: Schedule, buffer: str, dim: int, at: str, width: int) -> tuple[Schedule, str]:
+    """A copy of what one iteration of `at` touches, the dimension `dim` cut into panels with it last; and the
+    innermost loop that copies."""
     rank = next((len(a.shape) for a in s.func.arrays if a.name == buffer), 0)
-    if not rank:
-        view = [x for x, _ in walked(s.func.body) if getattr(x, "name", "") == buffer]
-        rank = len(getattr(view[0], "shape", ())) if view else 0
+    rank = rank or next(len(x.shape) for x in stmts(s.func.body) if isinstance(x, Alloc) and x.name == buffer)
     tile = tuple([width if n == dim else None for n in range(rank)])
     others = [n if n < dim else n + 1 for n in range(rank) if n != dim]
     layout: Layout = {"tile": tile, "order": (dim, *others, dim + 1)}
     after = s.stage(buffer, at=at, layout=layout)
-    return after.vectorize(new_loops(s, after)[-1], lanes)
+    return after, new_loops(s, after)[-1]
 
 
-def in_registers(s: Schedule, buffer: str, at: str, lanes: int) -> Schedule:
-    """The part of an array that one iteration of `at` touches in registers; the copies are written out."""
+def _in_registers(s: Schedule, buffer: str, at: str, lanes: int) -> tuple[Schedule, list[Mark]]:
+    """The part of an array that one iteration of `at` touches in registers; how its copies are marked."""
     after = s.stage(buffer, at=at, memory="register")
-    new = new_loops(s, after)
     groups: dict[str, list[str]] = {}
-    for name in new:
+    for name in new_loops(s, after):
         groups.setdefault(name.rstrip("0123456789"), []).append(name)
+    marks = []
     for names in groups.values():
-        after = written_out(after, names[-1], lanes)
-        for name in names[:-1]:
-            after = after.unroll(name)
-    return after
+        marks += [Mark(name) for name in names[:-1]] + [Mark(names[-1], lanes)]
+    return after, marks

@@ -1,4 +1,4 @@
-"""Blocks of rows through several nests: each row of a result is made by products with other work between them.
+"""Blocks of rows through several nests: a row is made by products with other work between them.
 
     for i:                                    for i_o in parallel(...):         # 48 rows at a time
         for j: S[j] = sum over d              for i_i: for j: S[i_i, j] = ...   # a product of matrices
@@ -20,7 +20,7 @@ from kdsl.ir.walk import stmts, subexprs
 from kdsl.sched import Schedule
 from kdsl.target import Target
 from kdsl.tune.nests import Place, View, accesses, steps, uses
-from kdsl.tune.products import Product, blocks, knobs, products, register_tile
+from kdsl.tune.products import Mark, Product, arranged, blocks, knobs, marked, products
 from kdsl.tune.space import Knob, Value, Values
 from kdsl.tune.sweeps import apart
 
@@ -74,7 +74,7 @@ def _several(body: Body) -> bool:
 
 
 def _product_without_rows(loop: Loop) -> bool:
-    """Whether there is a product in a nest: sums of products of two operands, one of which the rows change."""
+    """Whether there is a product in a nest, which the loop around it gives rows: sums of products."""
     return any(
         isinstance(s, Accumulate)
         and s.op == "+"
@@ -96,17 +96,19 @@ def blocked_rows(
         s = apart(s, term, target, sizes)
     s = apart(s, row, target, sizes) if terms else s
     done: set[tuple[str, ...]] = set()
+    marks: list[Mark] = []
     while True:
         view = View(s.func, target, sizes)
         todo = [p for p in _tileable(view, row) if (p.columns, *p.terms) not in done]
         if not todo:
-            return s
+            return marked(s, marks)
         product = todo[0]
         done.add((product.columns, *product.terms))
         try:
-            s = _tiled(s, product, block, values, target, sizes)
+            s, more = _tiled(s, product, block, values, target, sizes)
         except ScheduleError:
             continue
+        marks += more
 
 
 def prepared(s: Schedule, row: str, target: Target, sizes: Mapping[str, int]) -> Schedule:
@@ -205,16 +207,16 @@ def _tileable(view: View, row: str) -> list[Product]:
 
 def _tiled(
     s: Schedule, p: Product, block: RowBlock, values: Values, target: Target, sizes: Mapping[str, int]
-) -> Schedule:
+) -> tuple[Schedule, list[Mark]]:
     view = View(s.func, target, sizes)
     chosen: dict[str, Value] = {k.name: k.default for k in knobs(p, view)}
     tall = next(k for k in knobs(p, view) if k.name == "tall")
     chosen["tall"] = max([int(n) for n in tall.values if int(n) <= int(values["tall"])])
     if not p.gathered:
-        return register_tile(s, p, target, sizes, {**chosen, "pack": "none", "order": "rows"})
+        return arranged(s, p, target, sizes, {**chosen, "pack": "none", "order": "rows"})
     inside = values["pack"] == "inside" or not _whole(view, p)
     chosen |= {"pack": "panel", "order": "columns"}
-    return register_tile(s, p, target, sizes, chosen, "" if inside else block.around)
+    return arranged(s, p, target, sizes, chosen, "" if inside else block.around)
 
 
 def _whole(view: View, p: Product) -> bool:

@@ -26,7 +26,7 @@ SHORT = 8
 def vectors(
     s: Schedule, target: Target, sizes: Mapping[str, int], registers: int, *, within: str = ""
 ) -> Schedule:
-    """Vectors of so many registers in all innermost loops (in that loop only), where that is legal and useful.
+    """Vectors of so many registers in all innermost loops (of one loop), where that is legal and useful.
 
     Loops that are marked stay as they are.
     """
@@ -108,8 +108,8 @@ LANE_BYTES = 32 * 1024
 
 
 def need_vectors(s: Schedule) -> None:
-    """Raises ScheduleError when a vector loop holds what its lanes cannot do together: another marked loop, an
-    exit, a large local array. Code generation would say so later."""
+    """Raises ScheduleError when a vector loop holds what its lanes cannot do together: another marked loop,
+    an exit, a large local array. Code generation would say so later."""
     for loop in stmts(s.func.body):
         if not isinstance(loop, Loop) or loop.mark is None or loop.mark.kind != "vectorize":
             continue
@@ -129,8 +129,7 @@ def _large(x: Alloc, loop: Loop) -> bool:
 
 
 def on_threads(s: Schedule, target: Target, sizes: Mapping[str, int]) -> Schedule:
-    """Every outermost loop whose iterations are independent on the worker pool: of each nest the outermost one
-    that can be and has several iterations."""
+    """Of each nest the outermost loop whose iterations are independent, and several, on the worker pool."""
     tried: set[int] = set()
     while True:
         view = View(s.func, target, sizes)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from kdsl.errors import ScheduleError
 from kdsl.sched import Schedule
 from kdsl.target import Target
+from kdsl.tune.grids import gpu_tile, on_grid
 from kdsl.tune.nests import View
 from kdsl.tune.products import Product, knobs, products, register_tile
 from kdsl.tune.row_blocks import RowBlock, blocked_rows, row_blocks
@@ -40,14 +41,24 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """The steps at the end of all sketches: vectors in what has none, threads."""
+    """The steps at the end of all sketches: vectors in what has none, threads; on a GPU grids."""
 
     target: Target
     sizes: Sizes
 
-    knobs = (Knob("registers", (1, 2, 4, 8), 4), Knob("threads", ("one", "all"), "all"))
+    @property
+    def knobs(self) -> tuple[Knob, ...]:
+        if self.target.kind == "vulkan":
+            return (Knob("invocations", (16, 32, 64, 128), 64),)
+        return Knob("registers", (1, 2, 4, 8), 4), Knob("threads", ("one", "all"), "all")
+
+    @property
+    def name(self) -> str:
+        return "grids" if self.target.kind == "vulkan" else "vectors"
 
     def __call__(self, s: Schedule, values: Values) -> Schedule:
+        if self.target.kind == "vulkan":
+            return on_grid(s, self.target, self.sizes, int(values["invocations"]))
         s = vectors(s, self.target, self.sizes, int(values["registers"]))
         need_vectors(s)
         return on_threads(s, self.target, self.sizes) if values["threads"] == "all" else s
@@ -59,16 +70,20 @@ def sketches(schedule: Schedule, target: Target, sizes: Sizes) -> list[Sketch]:
     Each way of one nest alone, the others in vectors; then the first way of all nests together.
     """
     rest = Rest(target, sizes)
-    found = [sketch((), rest)]
+    found = [s for s in (sketch((), rest),) if works(s, schedule)]
     first: dict[str, Way] = {}
     for way in ways(schedule, target, sizes):
         alone = sketch((way,), rest)
         if works(alone, schedule):
             found.append(alone)
             first.setdefault(way.root, way)
-    if len(first) > 1:
-        found.append(sketch(first.values(), rest))
-    return [*[s for s in found if works(s, schedule)], Sketch("program order", (), lambda s, _: s)]
+    together: list[Way] = []
+    for way in first.values():
+        if not together or works(sketch([*together, way], rest), schedule):
+            together.append(way)
+    if len(together) > 1:
+        found.append(sketch(together, rest))
+    return [*found, Sketch("program order", (), lambda s, _: s)]
 
 
 def sketch(ways: Iterable[Way], rest: Rest) -> Sketch:
@@ -88,7 +103,7 @@ def sketch(ways: Iterable[Way], rest: Rest) -> Sketch:
             s = way.build(s, mine)
         return rest(s, values)
 
-    name = " + ".join([f"{w.name}" for w in chosen]) or "vectors"
+    name = " + ".join([f"{w.name}" for w in chosen]) or rest.name
     return Sketch(name, (*[k for ks in own for k in ks], *rest.knobs), build)
 
 
@@ -104,11 +119,16 @@ def works(sketch: Sketch, schedule: Schedule) -> bool:
 def ways(schedule: Schedule, target: Target, sizes: Sizes) -> list[Way]:
     """The ways of all nests, those of one nest from the most promising one. None is tried yet."""
     view = View(schedule.func, target, sizes)
+    if target.kind == "vulkan":
+        return _unique(
+            [_gpu(p, view) for p in products(view) if p.rows and not any("@" in n for n in p.band)]
+        )
     out: list[Way] = []
-    for block in row_blocks(view):
+    rows = row_blocks(view)
+    for block in rows:
         out.append(_rows(block, view))
     for p in products(view):
-        if any("@" in n for n in p.band):
+        if any("@" in n for n in p.band) or any(b.row in p.band for b in rows):
             continue
         out.append(_product(p, view))
     for place in sums(view):
@@ -117,7 +137,20 @@ def ways(schedule: Schedule, target: Target, sizes: Sizes) -> list[Way]:
         out += _stage(stage, view)
     for found in sweeps(schedule, view):
         out.append(_time(found, view))
-    return out[:MOST]
+    return _unique(out)
+
+
+def _unique(ways: list[Way]) -> list[Way]:
+    """Not more than `MOST` of them; of several of one name the first."""
+    return list({(w.root, w.name): w for w in reversed(ways)}.values())[::-1][:MOST]
+
+
+def _gpu(p: Product, view: View) -> Way:
+    def build(s: Schedule, values: Values) -> Schedule:
+        return gpu_tile(s, p, int(values["tall"]), int(values["wide"]), int(values["across"]))
+
+    sizes = (Knob("tall", (2, 4, 8), 8), Knob("wide", (2, 4, 8), 8), Knob("across", (4, 8, 16), 8))
+    return Way(f"tile {p.rows} x {p.columns}", _root(view, p.columns), sizes, build)
 
 
 def _root(view: View, name: str) -> str:

@@ -20,7 +20,7 @@ LONG = 1 << 15
 
 
 def sums(view: View) -> list[Place]:
-    """Outermost loops that accumulate into cells that stay the same, and hold no loop that could be shared out."""
+    """Outermost loops that accumulate into cells that stay the same, and hold none that could be parallel."""
     out = []
     for p in view.places:
         if p.loop.mark is not None or any(x.mark for x in (*p.outer, *p.inner)):

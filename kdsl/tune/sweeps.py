@@ -36,7 +36,7 @@ class Sweeps:
 
 
 def sweeps(s: Schedule, view: View) -> list[Sweeps]:
-    """Loops that hold nothing but loops, whose iterations depend on each other, and can be tiled with them."""
+    """Loops that hold nothing but loops, whose iterations depend on each other, and can be tiled together."""
     out = []
     for p in view.places:
         body = [x for x in p.loop.body if not isinstance(x, Alloc)]

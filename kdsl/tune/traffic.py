@@ -16,7 +16,7 @@ from kdsl.tune.machine import Machine
 from kdsl.tune.ranges import Range, after, middle, range_of, trips
 
 LINE = 64
-FULL = 0.75
+FULL = 0.9
 """The part of a cache that data of one loop can count on."""
 
 Footprint = dict[str, float]

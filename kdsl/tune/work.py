@@ -7,8 +7,8 @@ counts once, sums that stay in registers are neither loaded nor stored.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from math import ceil
+from dataclasses import dataclass
+from math import ceil, gcd
 
 from kdsl.ir.nodes import (
     Accumulate,
@@ -36,73 +36,25 @@ from kdsl.ir.nodes import (
 )
 from kdsl.ir.walk import expr_children, stmt_exprs, stmts, subexprs
 from kdsl.target import Target
+from kdsl.tune.execution import Around, Loops, Work, overlapped, running, vector_of
 from kdsl.tune.nests import steps, stride, uses
+from kdsl.tune.pressure import MATH, pressure
 from kdsl.tune.ranges import range_of
 from kdsl.tune.traffic import Memory
 
+WAYS, PAGE = 8, 4096
+"""Lines with the same place in the first-level cache of the usual CPU, and the bytes between them."""
 HALF = 32
 """Bytes of the widest vectors of which two start in a cycle."""
 LATENCY = 4.0
 """Cycles until a sum of floats can take its next term."""
-MATH = {
-    "exp": 17.0, "exp2": 14.0, "log": 30.0, "log2": 30.0, "tanh": 28.0, "erf": 38.0, "sin": 20.0, "cos": 20.0,
-    "tan": 40.0, "pow": 60.0, "sqrt": 9.0, "rsqrt": 12.0, "fma": 1.0, "minimum": 2.0, "maximum": 2.0,
-}  # fmt: skip
-"""Cycles for one vector register of results, of f32; a scalar takes as long, or longer."""
-TEMPORARIES = 4.0
-"""Registers that a math function needs for each register of results."""
+APART = 3.0
+"""Cycles for one element of an array for registers when vectors do not lie along it: it is in memory then."""
+THROUGH_MEMORY = 12.0
+"""Cycles until a sum in memory can take its next term."""
 DIVISION, INTEGER_DIVISION, BY_CONSTANT = 8.0, 12.0, 4.0
 UNROLLED_BY_COMPILER = 4.0
 """How much faster simple loops get that the compiler turns into vectors by itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Cycles of each kind: arithmetic, loads and stores, decoding (`issued`: instructions), waiting for sums.
-
-    `overlapped`: cycles when the kinds run at the same time, as they do; the others are kept to tell schedules
-    apart. `gathered`: elements loaded one by one; `spilled`: registers that do not fit; `registers`: the most
-    that one loop keeps.
-    """
-
-    arith: float = 0.0
-    loads: float = 0.0
-    stores: float = 0.0
-    issued: float = 0.0
-    latency: float = 0.0
-    gathered: float = 0.0
-    spilled: float = 0.0
-    iterations: float = 0.0
-    calls: float = 0.0
-    overlapped: float = 0.0
-    registers: float = 0.0
-
-    def __add__(self, other: Work) -> Work:
-        both = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
-        both["registers"] = max(self.registers, other.registers)
-        return Work(**both)
-
-    def __mul__(self, times: float) -> Work:
-        out = {f.name: getattr(self, f.name) * times for f in fields(self)}
-        out["registers"] = self.registers
-        return Work(**out)
-
-    def cycles(self) -> float:
-        """All of it, that outside of loops included."""
-        return self.overlapped
-
-
-@dataclass(frozen=True, slots=True)
-class _Around:
-    loop: Loop
-    kind: str
-    """"loop", "unroll" or "vector"."""
-    trips: float
-    ragged: float = 0.0
-    """Of a vector: the part of its executions in which some lanes are off, in a loop that is not a tile."""
-
-
-Loops = tuple[_Around, ...]
 
 
 @dataclass(slots=True)
@@ -129,7 +81,7 @@ class Worker:
     def body(self, body: Body, loops: Loops = ()) -> Work:
         """One execution of statements, `overlapped` filled in."""
         inside, own = self._parts(body, loops)
-        return inside + _overlap(own)
+        return inside + overlapped(own)
 
     def _parts(self, body: Body, loops: Loops) -> tuple[Work, Work]:
         """The work of loops, and what stands outside of these, in one execution."""
@@ -145,11 +97,11 @@ class Worker:
                 return self._loop(s, loops)
             case While():
                 inside, own = self._parts(s.body, loops)
-                return (inside + _overlap(own + self._exprs(s, loops))) * 16.0, Work()
+                return (inside + overlapped(own + self._exprs(s, loops))) * 16.0, Work()
             case If():
                 one, two = self._parts(s.then, loops), self._parts(s.orelse, loops)
                 part = 0.5 if any(isinstance(x, Load) for x in subexprs(s.cond)) else 1.0
-                test = self._expr(s.cond, loops, ()) if part < 1 else Work(issued=0.2)
+                test = self._expr(s.cond, loops) if part < 1 else Work(issued=0.2)
                 return (one[0] + two[0]) * part, (one[1] + two[1]) * part + test
             case _:
                 return Work(), self._leaf(s, loops)
@@ -158,16 +110,18 @@ class Worker:
         trips = self.trips(s)
         kind = s.mark.kind if s.mark is not None else "loop"
         if kind in ("unroll", "tensorize"):
-            inside, own = self._parts(s.body, (*loops, _Around(s, "unroll", trips)))
+            inside, own = self._parts(s.body, (*loops, Around(s, "unroll", trips)))
             return inside * trips, own * trips
         if kind == "vectorize":
-            return self._parts(s.body, (*loops, _Around(s, "vector", trips, self._ragged(s, loops))))
-        here = (*loops, _Around(s, "loop", trips))
+            return self._parts(s.body, (*loops, Around(s, "vector", trips, self._ragged(s, loops))))
+        here = (*loops, Around(s, "loop", trips))
         inside, own = self._parts(s.body, here)
         own += Work(issued=2.0, iterations=1.0)
-        own += self._pressure(s, own)
+        own += pressure(s, self.memory.counts, self.target)
         wait = self._chain(s)
-        each = _overlap(own, wait)
+        each = overlapped(own, wait)
+        if self._through_memory(s):
+            each += Work(overlapped=max(0.0, THROUGH_MEMORY - inside.overlapped - each.overlapped))
         if self._simple(s, loops):
             each *= 1 / UNROLLED_BY_COMPILER
         return (inside + each) * trips, Work()
@@ -182,7 +136,7 @@ class Worker:
         }:
             return 0.0
         known = {n: (float(v), float(v)) for n, v in self.sizes.items()}
-        for around in (*loops, _Around(s, "vector", 0.0)):
+        for around in (*loops, Around(s, "vector", 0.0)):
             known[around.loop.var] = self.memory.spans[around.loop.id]
         a, b = range_of(test.a, known), range_of(test.b, known)
         if a is None or b is None or a[1] < b[0]:
@@ -210,10 +164,9 @@ class Worker:
     def _leaf(self, s: Stmt, loops: Loops) -> Work:
         if isinstance(s, (Alloc, Prefetch)):
             return Work(issued=0.5 if isinstance(s, Prefetch) else 0.0)
-        written = _written(loops)
         total = Work()
         if isinstance(s, (Store, Accumulate, Atomic)):
-            total += self._expr(s.value, loops, written, fused=isinstance(s, Accumulate) and s.op == "+")
+            total += self._expr(s.value, loops, fused=isinstance(s, Accumulate) and s.op == "+")
             if isinstance(s, Accumulate):
                 total += self._op(s.value.dtype.bytes, loops, 1.0)
             return total + self._target(s, loops)
@@ -222,18 +175,20 @@ class Worker:
     def _exprs(self, s: Stmt, loops: Loops) -> Work:
         total = Work(issued=1.0)
         for e in stmt_exprs(s):
-            total += self._expr(e, loops, ())
+            total += self._expr(e, loops)
         return total
 
     def _target(self, s: Store | Accumulate | Atomic, loops: Loops) -> Work:
-        vector = _vector(loops)
+        vector = vector_of(loops)
         bytes_each = s.value.dtype.bytes
         if not s.index or self.memory.resident(s.buffer):
             if vector is not None and isinstance(s, Accumulate) and not uses(s, vector.loop.var):
-                run = _innermost(loops)
+                run = running(loops)
                 # A tree at the end of the loop that sums, or for each sum.
                 if run is None or uses(s, run.loop.var):
                     return Work(arith=6.0, issued=6.0)
+            if vector is not None and s.index and uses(s, vector.loop.var) and not self._along(s, vector):
+                return Work(stores=vector.trips * APART, loads=vector.trips * APART, gathered=vector.trips)
             return Work()
         often = self._hoisted(s, loops, stores=True)
         if vector is None:
@@ -247,53 +202,72 @@ class Worker:
         loads = n * cost * often * port if isinstance(s, (Accumulate, Atomic)) else 0.0
         if isinstance(s, Atomic):
             stores += 20.0
+        if isinstance(s, Accumulate) and vector is not None and not uses(s, vector.loop.var):
+            stores += 1.0
         return Work(stores=stores, loads=loads, issued=(n + (n if loads else 0)) * often)
 
-    def _expr(self, e: Expr, loops: Loops, written: tuple[str, ...], fused: bool = False) -> Work:
+    def _expr(self, e: Expr, loops: Loops, fused: bool = False) -> Work:
         total = Work()
         for x in expr_children(e):
             if not isinstance(e, Load):
-                total += self._expr(x, loops, written)
+                total += self._expr(x, loops)
         match e:
             case Load():
-                total += self._load(e, loops, written)
+                total += self._load(e, loops)
             case Binary(op="/"):
-                total += self._op(e.dtype.bytes, loops, DIVISION)
+                total += self._op(e.dtype.bytes, loops, DIVISION) * self._shared(e, loops)
             case Binary(op="//" | "%"):
                 cost = BY_CONSTANT if isinstance(e.b, Const) else INTEGER_DIVISION
-                total += self._op(e.dtype.bytes, loops, cost)
+                total += self._op(e.dtype.bytes, loops, cost) * self._shared(e, loops)
             case Binary(op="*") if fused and e.dtype.is_float:
                 pass
             case Binary() | Compare() | Logic() | Select() | Unary() | Cast() if not _address(e):
                 total += self._op(max(e.dtype.bytes, 1), loops, 1.0)
             case Call():
                 cost = MATH.get(e.fn, 4.0) * (2 if e.dtype.bytes == 8 else 1)
-                total += self._op(e.dtype.bytes, loops, cost) + Work(calls=1.0)
+                total += (self._op(e.dtype.bytes, loops, cost) + Work(calls=1.0)) * self._shared(e, loops)
             case _:
                 pass
         return total
 
+    def _shared(self, e: Expr, loops: Loops) -> float:
+        """The part of the copies that compute `e` anew: those of loops written out that it depends on."""
+        inside = list(subexprs(e))
+        if any(isinstance(x, Load) and not x.index for x in inside):
+            return 1.0
+        names = {x.name for x in inside if isinstance(x, Var)}
+        part = 1.0
+        for around in reversed(loops):
+            if around.kind == "loop":
+                break
+            if around.kind == "unroll" and around.loop.var not in names:
+                part /= max(1.0, around.trips)
+        return part
+
     def _op(self, bytes_each: int, loops: Loops, cost: float) -> Work:
-        vector = _vector(loops)
+        vector = vector_of(loops)
         if vector is None:
             return Work(arith=0.5 * cost, issued=max(1.0, cost / 2))
         n = ceil(vector.trips * bytes_each / self.target.vector_bytes)
         return Work(arith=n * cost * self._port(vector, bytes_each), issued=n * cost)
 
-    def _port(self, vector: _Around, bytes_each: int) -> float:
+    def _port(self, vector: Around, bytes_each: int) -> float:
         """Cycles of all ports for one register: those of more than 32 bytes take two of them."""
         return 1.0 if min(vector.trips * bytes_each, self.target.vector_bytes) > HALF else 0.5
 
-    def _load(self, a: Load, loops: Loops, written: tuple[str, ...]) -> Work:
+    def _load(self, a: Load, loops: Loops) -> Work:
+        vector = vector_of(loops)
         if not a.index or self.memory.resident(a.buffer):
+            if vector is not None and uses(a, vector.loop.var) and not self._along(a, vector):
+                return Work(loads=vector.trips * APART, gathered=vector.trips)
             return Work()
         often = self._hoisted(a, loops)
-        vector = _vector(loops)
         if vector is None or not uses(a, vector.loop.var):
             if vector is not None and vector.ragged:
                 # Behind the last whole vector each lane asks for itself.
                 often += vector.trips * 2 * vector.ragged
             data = any(isinstance(x, Load) for i in a.index for x in subexprs(i))
+            often *= self._crowded(a, loops)
             return Work(loads=0.5 * often, issued=often) + (Work(loads=0.5, issued=2.0) if data else Work())
         n = float(ceil(vector.trips * a.type.bytes / self.target.vector_bytes))
         if stride(a, vector.loop.var, self.sizes) == 1:
@@ -301,16 +275,35 @@ class Worker:
         each = vector.trips * often * self._apart(a, vector)
         return Work(loads=1.5 * each, issued=1.5 * vector.trips * often, gathered=vector.trips * often)
 
-    def _apart(self, a: Load, vector: _Around) -> float:
+    def _along(self, a: Load | Store | Accumulate | Atomic, vector: Around) -> bool:
+        return stride(a, vector.loop.var, self.sizes) == 1
+
+    def _crowded(self, a: Load, loops: Loops) -> float:
+        """How much slower rows come that are loaded side by side, more than the first cache has places
+        for: addresses a page apart share `WAYS` places."""
+        for around in loops:
+            if around.kind == "unroll" and uses(a, around.loop.var):
+                gap = int(self._row_bytes(a, around.loop.var))
+                if gap and around.trips > WAYS * (PAGE // gcd(gap, PAGE)):
+                    return 4.0
+        return 1.0
+
+    def _row_bytes(self, a: Load, var: str) -> float:
+        """Bytes between one iteration of `var` and the next; 0 where that is not known."""
+        total = 0.0
+        row = float(a.type.bytes)
+        moves = steps(a, var, self.sizes)
+        for move, extent in reversed(list(zip(moves, self.memory.shapes.get(a.buffer, ())))):
+            if move is None:
+                return 0.0
+            total += move * row
+            row *= extent
+        return total
+
+    def _apart(self, a: Load, vector: Around) -> float:
         """How much slower elements come that lie rows apart: rows of some powers of two share a few places of
         the first cache."""
-        moves = steps(a, vector.loop.var, self.sizes)
-        dim = next((n for n, m in enumerate(moves) if m), None)
-        if dim is None or None in moves:
-            return 1.0
-        row = float(a.type.bytes)
-        for extent in self.memory.shapes.get(a.buffer, ())[dim + 1 :]:
-            row *= extent
+        row = self._row_bytes(a, vector.loop.var)
         return 5.0 if row >= 1024 and row % 1024 == 0 else 1.0
 
     def _hoisted(self, a: Load | Store | Accumulate | Atomic, loops: Loops, stores: bool = False) -> float:
@@ -360,93 +353,12 @@ class Worker:
         visit(s.body, 1.0, ())
         return longest
 
-    def _pressure(self, s: Loop, own: Work) -> Work:
-        """Registers that the iteration keeps, and what it costs when they do not fit."""
-        kept = self._kept(s)
-        extra = max(0.0, kept - self.target.vector_registers)
-        return Work(loads=extra, stores=2 * extra, issued=2 * extra, spilled=extra, registers=kept)
-
-    def _kept(self, s: Loop) -> float:
-        """Registers of sums and operands in one iteration of an innermost loop; 0 for others."""
-        sums: dict[tuple[str, tuple[Expr, ...]], float] = {}
-        operands: dict[tuple[str, tuple[Expr, ...]], float] = {}
-        formulas = 0.0
-
-        def visit(body: Body, loops: Loops) -> bool:
-            nonlocal formulas
-            for x in body:
-                if isinstance(x, Loop):
-                    kind = x.mark.kind if x.mark is not None else "loop"
-                    if kind not in ("unroll", "vectorize"):
-                        return False
-                    around = _Around(x, "unroll" if kind == "unroll" else "vector", self.trips(x))
-                    if not visit(x.body, (*loops, around)):
-                        return False
-                elif isinstance(x, If):
-                    if not visit((*x.then, *x.orelse), loops):
-                        return False
-                elif isinstance(x, (Store, Accumulate)):
-                    if x.index and isinstance(x, Accumulate):
-                        sums[x.buffer, x.index] = self._registers(x, loops)
-                    elif isinstance(x, Accumulate):
-                        vector = _vector(loops)
-                        sums[x.buffer, x.index] = (
-                            1.0 if vector is None else self._wide(vector, x.value.dtype.bytes)
-                        )
-                    for y in subexprs(x.value):
-                        vector = _vector(loops)
-                        if isinstance(y, Call) and vector is not None and MATH.get(y.fn, 4.0) > 12:
-                            formulas = max(formulas, TEMPORARIES * self._wide(vector, y.dtype.bytes))
-                        if isinstance(y, Load) and y.index:
-                            # Only the operands of the innermost loop that is written out are kept at a time.
-                            last = [a for a in loops if a.kind == "vector" or a is _last(loops)]
-                            operands[y.buffer, y.index] = self._registers(y, tuple(last))
-            return True
-
-        if not visit(s.body, ()):
-            return 0.0
-        most = sorted(operands.values(), reverse=True)
-        return sum(sums.values()) + sum(most[:2]) + formulas
-
-    def _registers(self, a: Load | Store | Accumulate, loops: Loops) -> float:
-        n = 1.0
-        for around in loops:
-            if around.kind == "vector":
-                n *= (
-                    self._wide(around, a.type.bytes if isinstance(a, Load) else a.value.dtype.bytes)
-                    if uses(a, around.loop.var)
-                    else 1.0
-                )
-            elif uses(a, around.loop.var):
-                n *= around.trips
-        return n
-
-    def _wide(self, vector: _Around, bytes_each: int) -> float:
-        return float(ceil(vector.trips * bytes_each / self.target.vector_bytes))
-
-
-def _last(loops: Loops) -> _Around | None:
-    return next((a for a in reversed(loops) if a.kind == "unroll"), None)
-
-
-def _overlap(w: Work, wait: float = 0.0) -> Work:
-    """One execution of what `w` counts: the busiest kind decides, the others hide behind it for the most part."""
-    kinds = (w.arith, w.loads, w.stores, w.issued / 4, wait)
-    longest = max(kinds)
-    return w + Work(latency=wait, overlapped=longest + 0.1 * (sum(kinds) - longest))
-
-
-def _vector(loops: Loops) -> _Around | None:
-    return next((a for a in loops if a.kind == "vector"), None)
-
-
-def _innermost(loops: Loops) -> _Around | None:
-    return next((a for a in reversed(loops) if a.kind == "loop"), None)
-
-
-def _written(loops: Loops) -> tuple[str, ...]:
-    run = _innermost(loops)
-    return () if run is None else tuple(_buffers_written(run.loop))
+    def _through_memory(self, s: Loop) -> bool:
+        """Whether inner loops add to cells in memory that are the same in each iteration."""
+        inner = [x for x in stmts(s.body) if isinstance(x, Loop)]
+        run = [x for x in inner if x.mark is None or x.mark.kind == "parallel"]
+        sums = [y for x in run for y in stmts(x.body) if isinstance(y, Accumulate) and y.index]
+        return any(not uses(y, s.var) and not self.memory.resident(y.buffer) for y in sums)
 
 
 def _buffers_written(loop: Loop) -> set[str]:

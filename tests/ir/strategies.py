@@ -235,7 +235,8 @@ class _Maker:
         value, index, checked = self.expr(dtype), self.index(rank), self.checked(rank)
         kinds: list[Callable[[], Stmt]] = [lambda: Store(name, index, value, checked)] * 2
         ops = ["+", "*"] if dtype == bool_ else ["+", "*", "min", "max"]
-        kinds.append(lambda: Accumulate(self.pick(ops), name, index, value, checked))
+        together = self.draw(st.booleans())
+        kinds.append(lambda: Accumulate(self.pick(ops), name, index, value, checked, together))
         if dtype != bool_:
             cell = Load(name, index, dtype, checked)
             like = Binary(self.pick(["min", "max"]), cell, value)

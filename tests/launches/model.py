@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from kdsl.analysis.axes import axis_of
+from kdsl.analysis.axes import axis_of, meeting
 from kdsl.dtypes import i64
 from kdsl.ir.faults import condition_error
 from kdsl.ir.interpreter import _Compiler, as_value
@@ -30,8 +30,10 @@ from kdsl.ir.nodes import (
     Body,
     Const,
     If,
+    Load,
     Loop,
     Stmt,
+    Store,
     While,
 )
 from kdsl.ir.races import Recorder, Watch
@@ -157,6 +159,8 @@ class GroupCompiler(_Compiler):
                     yield 0
 
                 return simple
+            case Loop() if meeting(s) is not None:
+                return self.together(s)
             case Loop():
                 return self.any_loop(s)
             case While():
@@ -181,6 +185,39 @@ class GroupCompiler(_Compiler):
                 return if_
             case _:
                 raise AssertionError(type(s).__name__)
+
+    def together(self, s: Loop) -> Steps:
+        """The values of all invocations; they meet; the first one updates the cell with each of them."""
+        at = meeting(s)
+        assert at is not None
+        kept = f"{at.buffer} of {s.id}"
+        cell = Load(kept, (), at.value.dtype)
+        inside: Body = (Store(kept, (), at.value),)
+        loops: list[Loop] = []
+        inner: Stmt = s
+        while isinstance(inner, Loop):
+            loops.append(inner)
+            (inner,) = inner.body
+        for loop in reversed(loops):
+            inside = (replace(loop, body=inside),)
+        b = self.buffer(kept, "local", 0)
+        give = self.steps(inside)
+        add = self.body((replace(at, value=cell),))
+
+        def meet(f: Frame) -> Generator[int, None, str | None]:
+            f[b.slot] = None
+            yield from give(f)
+            values = self.group_memory.setdefault(s.id, [])
+            values.append(f[b.slot])
+            yield s.id
+            if all(f[self.axes[f"block.{a}"]] == 0 for a in "xyz"):
+                for value in [v for v in values if v is not None]:
+                    f[b.slot] = value
+                    add(f)
+                values.clear()
+            return None
+
+        return meet
 
     def any_loop(self, s: Loop) -> Steps:
         bounds, slot, axis = self.iterations(s), self.name(s.var), axis_of(s)

@@ -82,6 +82,27 @@ def test_a_function_is_a_schedule() -> None:
     assert "vectorize" in double.ir()
 
 
+@kdsl.kernel
+def scaled(A: f32[N], by: kdsl.constexpr, twice: kdsl.constexpr = False):
+    for i in range(N):
+        A[i] = A[i] * by * (2 if twice else 1)
+
+
+def test_a_schedule_runs_with_the_constants_it_was_started_with() -> None:
+    start = np.ones(5, np.float32)
+    s = scaled.schedule(start, 3, twice=True).vectorize("i", 4)
+    for args, options, expected in (
+        ((), {}, 6),
+        ((5,), {}, 10),
+        ((), {"by": 7}, 14),
+        ((5, False), {}, 5),
+        ((), {"twice": False}, 3),
+    ):
+        A = start.copy()
+        s(A, *args, **options)
+        assert A.tolist() == [expected] * 5
+
+
 def test_scheduled_kernels_and_schedules_pickle(schedule: kdsl.Schedule) -> None:
     A, B, C = operands(5, 20, 3)
     pickle.loads(pickle.dumps(matmul.with_schedule(schedule)))(A, B, C)

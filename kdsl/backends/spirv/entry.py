@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from kdsl.analysis.axes import waits
 from kdsl.backends.spirv import features
 from kdsl.backends.spirv.arith import Arith, kind_of
 from kdsl.backends.spirv.expressions import Expressions
@@ -28,7 +29,6 @@ from kdsl.ir.nodes import (
     Accumulate,
     Alloc,
     Atomic,
-    Barrier,
     Binary,
     Body,
     Const,
@@ -121,7 +121,7 @@ def emit_entry(
     body = dispatch.body
     reads, writes = accesses(body)
     bindings.written |= writes
-    if any(isinstance(s, Barrier) for s in stmts(body)):
+    if any(map(waits, stmts(body))):
         bindings.coherent |= reads & writes
     own_state = state if body_can_fault(body) else None
     code = Code(module).start()
@@ -333,7 +333,7 @@ def _reporting(
         run()
     else:
         failed = status.failed_before(number)
-        if any(isinstance(s, Barrier) for s in stmts(dispatch.body)):
+        if any(map(waits, stmts(dispatch.body))):
             failed = _agreed(code, failed, local, shared)
         code.select(code.pure("LogicalNot", "bool", failed), run)
     code.end("Return")

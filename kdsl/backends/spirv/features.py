@@ -18,6 +18,8 @@ FEATURES = {
     Capability.Int64: ("shaderInt64", "integers of 64 bits"),
     Capability.Float64: ("shaderFloat64", "floats of 64 bits"),
     Capability.Int64Atomics: ("shaderBufferInt64Atomics", "atomics on 64 bits"),
+    Capability.GroupNonUniform: ("subgroupBasic", "subgroups"),
+    Capability.GroupNonUniformArithmetic: ("subgroupArithmetic", "reductions in subgroups"),
     Capability.StorageBuffer16BitAccess: ("storageBuffer16BitAccess", "arrays of 16-bit elements"),
     Capability.StorageBuffer8BitAccess: ("storageBuffer8BitAccess", "arrays of 8-bit elements"),
 }

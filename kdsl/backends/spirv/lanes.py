@@ -264,7 +264,7 @@ class Lockstep(Statements):
                 for n in range(self.lanes):
                     self._put(places[n], new[n])
 
-        self._alone(buffer, act)
+        self.alone(buffer, act)
 
     def _value(self, s: Store | Accumulate, free: bool) -> int:
         return self.x.operand(s.value, free) if free else self._stored(self.x.buffers[s.buffer], s.value)

@@ -103,6 +103,7 @@ OPS: dict[str, tuple[int, str]] = {
     "AtomicUMin": (237, "triiii"),
     "AtomicSMax": (238, "triiii"),
     "AtomicUMax": (239, "triiii"),
+    "AtomicOr": (241, "triiii"),
     "Phi": (245, "tri*"),
     "LoopMerge": (246, "iin"),
     "SelectionMerge": (247, "in"),
@@ -112,6 +113,18 @@ OPS: dict[str, tuple[int, str]] = {
     "Return": (253, ""),
     "ReturnValue": (254, "i"),
     "Unreachable": (255, ""),
+    "GroupNonUniformElect": (333, "tri"),
+    "GroupNonUniformIAdd": (349, "trini*"),
+    "GroupNonUniformFAdd": (350, "trini*"),
+    "GroupNonUniformIMul": (351, "trini*"),
+    "GroupNonUniformFMul": (352, "trini*"),
+    "GroupNonUniformSMin": (353, "trini*"),
+    "GroupNonUniformUMin": (354, "trini*"),
+    "GroupNonUniformFMin": (355, "trini*"),
+    "GroupNonUniformSMax": (356, "trini*"),
+    "GroupNonUniformUMax": (357, "trini*"),
+    "GroupNonUniformFMax": (358, "trini*"),
+    "GroupNonUniformBitwiseAnd": (359, "trini*"),
 }
 
 
@@ -120,6 +133,8 @@ class Capability(IntEnum):
     Float64 = 10
     Int64 = 11
     Int64Atomics = 12
+    GroupNonUniform = 61
+    GroupNonUniformArithmetic = 63
     StorageBuffer16BitAccess = 4433
     StorageBuffer8BitAccess = 4448
 
@@ -175,6 +190,7 @@ class Glsl(IntEnum):
     Floor = 8
     Ceil = 9
     Sqrt = 31
+    FindILsb = 73
     FindUMsb = 75
 
 
@@ -182,7 +198,8 @@ ENUMS: dict[str, type[IntEnum]] = {
     "c": Capability, "S": Storage, "d": Decoration, "m": Mode, "x": Model, "g": Glsl,
 }  # fmt: skip
 
-DEVICE_SCOPE, WORKGROUP_SCOPE = 1, 2
+DEVICE_SCOPE, WORKGROUP_SCOPE, SUBGROUP_SCOPE = 1, 2, 3
+REDUCE = 0
 RELAXED, ACQUIRE, RELEASE, ACQUIRE_RELEASE = 0, 0x2, 0x4, 0x8
 UNIFORM_MEMORY, WORKGROUP_MEMORY = 0x40, 0x100
 LOGICAL_ADDRESSING, GLSL450_MEMORY = 0, 1

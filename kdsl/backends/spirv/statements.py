@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from kdsl.analysis.axes import meeting, waits
 from kdsl.analysis.linear import extent
 from kdsl.backends.spirv.arith import kind_of
 from kdsl.backends.spirv.atomics import exchange
@@ -121,13 +122,13 @@ class Statements:
             case Store():
                 value = self._stored(x.buffers[s.buffer], s.value)
                 buffer, at = x.place(s.buffer, s.index, s.checked, s.loc)
-                self._alone(buffer, lambda: x.memory.store(buffer, x.memory.pointer(buffer, at), value))
+                self.alone(buffer, lambda: x.memory.store(buffer, x.memory.pointer(buffer, at), value))
             case Accumulate():
                 self._accumulate(s)
             case Atomic():
                 self._atomic(s)
             case Barrier():
-                self._barrier()
+                self.barrier()
             case Assert():
                 x.check(x.emit(s.cond), "assertion", s.message, 0, s.loc)
             case Prefetch():
@@ -146,7 +147,7 @@ class Statements:
         """A value as `Memory.store` takes it."""
         return self.x.low(value) if buffer.narrow else self.x.emit(value)
 
-    def _alone(self, buffer: Buffer, act: Callable[[], None]) -> None:
+    def alone(self, buffer: Buffer, act: Callable[[], None]) -> None:
         """Acts on memory that others share only in the first of those who run this statement."""
         first = None if buffer.private else self._first(self.axes)
         if first is None:
@@ -175,7 +176,7 @@ class Statements:
             t = i32 if buffer.narrow else buffer.dtype
             x.memory.store(buffer, pointer, x.arith.binary(s.op, t, old, value, free=free))
 
-        self._alone(buffer, act)
+        self.alone(buffer, act)
 
     def _atomic(self, s: Atomic) -> None:
         x = self.x
@@ -190,9 +191,10 @@ class Statements:
                     before = x.arith.narrowed(before)
                 x.memory.store(old, x.memory.pointer(old, None), before)
 
-        self._alone(buffer, act)
+        self.alone(buffer, act)
 
-    def _barrier(self) -> None:
+    def barrier(self) -> None:
+        """All invocations of the work-group meet."""
         barrier(self.code)
         if self.x.state is not None:
             self.x.state.step(self.code)
@@ -236,7 +238,7 @@ class Statements:
 
     def _going(self, cond: int, body: Body) -> int:
         """`cond`, and no fault so far, which may differ between invocations: not where they meet inside."""
-        if self.x.state is None or any(isinstance(s, Barrier) for s in stmts(body)):
+        if self.x.state is None or any(map(waits, stmts(body))):
             return cond
         return self.code.pure("LogicalAnd", "bool", cond, self.x.state.none(self.code))
 
@@ -331,6 +333,11 @@ class Statements:
 
     def _bound(self, s: Loop, axis: str) -> None:
         """A loop of which each work-group, or each invocation, does one iteration."""
+        if meeting(s) is not None:
+            from kdsl.backends.spirv.subgroups import combine
+
+            combine(self, s)
+            return
         idle = self._idle(s) if axis.startswith("block") else {}
         first = self._first(idle)
         if first is None:

@@ -26,6 +26,12 @@ _FEATURES: tuple[tuple[str, tuple[int, int], str, tuple[str, ...]], ...] = (
         ("shaderBufferInt64Atomics", "shaderSharedInt64Atomics"),
     ),
     (
+        "ShaderSubgroupExtendedTypesFeatures",
+        (1, 2),
+        "VK_KHR_shader_subgroup_extended_types",
+        ("shaderSubgroupExtendedTypes",),
+    ),
+    (
         "VulkanMemoryModelFeatures",
         (1, 2),
         "VK_KHR_vulkan_memory_model",
@@ -218,6 +224,9 @@ _TYPES = {
         "PhysicalDevice8BitStorageFeatures": "PHYSICAL_DEVICE_8BIT_STORAGE_FEATURES",
         "PhysicalDeviceShaderFloat16Int8Features": "PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES",
         "PhysicalDeviceShaderAtomicInt64Features": "PHYSICAL_DEVICE_SHADER_ATOMIC_INT64_FEATURES",
+        "PhysicalDeviceShaderSubgroupExtendedTypesFeatures": (
+            "PHYSICAL_DEVICE_SHADER_SUBGROUP_EXTENDED_TYPES_FEATURES"
+        ),
         "PhysicalDeviceVulkanMemoryModelFeatures": "PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES",
         "PhysicalDeviceShaderAtomicFloatFeaturesEXT": "PHYSICAL_DEVICE_SHADER_ATOMIC_FLOAT_FEATURES_EXT",
         "PhysicalDeviceSubgroupProperties": "PHYSICAL_DEVICE_SUBGROUP_PROPERTIES",

@@ -1,0 +1,80 @@
+"""A schedule at once: for the usual kernels a good one, for any program a right one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks import kernels
+from kdsl.backends import llvm
+from kdsl.errors import KdslError
+from kdsl.sched import Schedule
+from kdsl.tune.auto import instant
+from kdsl.tune.cost import FEATURES, features, predict
+from tests.check import Draw, Program, clone, compare_all, results
+from tests.programs.test_programs import PROGRAMS
+from tests.sched.check import check_forms, check_meaning, schedule_of
+
+TARGET = llvm.host_target()
+SAMPLE = [p for p in PROGRAMS if "cpu" in p.targets][3::12]
+
+
+def marks(s: Schedule) -> set[str]:
+    return {step.name for step in s.steps}
+
+
+@pytest.mark.parametrize("kernel", ["gelu", "saxpy", "softmax", "total"])
+def test_rows_and_elements_become_vectors(kernel: str) -> None:
+    start = schedule_of(getattr(kernels, kernel))
+    s = instant(start, TARGET, {"M": 1024, "N": 1024})
+    assert "vectorize" in marks(s)
+    check_forms(s)
+
+
+@pytest.mark.parametrize("kernel", ["matmul", "matmul_dots", "matmul_f64"])
+def test_products_become_tiles(kernel: str) -> None:
+    start = schedule_of(getattr(kernels, kernel))
+    s = instant(start, TARGET, {"M": 1000, "N": 999, "K": 1001})
+    assert {"reorder", "stage", "vectorize", "unroll"} <= marks(s)
+    assert predict(s.func, TARGET, {"M": 1000, "N": 999, "K": 1001}) < 0.05 * predict(
+        start.func, TARGET, {"M": 1000, "N": 999, "K": 1001}
+    )
+    check_meaning(s)
+
+
+def test_the_same_program_gets_the_same_schedule() -> None:
+    start = schedule_of(kernels.conv2d)
+    sizes = {"C": 16, "D": 16, "H": 56, "W": 56}
+    assert instant(start, TARGET, sizes).to_json() == instant(start, TARGET, sizes).to_json()
+
+
+def test_features_are_as_many_for_all() -> None:
+    for kernel in (kernels.gelu, kernels.matmul, kernels.blur):
+        s = schedule_of(kernel)
+        sizes = dict.fromkeys(s.func.sizes, 128)
+        assert features(s.func, TARGET, sizes).shape == (FEATURES,)
+
+
+def checked(program: Program, s: Schedule) -> None:
+    """The program under a schedule against its oracle, at all of its sizes."""
+    for n, size in enumerate(program.sizes):
+        args = program.arguments(Draw(n), *size)
+        want, got = [clone(a) for a in args], [clone(a) for a in args]
+        expected = results(program.oracle(*want))
+        actual = results(program.kernel.with_schedule(s)(*got))
+        terms = max(4.0, 4.0 * program.terms)  # sums come in another order
+        compare_all(actual, expected, "result", terms)
+        arrays = [(a, b) for a, b in zip(got, want) if hasattr(a, "shape")]
+        compare_all([a for a, _ in arrays], [b for _, b in arrays], "argument", terms)
+
+
+@pytest.mark.parametrize("program", SAMPLE, ids=lambda p: p.id)
+def test_programs_stay_right(program: Program) -> None:
+    args: tuple[Any, ...] = program.arguments(Draw(0), *program.sizes[-1])
+    start = program.kernel.schedule(*args)
+    try:
+        s = instant(start, TARGET, {n: 100 + k for k, n in enumerate(start.func.sizes)})
+    except KdslError as error:
+        pytest.fail(f"no schedule: {error}")
+    checked(program, s)
