@@ -197,9 +197,7 @@ def _tiled(
     s: Schedule, p: Product, block: RowBlock, values: Values, target: Target, sizes: Mapping[str, int]
 ) -> tuple[Schedule, list[Mark]]:
     view = View(s.func, target, sizes)
-    chosen: dict[str, Value] = {k.name: k.default for k in knobs(p, view)}
-    tall = next(k for k in knobs(p, view) if k.name == "tall")
-    chosen["tall"] = max([int(n) for n in tall.values if int(n) <= int(values["tall"])])
+    chosen: dict[str, Value] = {k.name: k.default for k in knobs(p, view, int(values["tall"]))}
     if not p.gathered:
         return arranged(s, p, target, sizes, {**chosen, "pack": "none", "order": "rows"})
     inside = values["pack"] == "inside" or not _whole(view, p)
