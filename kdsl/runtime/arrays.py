@@ -46,7 +46,9 @@ def as_array(source: KernelSource, p: ParamSpec, x: Any) -> Array:
     if not isinstance(x, np.generic):
         try:
             if hasattr(type(x), "__dlpack__"):
-                return np.from_dlpack(x)
+                from kdsl.runtime.dlpack import from_dlpack
+
+                return from_dlpack(x)
             if hasattr(x, "__array_interface__"):
                 _refuse_null(x.__array_interface__)
                 return np.asarray(x, copy=False)

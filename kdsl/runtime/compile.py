@@ -11,9 +11,10 @@ KernelSource --quick_key--> record --> cached code -----------------------------
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -200,6 +201,8 @@ def _compiled(request: Request) -> Compiled:
         compiled = _restored(request, interface, entry)
     else:
         if dump is not None:
+            if request.schedule is not None:
+                dump("unscheduled.ir", _text(front(replace(request, schedule=None))))
             dump("ir", _text(func))
         made = _made(request, func, forms, dump)
         if cache is not None:
@@ -251,11 +254,15 @@ def _dumper(name: str, key: str) -> Callable[[str, str], None] | None:
     chosen = os.environ.get("KDSL_DEBUG")
     if not chosen:
         return None
-    folder = Path(chosen) / f"{name}-{key[:8]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    count = iter(range(100))
+    folder = Path(chosen).expanduser() / f"{name}-{key[:8]}"
+    count = itertools.count()
 
     def dump(stage: str, text: str) -> None:
-        (folder / f"{next(count):02}-{stage}").write_text(text)
+        path = folder / f"{next(count):02}-{stage}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        except OSError as e:
+            log.warning("%s not written: %s", path, e)
 
     return dump

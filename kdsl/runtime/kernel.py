@@ -241,6 +241,16 @@ class Kernel(_OfFunction, Generic[P]):
         on = "" if self.target == "cpu" else f" on {self.target}"
         return f"<kdsl kernel {self.name}({params}){on}>"
 
+    def _repr_html_(self) -> str:
+        import textwrap
+
+        from kdsl.sched.html import source_page
+
+        how = {None: "in program order", "auto": "with the best schedule known"}
+        chosen = self._schedule if self._schedule is None or isinstance(self._schedule, str) else ""
+        subtitle = f"on {self.target}, {how.get(chosen, 'with a schedule')}"
+        return source_page(self.name, subtitle, textwrap.dedent(self.source))
+
     def __reduce__(self) -> tuple[Any, ...]:
         from kdsl.runtime.pickling import reduce_source
 

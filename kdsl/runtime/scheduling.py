@@ -78,7 +78,9 @@ class Launcher:
 
     def __call__(self, schedule: Schedule, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Runs the kernel under `schedule`, compiling it once for each signature."""
-        missing = {name: value for at, name, value in self.constants if at >= len(args) and name not in kwargs}
+        missing = {
+            name: value for at, name, value in self.constants if at >= len(args) and name not in kwargs
+        }
         return self.kernel.with_schedule(schedule)(*args, **missing, **kwargs)
 
     def target(self) -> Target | None:

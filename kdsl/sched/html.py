@@ -72,6 +72,11 @@ def card(title: str, subtitle: str, *parts: str) -> str:
     return f'{_STYLE}<div class="kdsl">{head}{"".join(parts)}</div>'
 
 
+def source_page(title: str, subtitle: str, text: str) -> str:
+    """The Python text of a kernel."""
+    return card(title, subtitle, pre(map(plain_line, text.rstrip().split("\n"))))
+
+
 def schedule_page(s: Schedule) -> str:
     """The nest of a schedule, and its steps."""
     count = len(s.steps)

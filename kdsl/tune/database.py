@@ -40,6 +40,10 @@ CREATE TABLE IF NOT EXISTS best (
     PRIMARY KEY (kernel, class, target)
 );
 """
+_COLUMNS = {
+    "trials": ("kernel", "class", "target", "name", "sizes", "key", "at", "trial"),
+    "best": ("kernel", "class", "target", "name", "sizes", "at", "time", "speedup", "steps"),
+}
 _BUSY_S = 10.0
 
 _of_parents: list[sqlite3.Connection] = []
@@ -309,6 +313,10 @@ def _connected(path: Path | str) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.executescript(SCHEMA)
+        for table, columns in _COLUMNS.items():
+            found = tuple([row[1] for row in connection.execute(f"PRAGMA table_info({table})")])
+            if found != columns:
+                raise sqlite3.DatabaseError(f"the table {table} has other columns: {', '.join(found)}")
     except sqlite3.Error:
         connection.close()
         raise

@@ -177,11 +177,12 @@ WRONG: tuple[Callable[[Any], Any], ...] = (
 )
 
 NUMBERS = (
-    0, 1, -1, 255, 256, 2**31, 2**63, 2**64, -(2**63) - 1, 10**400, 10**5000, True, 0.5, float("nan"), float("inf"),
-    1e400, 1j, None, "2", b"2", [], [2], (2,), {}, np.float32(2), np.float64(2), np.int8(-3), np.uint64(2**64 - 1),
-    np.bool_(True), np.longdouble(2), np.complex64(1), np.float16(2), np.array(2.0), np.array([2.0]), np.array(3),
-    np.datetime64("2026-01-01"), decimal.Decimal(2), fractions.Fraction(1, 2), object(), ..., np.str_("2"),
-    np.void(b"123"), np.array(2, ">i4"), np.ma.masked, Raising(ValueError), Raising(OverflowError), int, N,
+    0, 1, -1, 255, 256, 2**31, 2**63, 2**64, -(2**63) - 1, 10**400, 10**5000, True, 0.5, float("nan"),
+    float("inf"), 1e400, 1j, None, "2", b"2", [], [2], (2,), {}, np.float32(2), np.float64(2), np.int8(-3),
+    np.uint64(2**64 - 1), np.bool_(True), np.longdouble(2), np.complex64(1), np.float16(2), np.array(2.0),
+    np.array([2.0]), np.array(3), np.datetime64("2026-01-01"), decimal.Decimal(2), fractions.Fraction(1, 2),
+    object(), ..., np.str_("2"), np.void(b"123"), np.array(2, ">i4"), np.ma.masked, Raising(ValueError),
+    Raising(OverflowError), int, N,
 )  # fmt: skip
 
 
@@ -249,8 +250,17 @@ def stress(run: Run) -> None:
         if draw.random() < 0.05:
             given, same, what = given[:-1], False, "too few"
         if draw.random() < 0.05:
-            kwargs, same, what = {draw.choice(("a", "X", "out", "q", "total")): draw.choice(NUMBERS)}, False, "keyword"
-        if draw.random() < 0.1 and len(given) > 1 and isinstance(given[-1], np.ndarray) and given[-1].ndim == 1:
+            kwargs, same, what = (
+                {draw.choice(("a", "X", "out", "q", "total")): draw.choice(NUMBERS)},
+                False,
+                "keyword",
+            )
+        if (
+            draw.random() < 0.1
+            and len(given) > 1
+            and isinstance(given[-1], np.ndarray)
+            and given[-1].ndim == 1
+        ):
             given[-1], same, what = given[-2], False, "overlap"
         before = [_snapshot(x) for x in given]
         wanted = _expected(name, copy.deepcopy(good)) if same else None

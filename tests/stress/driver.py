@@ -61,7 +61,9 @@ class Run:
         self.findings.append(f"{what}\n{material}" if material else what)
 
     @contextmanager
-    def guarded(self, what: str, material: str = "", allowed: type[BaseException] = KdslError) -> Iterator[None]:
+    def guarded(
+        self, what: str, material: str = "", allowed: type[BaseException] = KdslError
+    ) -> Iterator[None]:
         """Whatever is raised inside must be `allowed`; everything else, and what takes long, is a finding."""
         old = signal.signal(signal.SIGALRM, _slow)
         signal.setitimer(signal.ITIMER_REAL, SLOW_S)

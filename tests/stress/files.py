@@ -149,8 +149,10 @@ def _database_round(run: Run, folder: Path) -> None:
         p.unlink()
 
 
-ROWS = ("", "null", "[]", "{}", '{"steps": 3}', "x" * 10000, b"\xff\xfe", None, 3, float("inf"), "[" * 100000, "1e999",
-        '{"kernel":"table","steps":[{"do":"vectorize","loop":"i"},{"do":"parallel","loop":"q"}]}')  # fmt: skip
+ROWS = (
+    "", "null", "[]", "{}", '{"steps": 3}', "x" * 10000, b"\xff\xfe", None, 3, float("inf"), "[" * 100000,
+    "1e999", '{"kernel":"table","steps":[{"do":"vectorize","loop":"i"},{"do":"parallel","loop":"q"}]}',
+)  # fmt: skip
 
 
 def _garble_rows(path: Path, draw: random.Random) -> None:

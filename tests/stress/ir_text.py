@@ -14,9 +14,10 @@ from tests.stress.material import programs
 from tests.stress.sources import LITERALS, WORDS, tokens
 
 PIECES = (
-    *LITERALS, *WORDS, "i64(", "f32(", "checked(", "store(", "vectorize(", "parallel(", "unroll(", 'bind(', "let(",
-    "select(", "require(", '@options(strict=True)', '@sizes(Q)', ' @ "local"', ' @ "nowhere"', "prefetch(",
-    "barrier()", "\n", "    ", "\t", "\0", "\x0c", "é", "9" * 5000, "(" * 300, "-" * 500, "#", '"', "'''", "\\",
+    *LITERALS, *WORDS, "i64(", "f32(", "checked(", "store(", "vectorize(", "parallel(", "unroll(", 'bind(',
+    "let(", "select(", "require(", '@options(strict=True)', '@sizes(Q)', ' @ "local"', ' @ "nowhere"',
+    "prefetch(", "barrier()", "\n", "    ", "\t", "\0", "\x0c", "é", "9" * 5000, "(" * 300, "-" * 500, "#",
+    '"', "'''", "\\",
 )  # fmt: skip
 
 

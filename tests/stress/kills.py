@@ -27,7 +27,11 @@ SIZES = {"N": 16}
 
 def write(folder: Path, start: int) -> None:
     """Stores numbers from `start` on in all three, and says each when it is stored."""
-    cache, log, data = DiskCache(folder), ProofLog(folder / "proofs-x.log"), Database(folder / "tuning.sqlite")
+    cache, log, data = (
+        DiskCache(folder),
+        ProofLog(folder / "proofs-x.log"),
+        Database(folder / "tuning.sqlite"),
+    )
     for n in range(start, start + 1_000_000):
         cache.store(f"k{n % 50}", {"kernel": "f", "n": n}, bytes([n % 251]) * 20_000)
         log.put(f"{n:040x}", f"[{n}]" + " " * 200)
@@ -38,7 +42,11 @@ def write(folder: Path, start: int) -> None:
 
 def check(run: Run, folder: Path, last: int) -> None:
     """What must be there when everything up to `last` was said to be stored."""
-    cache, log, data = DiskCache(folder), ProofLog(folder / "proofs-x.log"), Database(folder / "tuning.sqlite")
+    cache, log, data = (
+        DiskCache(folder),
+        ProofLog(folder / "proofs-x.log"),
+        Database(folder / "tuning.sqlite"),
+    )
     for n in range(max(0, last - 49), last + 1):
         entry = cache.load(f"k{n % 50}")
         # The process may have gone one further before it died.
@@ -69,7 +77,9 @@ def stress(run: Run) -> None:
         for _ in run.rounds():
             code = f"from tests.stress.kills import write, Path; write(Path({name!r}), {last + 1})"
             env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-            writer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=env, text=True)
+            writer = subprocess.Popen(
+                [sys.executable, "-c", code], stdout=subprocess.PIPE, env=env, text=True
+            )
             assert writer.stdout is not None
             said = [writer.stdout.readline()]
             time.sleep(run.random.uniform(0, 0.4))

@@ -14,12 +14,15 @@ from tests.check import Draw
 from tests.stress.driver import Run, main
 from tests.stress.material import programs
 
-NAMES = ("i", "j", "k", "i_o", "j_i", "i@1", "x", "", "é", "N", "i_1", "acc", "A", "0", "i ", "\n", "__class__")
+NAMES = (
+    "i", "j", "k", "i_o", "j_i", "i@1", "x", "", "é", "N", "i_1", "acc", "A", "0", "i ", "\n", "__class__",
+)  # fmt: skip
 VALUES = (
-    0, 1, 2, 4, 7, 8, -1, 64, 1 << 31, 1 << 63, 1 << 64, 10**40, -(10**40), 10**5000, 0.5, float("inf"), float("nan"),
-    True, False, None, "guard", "cut", "perfect", "register", "local", "shared", "grid.x", "block.x", "N == 64",
-    "N % 4 == 0", "N >", "1", "M * N > 3", "import os", "__import__('os')", "N == 10**400", "(" * 400, [], ["i"],
-    ["i", "j"], [4, 4], [0, -1], [["i"]], {}, {"a": 1}, ("i_a", "i_b"),
+    0, 1, 2, 4, 7, 8, -1, 64, 1 << 31, 1 << 63, 1 << 64, 10**40, -(10**40), 10**5000, 0.5, float("inf"),
+    float("nan"), True, False, None, "guard", "cut", "perfect", "register", "local", "shared", "grid.x",
+    "block.x", "N == 64", "N % 4 == 0", "N >", "1", "M * N > 3", "import os", "__import__('os')",
+    "N == 10**400", "(" * 400, [], ["i"], ["i", "j"], [4, 4], [0, -1], [["i"]], {}, {"a": 1},
+    ("i_a", "i_b"),
 )  # fmt: skip
 
 
@@ -45,7 +48,18 @@ def _step(draw: random.Random, names: list[str]) -> tuple[str, dict[str, Any]]:
             continue
         if draw.random() < 0.03:
             continue
-        likely = p.name in ("loop", "loops", "outer", "inner", "first", "second", "by", "at", "buffer", "local")
+        likely = p.name in (
+            "loop",
+            "loops",
+            "outer",
+            "inner",
+            "first",
+            "second",
+            "by",
+            "at",
+            "buffer",
+            "local",
+        )
         one = draw.choice(names) if likely and draw.random() < 0.8 else _value(draw, names)
         given[p.name] = [one] if p.kind is p.VAR_POSITIONAL and not isinstance(one, list) else one
     if draw.random() < 0.02:
@@ -76,7 +90,9 @@ def damaged(text: str, draw: random.Random) -> str:
 
 def stress(run: Run) -> None:
     """Until the budget is spent."""
-    chosen = [p for p in programs() if p.kernel.name in ("conv2d", "blur", "gemm", "jacobi_2d", "matmul", "softmax")]
+    chosen = [
+        p for p in programs() if p.kernel.name in ("conv2d", "blur", "gemm", "jacobi_2d", "matmul", "softmax")
+    ]
     chosen = chosen or list(programs()[:5])
     for number in run.rounds():
         draw = run.random
@@ -86,8 +102,10 @@ def stress(run: Run) -> None:
         for _ in range(6):
             name, given = _step(draw, names)
             run.counts["steps"] += 1
-            shown = f"{p.kernel.name}: {s.to_json()}\n{name} {str({k: type(v) for k, v in given.items()})}"
-            with run.guarded(f"the step {name}", shown + repr(given) if 10**5000 not in given.values() else shown):
+            shown = f"{p.kernel.name}: {s.to_json()}\n{name} { {k: type(v) for k, v in given.items()}!s}"
+            with run.guarded(
+                f"the step {name}", shown + repr(given) if 10**5000 not in given.values() else shown
+            ):
                 s = s.replay([(name, given)])
                 run.counts["accepted"] += 1
                 names = [*NAMES, *_names(s)]

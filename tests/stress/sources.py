@@ -30,16 +30,18 @@ from tests.stress.material import programs
 
 LITERALS = (
     "0", "-1", "1", "2**63", "10**400", "1e308", "1e999", "1j", "0.5", '"x"', "b'y'", "None", "True", "...",
-    "()", "[]", "{}", "[i for i in x]", "lambda x: x", "f'{1}'", "0x7fffffffffffffff", "float('nan')", "(1, 2)",
-    "1 << 200", "2 ** 100000", "'a' * 3", "not 1", "*x", "{**x}", "slice(1)", "i := 3", "kdsl", "kdsl.inf",
+    "()", "[]", "{}", "[i for i in x]", "lambda x: x", "f'{1}'", "0x7fffffffffffffff", "float('nan')",
+    "(1, 2)", "1 << 200", "2 ** 100000", "'a' * 3", "not 1", "*x", "{**x}", "slice(1)", "i := 3", "kdsl",
+    "kdsl.inf",
 )  # fmt: skip
 WORDS = (
-    "+", "-", "*", "/", "//", "%", "**", "<<", ">>", "@", "&", "|", "^", "~", "==", "<", "is", "is not", "in",
-    "and", "or", "not", "if", "else", "for", "while", "return", "break", "continue", "pass", "del", "global N",
-    "nonlocal N", "yield", "await", "import os", "with", "try", "raise", "lambda", ":", ",", "(", ")", "[", "]",
-    ".", ".shape", ".shape[0]", ".T", "[::2]", "[-1]", "[1:]", "[None]", "[...]", "[N]", "range", "min(", "max(",
-    "kdsl.grid", "kdsl.static_range(3)", "kdsl.exp", "kdsl.zeros(4, f32)", "kdsl.atomic_add", "kdsl.where",
-    "print", "assert", "len", "round", "+=", "-=", "*=", "@=", "//=", "**=", ">>=", "=", ":=",
+    "+", "-", "*", "/", "//", "%", "**", "<<", ">>", "@", "&", "|", "^", "~", "==", "<", "is", "is not",
+    "in", "and", "or", "not", "if", "else", "for", "while", "return", "break", "continue", "pass", "del",
+    "global N", "nonlocal N", "yield", "await", "import os", "with", "try", "raise", "lambda", ":", ",",
+    "(", ")", "[", "]", ".", ".shape", ".shape[0]", ".T", "[::2]", "[-1]", "[1:]", "[None]", "[...]", "[N]",
+    "range", "min(", "max(", "kdsl.grid", "kdsl.static_range(3)", "kdsl.exp", "kdsl.zeros(4, f32)",
+    "kdsl.atomic_add", "kdsl.where", "print", "assert", "len", "round", "+=", "-=", "*=", "@=", "//=",
+    "**=", ">>=", "=", ":=",
 )  # fmt: skip
 
 
@@ -59,7 +61,11 @@ def _between(lines: list[str], start: tuple[int, int], end: tuple[int, int]) -> 
     if start[0] == end[0]:
         return lines[start[0] - 1][start[1] : end[1]] if start[0] <= len(lines) else ""
     rest = lines[start[0] - 1][start[1] :] if start[0] <= len(lines) else ""
-    return rest + "".join(lines[start[0] : end[0] - 1]) + (lines[end[0] - 1][: end[1]] if end[0] <= len(lines) else "")
+    return (
+        rest
+        + "".join(lines[start[0] : end[0] - 1])
+        + (lines[end[0] - 1][: end[1]] if end[0] <= len(lines) else "")
+    )
 
 
 def exchanged(text: str, others: list[str], draw: random.Random) -> str:
@@ -117,7 +123,9 @@ def damaged(text: str, others: list[str], draw: random.Random) -> str:
                     parts[draw.choice(numbers)] = " " + draw.choice(LITERALS)
             case 8:
                 lines = "".join(parts).splitlines(keepends=True)
-                lines.insert(draw.randrange(1, len(lines) + 1), draw.choice(draw.choice(others).splitlines(True)))
+                lines.insert(
+                    draw.randrange(1, len(lines) + 1), draw.choice(draw.choice(others).splitlines(True))
+                )
                 try:
                     parts = tokens("".join(lines))
                 except (tokenize.TokenError, SyntaxError):

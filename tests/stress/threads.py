@@ -79,7 +79,7 @@ def _compile(draw: random.Random) -> None:
     kernel: Any = kdsl.kernel(scope["f"])
     A = np.zeros(9, np.float32)
     kernel(A)
-    assert (A == k).all()
+    assert (k == A).all()
 
 
 def _schedule(draw: random.Random) -> None:
@@ -132,7 +132,16 @@ def _process(draw: random.Random, method: str) -> None:
     assert said == "right", said
 
 
-JOBS = {"call": 60, "refused": 10, "compile": 8, "schedule": 6, "look": 4, "tune": 0.15, "fork": 0.5, "spawn": 0.15}
+JOBS = {
+    "call": 60,
+    "refused": 10,
+    "compile": 8,
+    "schedule": 6,
+    "look": 4,
+    "tune": 0.15,
+    "fork": 0.5,
+    "spawn": 0.15,
+}
 
 
 def _do(job: str, draw: random.Random) -> None:
