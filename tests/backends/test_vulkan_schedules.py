@@ -1,4 +1,4 @@
-"""Schedules on a device, for GPUs and for CPUs: modules are valid, and it writes what the interpreter writes."""
+"""Schedules on a device, for GPUs and for CPUs: modules are valid, and write what the interpreter writes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from tests.sched.check import Steps, arguments, func_of, schedule_of, sizes_to_t
 
 CPU: dict[str, tuple[Any, Steps]] = {
     **dict([*test_gallery.ACCEPTED.items()][::6]),  # a sample: all take minutes
-    **{name: test_recipes.SMALL[name] for name in ("gemm", "register_tile", "parallel_rows", "pack in panels")},
+    **{
+        name: test_recipes.SMALL[name]
+        for name in ("gemm", "register_tile", "parallel_rows", "pack in panels")
+    },
 }
 
 
@@ -77,7 +80,10 @@ def nests(A: f32[N], B: f32[N]):
 def test_short_ones_stay() -> None:
     func = short(parse_func(NESTS.format(rows=4)))
     assert not any(isinstance(s, (If, Prefetch)) for s in stmts(func.body))
-    assert [s.mark.kind for s in stmts(func.body) if isinstance(s, Loop) and s.mark] == ["unroll", "vectorize"]
+    assert [s.mark.kind for s in stmts(func.body) if isinstance(s, Loop) and s.mark] == [
+        "unroll",
+        "vectorize",
+    ]
     assert short(func) is func
 
 
