@@ -99,7 +99,7 @@ def autotune(
         builder = Builder(start, asked.target, problem.sizes, problem.threads, build_by)
         result = Session(
             problem,
-            Schedule(asked.func, launcher),
+            Schedule(asked.func, asked.launcher),
             asked.current,
             Search(found, seed, strategy, ModelGuide(builder, found, seed)),
             builder,
