@@ -13,6 +13,7 @@ from kdsl.ir.verify import verify as verify_ir
 from kdsl.passes.bounds import bounds
 from kdsl.passes.expand_math import expand_math
 from kdsl.passes.full_tiles import full_tiles
+from kdsl.passes.hints import short
 from kdsl.passes.instructions import instructions
 from kdsl.passes.registers import registers
 from kdsl.passes.rows import rows
@@ -38,6 +39,7 @@ PASSES: tuple[tuple[str, Callable[[Func, Lowering], Func]], ...] = (
     ("unbind", lambda func, to: unbind(func) if to.target.kind == "cpu" else func),
     ("instructions", lambda func, to: instructions(func, to.target)),
     ("registers", lambda func, _: registers(func)),
+    ("hints", lambda func, to: short(func) if to.target.kind == "vulkan" else func),
     ("trim", lambda func, _: trim(func)),
     ("simplify", lambda func, _: simplify(func)),
     # Before copies are made of loop bodies, and trees grow by math functions: each access is proved once.

@@ -65,7 +65,7 @@ def _bfloat16(x: Any) -> Array | None:
     reach = 2 + sum((n - 1) * s for n, s in zip(shape, strides))
     memory = (ctypes.c_uint8 * reach).from_address(t.data + t.byte_offset)
     # The capsule, which nobody has taken over, frees the tensor when it goes: with the memory's last view.
-    memory.kdsl_capsule = capsule  # type: ignore[attr-defined]
+    memory.kdsl_capsule = capsule
     return np.ndarray(tuple(shape), bf16.np, memory, 0, tuple(strides))
 
 

@@ -77,8 +77,7 @@ def autotune(
     """
     _check(seconds, trials, strategy)
     asked = _Asked.of(kernel if target is None else kernel.on(check_name(target)), args)
-    launcher = Launcher(asked.kernel._unscheduled())
-    start = started(prefix, asked.func, launcher)
+    start = started(prefix, asked.func, asked.launcher)
     found = pinned(_sketches(space, start, asked), pins or {})
     problem, limits, cores = asked.problem, limits or Limits(), max(1, get_num_threads())
     with contextlib.ExitStack() as stack:
@@ -100,7 +99,7 @@ def autotune(
         builder = Builder(start, asked.target, problem.sizes, problem.threads, build_by)
         result = Session(
             problem,
-            Schedule(asked.func, launcher),
+            Schedule(asked.func, asked.launcher),
             asked.current,
             Search(found, seed, strategy, ModelGuide(builder, found, seed)),
             builder,
@@ -140,6 +139,7 @@ class _Asked:
 
     kernel: Kernel[Any]
     func: Func
+    launcher: Launcher
     problem: Problem
     arrays: Mapping[str, Array]
     current: Schedule
@@ -174,8 +174,9 @@ class _Asked:
         )
         # What "auto" has found so far is in the database, and compared with as such.
         recipe = None if kernel._schedule == "auto" else kernel._schedule
-        current = started(recipe, func, Launcher(kernel._unscheduled()))
-        return _Asked(kernel, func, problem, arrays, current, target, fingerprint(target))
+        launcher = Launcher.of(kernel._unscheduled(), given.signature)
+        current = started(recipe, func, launcher)
+        return _Asked(kernel, func, launcher, problem, arrays, current, target, fingerprint(target))
 
 
 def _values(func: Func, given: Arguments) -> dict[str, Any]:

@@ -60,14 +60,12 @@ class ModelGuide:
         """log(seconds), about; None for a candidate that is refused."""
         built = self.builder.build(candidates)
         self._update()
-        out: list[float | None] = []
-        for b in built:
-            if b.refusal:
-                out.append(None)
-            else:
-                error = 0.0 if self._errors is None else float(self._errors.predict([b.features])[0])
-                out.append(log(max(b.predicted, 1e-9)) + error)
-        return out
+        good = [b for b in built if not b.refusal]
+        errors = np.zeros(len(good))
+        if self._errors is not None and good:
+            errors = self._errors.predict(np.array([b.features for b in good]))
+        found = iter([log(max(b.predicted, 1e-9)) + float(e) for b, e in zip(good, errors)])
+        return [None if b.refusal else next(found) for b in built]
 
     def _update(self) -> None:
         """Learns the errors of the cost model anew when enough is new."""

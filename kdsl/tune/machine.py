@@ -20,7 +20,7 @@ class Machine:
     """
 
     caches: tuple[int, int, int] = FALLBACK
-    bandwidths: tuple[float, float, float] = (150e9, 75e9, 34e9)
+    bandwidths: tuple[float, float, float] = (100e9, 75e9, 34e9)
     hertz: float = 3.5e9
     fork_s: float = 4e-6
     threads: int = 1

@@ -153,15 +153,15 @@ HEIGHTS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14)
 WIDTHS = (1, 2, 3, 4, 6, 7, 8)
 
 
-def knobs(p: Product, view: View) -> tuple[Knob, ...]:
-    """Sizes that suit the registers and caches."""
+def knobs(p: Product, view: View, tall: int = 0) -> tuple[Knob, ...]:
+    """Sizes that suit the registers and caches. `tall`: the rows of a tile, where they are given."""
     rows = view.place(p.rows) if p.rows else None
     columns, terms = view.place(p.columns), [view.place(t) for t in p.terms]
     assert columns is not None
     far = 1.0 if rows is None else rows.trips
     vector = view.target.vector_bytes
     lane_counts = [n for n in (p.lanes // 2, p.lanes) if n >= 4] or [p.lanes]
-    heights = [n for n in HEIGHTS if n <= max(1, far)]
+    heights = [n for n in HEIGHTS if n <= max(1, far) and tall in (0, n)]
     widths = [n for n in WIDTHS if (n - 1) * lane_counts[0] < columns.trips or n == 1]
     price, tall, wide, lanes = min(
         [
@@ -215,10 +215,11 @@ def _tile_price(
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A loop to be written out (`lanes` 0), or to be made vectors of so many lanes, one after the other."""
+    """A loop to be written out (`lanes` 0), or to be made vectors of so many lanes, also `written_out`."""
 
     loop: str
     lanes: int = 0
+    written_out: bool = True
 
 
 def register_tile(
@@ -236,7 +237,7 @@ def marked(s: Schedule, marks: Sequence[Mark]) -> Schedule:
     for mark in marks:
         if mark.lanes:
             after = s.vectorize(mark.loop, mark.lanes)
-            s = after.unroll(mark.loop) if new_loops(s, after) else after
+            s = after.unroll(mark.loop) if mark.written_out and new_loops(s, after) else after
     return s
 
 
@@ -265,7 +266,7 @@ def arranged(
     if values["pack"] == "panel" and (around or values["order"] == "columns"):
         for buffer, dim in p.packed:
             s, vector = _panel(s, buffer, dim, around or k_o or j_o, width)
-            marks.append(Mark(vector, lanes))
+            marks.append(Mark(vector, lanes, written_out=False))
     if outside and (not p.scalar or k_o):
         s, more = _in_registers(s, p.target, outside[-1], lanes)
         marks += more

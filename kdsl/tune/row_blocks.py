@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kdsl.errors import ScheduleError
-from kdsl.ir.nodes import Accumulate, Alloc, Binary, Body, If, Load, Loop
-from kdsl.ir.walk import stmts, subexprs
+from kdsl.ir.nodes import Accumulate, Alloc, Binary, Body, Expr, If, Load, Loop, Store
+from kdsl.ir.walk import stmt_exprs, stmts, subexprs
 from kdsl.sched import Schedule
 from kdsl.target import Target
 from kdsl.tune.nests import Place, View, accesses, steps, uses
@@ -40,7 +40,7 @@ def row_blocks(view: View) -> list[RowBlock]:
     for p in view.places:
         if p.loop.mark is not None or p.trips < 8 or "@" in p.name:
             continue
-        if any(b.row in [x.var for x in p.outer] for b in out) or not _apart(p.loop.body):
+        if any(b.row in [x.var for x in p.outer] for b in out) or _nests(p.loop.body) < 2:
             continue
         if not any(_product_without_rows(x) for x in p.loop.body if isinstance(x, Loop)):
             continue
@@ -62,15 +62,9 @@ def row_blocks(view: View) -> list[RowBlock]:
     return out
 
 
-def _apart(body: Body) -> bool:
-    return sum(isinstance(x, Loop) for x in _behind_tests(body)) > 1
-
-
-def _several(body: Body) -> bool:
-    """Whether there is more than one nest, or work between them."""
-    return sum(isinstance(x, Loop) for x in body) > 1 or any(
-        isinstance(x, Loop) and _several(x.body) for x in body
-    )
+def _nests(body: Body) -> int:
+    """How many loops stand side by side in a body."""
+    return sum(isinstance(x, Loop) for x in _behind_tests(body))
 
 
 def _product_without_rows(loop: Loop) -> bool:
@@ -126,15 +120,18 @@ def prepared(s: Schedule, row: str, target: Target, sizes: Mapping[str, int]) ->
 
 
 def _bounds(p: Place) -> list[str]:
-    """Scalars that the bounds of loops in it read."""
-    loads = [
-        x.buffer
-        for loop in p.inner
-        for e in (loop.lo, loop.hi)
-        for x in subexprs(e)
-        if isinstance(x, Load) and not x.index
-    ]
-    return list(dict.fromkeys(loads))
+    """Scalars of whole numbers that bounds, tests and subscripts in a loop read."""
+    places: list[Expr] = []
+    for s in stmts(p.loop.body):
+        if isinstance(s, Loop):
+            places += (s.lo, s.hi)
+        elif isinstance(s, If):
+            places.append(s.cond)
+        else:
+            places += [i for e in stmt_exprs(s) for x in subexprs(e) if isinstance(x, Load) for i in x.index]
+            places += s.index if isinstance(s, (Store, Accumulate)) else ()
+    found = [x for e in places for x in subexprs(e) if isinstance(x, Load)]
+    return list(dict.fromkeys(x.buffer for x in found if not x.index and x.type.is_int))
 
 
 def _tried(s: Schedule, step: str, *args: str) -> Schedule:
@@ -151,12 +148,7 @@ def _inwards(s: Schedule, row: str, target: Target, sizes: Mapping[str, int]) ->
         view = View(s.func, target, sizes)
         for p in [p for p in view.places if p.loop.var == row]:
             for x in _behind_tests(p.loop.body):
-                if (
-                    isinstance(x, Loop)
-                    and _several(x.body)
-                    and x.var not in refused
-                    and not _tileable_nest(view, x)
-                ):
+                if isinstance(x, Loop) and x.var not in refused and _nests(x.body) > 1:
                     refused.add(x.var)
                     s = _tried(s, "reorder", x.var, row)
                     break
@@ -165,10 +157,6 @@ def _inwards(s: Schedule, row: str, target: Target, sizes: Mapping[str, int]) ->
             break
         else:
             return s
-
-
-def _tileable_nest(view: View, loop: Loop) -> bool:
-    return bool(products(view, loop))
 
 
 def _behind_tests(body: Body) -> Body:
@@ -209,9 +197,7 @@ def _tiled(
     s: Schedule, p: Product, block: RowBlock, values: Values, target: Target, sizes: Mapping[str, int]
 ) -> tuple[Schedule, list[Mark]]:
     view = View(s.func, target, sizes)
-    chosen: dict[str, Value] = {k.name: k.default for k in knobs(p, view)}
-    tall = next(k for k in knobs(p, view) if k.name == "tall")
-    chosen["tall"] = max([int(n) for n in tall.values if int(n) <= int(values["tall"])])
+    chosen: dict[str, Value] = {k.name: k.default for k in knobs(p, view, int(values["tall"]))}
     if not p.gathered:
         return arranged(s, p, target, sizes, {**chosen, "pack": "none", "order": "rows"})
     inside = values["pack"] == "inside" or not _whole(view, p)

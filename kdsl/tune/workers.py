@@ -51,6 +51,16 @@ class Worker:
 
     def ask(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """The answer; `Failed` when there is none after so many seconds, or the process has died."""
+        try:
+            answer = self._answer(request, seconds)
+        except KeyboardInterrupt:
+            self.close()  # its answer would be taken for that to the next request
+            raise
+        if "error" in answer:
+            raise Failed(answer["error"], answer["message"])
+        return answer
+
+    def _answer(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -71,8 +81,6 @@ class Worker:
             self._read += found
         line, _, self._read = self._read.partition(b"\n")
         answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise Failed(answer["error"], answer["message"])
         return answer
 
     @property
