@@ -42,7 +42,7 @@ def test_import_is_light() -> None:
         loaded
     )
     assert {m for m in loaded if m.startswith("kdsl")} == {
-        "kdsl", "kdsl.dtypes", "kdsl.errors", "kdsl.source",
+        "kdsl", "kdsl.dtypes", "kdsl.errors", "kdsl.forks", "kdsl.source",
         "kdsl.runtime", "kdsl.runtime.device_array", "kdsl.runtime.kernel", "kdsl.runtime.log",
         "kdsl.runtime.targets", "kdsl.runtime.threads",
     }  # fmt: skip
