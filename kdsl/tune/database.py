@@ -108,7 +108,7 @@ class Database:
         )
         out = []
         for (text,) in found or ():
-            with contextlib.suppress(ValueError, TypeError, AttributeError):
+            with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):
                 out.append(Trial.from_json(json.loads(text)))
         return out
 
@@ -133,7 +133,7 @@ class Database:
         )
         if not found:
             return None
-        with contextlib.suppress(ValueError, TypeError):
+        with contextlib.suppress(ValueError, TypeError, RecursionError):
             name, sizes, seconds, speedup, steps = found
             return Best(name, json.loads(sizes), float(seconds), float(speedup), str(steps))
         return None
@@ -172,7 +172,7 @@ class Database:
                         raise ValueError(row["format"])
                     continue
                 rows[row.pop("table")].append(row)
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 raise KdslError(
                     "K0806",
                     f"line {number} is no line of an exported tuning database",

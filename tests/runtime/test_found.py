@@ -155,6 +155,18 @@ def test_undecodable_rows_cost_themselves_alone(tmp_path: Path) -> None:
     assert Database(None).read(store.lines()) == 3
 
 
+def test_rows_nested_too_deep_are_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "tuning.sqlite"
+    store = _filled(path)
+    with sqlite3.connect(path) as c:
+        c.execute("UPDATE trials SET trial = ? WHERE rowid = 1", ("[" * 100_000,))
+        c.execute("UPDATE best SET sizes = ?", ("[" * 100_000,))
+    c.close()
+    assert len(store.trials(KEY, SIZES)) == 2 and store.best(KEY) is None
+    with pytest.raises(kdsl.KdslError, match="line 1 is no line"):
+        store.read(["[" * 100_000])
+
+
 def test_a_proof_file_without_line_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proofs, "LIMIT_BYTES", 5000)
     path = tmp_path / "proofs.log"
