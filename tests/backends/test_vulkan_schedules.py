@@ -62,7 +62,7 @@ def test_default_binding(kernel: Any) -> None:
 def test_large_tiles_are_not_written_out() -> None:
     """24 vectors of 16 lanes are right for AVX-512; here drivers would compile for minutes."""
     func = recipes.register_tile(schedule_of(kernels.matmul_dots), "i", "j", ["k"], (6, 64), 16).func
-    assert len(spirv.unpack(compiled(func).code)[1]) < 120_000
+    assert len(spirv.unpack(compiled(func).code)[1]) < 60_000
     check(func, 2)
 
 
