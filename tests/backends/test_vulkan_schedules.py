@@ -20,11 +20,8 @@ from tests.sched import test_gallery, test_recipes
 from tests.sched.check import Steps, arguments, func_of, schedule_of, sizes_to_try
 
 CPU: dict[str, tuple[Any, Steps]] = {
-    **dict([*test_gallery.ACCEPTED.items()][::6]),  # a sample: all take minutes
-    **{
-        name: test_recipes.SMALL[name]
-        for name in ("gemm", "register_tile", "parallel_rows", "pack in panels")
-    },
+    **test_gallery.ACCEPTED,
+    **{name: case for name, case in test_recipes.SMALL.items() if not name.startswith("gpu_")},
 }
 
 
