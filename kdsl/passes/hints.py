@@ -33,10 +33,15 @@ def short(func: Func) -> Func:
     return func if body is func.body else replace(func, body=body)
 
 
+LANES = 8
+"""Vectors that are longer are made for CPUs: here they are only more code, and count twice."""
+
+
 def _copies(s: Stmt) -> int:
     """How often the body of `s` is written."""
     if isinstance(s, Loop) and s.mark is not None and s.mark.kind in ("unroll", "vectorize"):
-        return max(1, extent(s) or 1)
+        count = max(1, extent(s) or 1)
+        return 2 * count if s.mark.kind == "vectorize" and count > LANES else count
     return 1
 
 

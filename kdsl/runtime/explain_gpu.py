@@ -33,6 +33,7 @@ from kdsl.runtime.explanation import (
     beyond_ones,
 )
 from kdsl.sched.binding import bound, why_in_order
+from kdsl.sched.sharing import within_guards
 from kdsl.sched.text import copy_names
 from kdsl.target import Target
 
@@ -76,7 +77,7 @@ def explained_on_gpu(
         target=target,
         threads=1,
         sizes=sizes,
-        loops=tuple(_Loops(func, costs, sizes).facts(func.body, 0, "host")),
+        loops=tuple(_Loops(func, costs, sizes, _moved(schedule.func, func)).facts(func.body, 0, "host")),
         arrays=tuple(array_facts(costs, own)),
         dtype=program.float_type(),
         flops=quantity(flops),
@@ -99,11 +100,18 @@ def _whole_grids(target: Target) -> Target:
 # ------------------------------------------------------------------------------- loops
 
 
+def _moved(before: Func, after: Func) -> frozenset[str]:
+    """The local arrays that stood outside of all loops, and were made for each iteration of one."""
+    outside = {s.name for s in before.body if isinstance(s, Alloc) and s.shape}
+    return frozenset(outside - {s.name for s in after.body if isinstance(s, Alloc)})
+
+
 @dataclass(frozen=True, slots=True)
 class _Loops:
     func: Func
     costs: Cost
     sizes: dict[str, int] | None
+    moved: frozenset[str]
 
     def facts(self, body: Body, depth: int, place: Place) -> Iterator[LoopFacts]:
         """The loops in `body`, which `place` runs."""
@@ -146,6 +154,12 @@ class _Loops:
         if axis:
             count = extent(s)
             what = "work-groups" if is_grid(s) else "invocations"
+            own = [
+                f"`{x.name}`"
+                for x in within_guards(s.body)[1]
+                if isinstance(x, Alloc) and x.name in self.moved
+            ]
+            what += f", each with its own {' and '.join(own)}" if own else ""
             return axis.partition(".")[0], f"{axis}: {'' if count is None else f'{count} '}{what}", ""
         if kind == "unroll":
             return "unrolled", f"{extent(s)} copies, one after the other", ""

@@ -10,8 +10,9 @@ A band is a chain of loops, one directly inside the other, whose iterations are 
 points are then, and any cut of them into work-groups and invocations computes the same (`sched.sharing` makes
 the cut). The outermost bands are bound, and loops that `parallel` marks already; loops around them run on the
 host. Loops that a work-group runs together, such as copies into shared memory, are shared out to its
-invocations, which combine their partial results where a vector loop does (`sched.trees`). What is not proved
-stays in order; nothing is refused.
+invocations, which combine their partial results where a vector loop does (`sched.trees`). Arrays that
+the iterations of a loop share are made for each where that is what they wait for (`sched.own_locals`). What is
+not proved stays in order; nothing is refused.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from kdsl.ir.printer import print_func
 from kdsl.ir.verify import verify
 from kdsl.ir.walk import stmt_bodies, stmts
 from kdsl.sched.arith import names_in
+from kdsl.sched.own_locals import with_own_locals
 from kdsl.sched.sharing import INVOCATIONS, Band, Block, points, shared_out, within_guards
 from kdsl.sched.tree import first_return, leaves_loop, replaced
 from kdsl.sched.trees import with_trees
@@ -44,6 +46,7 @@ def bound(func: Func, target: Target = ANY) -> Func:
     func = with_trees(func, target)
     if first_return(func.body) is not None:
         return func
+    func = with_own_locals(func, _is_independent)
     answers = _Answers(func)
     bands = list(_Planner(func, answers).host(func.body, frozenset()))
     answers.keep()
@@ -71,6 +74,13 @@ def why_in_order(func: Func, loop: Loop) -> str:
             return "it is too short to start work-groups for"
         return "its bounds, or a condition around it, are computed on the device"
     return verdict.reason if isinstance(verdict, Unproved) else verdict.text
+
+
+def _is_independent(func: Func, loop: Loop) -> bool:
+    answers = _Answers(func)
+    found = leaves_loop(loop.body) is None and answers.independent(loop)
+    answers.keep()
+    return found
 
 
 @dataclass(slots=True)

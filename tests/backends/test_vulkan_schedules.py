@@ -20,11 +20,8 @@ from tests.sched import test_gallery, test_recipes
 from tests.sched.check import Steps, arguments, func_of, schedule_of, sizes_to_try
 
 CPU: dict[str, tuple[Any, Steps]] = {
-    **dict([*test_gallery.ACCEPTED.items()][::6]),  # a sample: all take minutes
-    **{
-        name: test_recipes.SMALL[name]
-        for name in ("gemm", "register_tile", "parallel_rows", "pack in panels")
-    },
+    **test_gallery.ACCEPTED,
+    **{name: case for name, case in test_recipes.SMALL.items() if not name.startswith("gpu_")},
 }
 
 
@@ -62,7 +59,7 @@ def test_default_binding(kernel: Any) -> None:
 def test_large_tiles_are_not_written_out() -> None:
     """24 vectors of 16 lanes are right for AVX-512; here drivers would compile for minutes."""
     func = recipes.register_tile(schedule_of(kernels.matmul_dots), "i", "j", ["k"], (6, 64), 16).func
-    assert len(spirv.unpack(compiled(func).code)[1]) < 120_000
+    assert len(spirv.unpack(compiled(func).code)[1]) < 60_000
     check(func, 2)
 
 

@@ -15,7 +15,7 @@ from tests.backends.spirv_harness import EVERYTHING
 from tests.sched import kernels as k
 from tests.sched.check import Steps, schedule_of
 from tests.sched.page import plain
-from tests.sched.test_binding import few, on_sizes, returning
+from tests.sched.test_binding import few, on_sizes, returning, scored
 from tests.sched.test_groups import shared
 
 N = kdsl.sizes("N")
@@ -39,6 +39,10 @@ def test_loops_on_axes() -> None:
         "k": "in order, in each invocation",
     }
     assert [loop.role for loop in e.loops] == ["grid", "grid", "block", "in order"]
+
+
+def test_rows_with_an_array_of_their_own() -> None:
+    assert how(explained(scored))["i_i"] == "block.x: 64 invocations, each with its own `S`"
 
 
 def test_loops_of_the_host() -> None:

@@ -112,6 +112,26 @@ def elimination(A: i64[N, N]):
 
 
 @kdsl.kernel
+def scored(X: i64[M, N], Y: i64[M, N]):
+    S = kdsl.empty(N, i64)
+    for i in range(M):
+        for j in range(N):
+            S[j] = X[i, j] * 2
+        for j_1 in range(N):
+            Y[i, j_1] = S[N - 1 - j_1]
+
+
+@kdsl.kernel
+def carried(X: i64[M, N], Y: i64[M, N]):
+    S = kdsl.zeros(N, i64)
+    for i in range(M):
+        for j in range(N):
+            Y[i, j] = S[N - 1 - j]
+        for j_1 in range(N):
+            S[j_1] = X[i, j_1]
+
+
+@kdsl.kernel
 def returning(A: i64[N]):
     for i in range(N):
         A[i] = 1
@@ -146,6 +166,12 @@ SHAPES: list[tuple[Any, list[str]]] = [
     (returning, ["i", "j"]),
     (on_sizes, ["grid.x i_o", "block.x i_i", "j"]),
     (taken, ["grid.y i_o", "grid.x i_o2", "block.x i_i"]),
+    # Rows that share an array, and rows that wait for one another.
+    (scored, ["grid.x i_o", "block.x i_i", "j", "j_1"]),
+    (
+        carried,
+        ["grid.x S_0_o", "block.x S_0_i", "i", "grid.x j_o", "block.x j_i", "grid.x j_1_o", "block.x j_1_i"],
+    ),
 ]
 
 
