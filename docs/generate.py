@@ -200,10 +200,10 @@ written out one version for each number of vectors of which a lane is on.
 ## GPU schedules
 
 A kernel without GPU marks runs on a GPU as it stands: the outermost loops whose iterations are proved
-independent become work-groups and invocations, loops around them run on the host, and what is not independent
-runs in one invocation. A local array that the iterations of a loop share is made for each where that alone makes
-them independent, as by `privatize`. `explain()` says which loop is where, and why. A schedule says it by hand, with the
-same primitives and the same proofs:
+independent become work-groups and invocations, loops around them run on the host, and what is not
+independent runs in one invocation. A local array that the iterations of a loop share is made for each where
+that alone makes them independent, as by `privatize`. `explain()` says which loop is where, and why. A
+schedule says it by hand, with the same primitives and the same proofs:
 
 - `bind(loop, "grid.x")`: each iteration is a work-group; `bind(loop, "block.x")`: each is an invocation of
   one. Block loops have a constant length. The body of grid loops that stands outside of block loops is run by
