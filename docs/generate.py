@@ -186,7 +186,7 @@ arrays, and give a schedule. They hold no proofs of their own: where a kernel do
 | `gemm(s, rows, columns, terms, b, c)` | a matrix product after GotoBLAS and BLIS |
 | `time_tile(s, time, first, second, columns, rows)` | stencils: all time steps for a block of rows |
 | `gpu_elementwise(s, loop, lanes, invocations)` | element by element on a GPU, in vectors of 4 |
-| `gpu_sum(s, loop, block, invocations)` | sums into one cell on a GPU: partial results, then a tree |
+| `gpu_sum(s, loop, block, invocations)` | sums into one cell on a GPU, combined in work-groups |
 | `gpu_tile(s, rows, columns, terms, operands, size)` | a product on a GPU: shared memory, sums in registers |
 | `gpu_register_tile(s, rows, columns, terms, registers)` | a product for drivers that run on a CPU |
 
@@ -200,9 +200,10 @@ written out one version for each number of vectors of which a lane is on.
 ## GPU schedules
 
 A kernel without GPU marks runs on a GPU as it stands: the outermost loops whose iterations are proved
-independent become work-groups and invocations, loops around them run on the host, and what is not independent
-runs in one invocation. `explain()` says which loop is where, and why. A schedule says it by hand, with the
-same primitives and the same proofs:
+independent become work-groups and invocations, loops around them run on the host, and what is not
+independent runs in one invocation. A local array that the iterations of a loop share is made for each where
+that alone makes them independent, as by `privatize`. `explain()` says which loop is where, and why. A
+schedule says it by hand, with the same primitives and the same proofs:
 
 - `bind(loop, "grid.x")`: each iteration is a work-group; `bind(loop, "block.x")`: each is an invocation of
   one. Block loops have a constant length. The body of grid loops that stands outside of block loops is run by
@@ -212,7 +213,8 @@ same primitives and the same proofs:
   `reorder`. Barriers are placed by the compiler.
 - Local arrays inside block loops are registers once their loops are unrolled; `vectorize(loop, 4)` gives
   vectors where elements lie together.
-- `rfactor` makes partial results, `bind` shares them out, and a combining loop that is a vector is a tree.
+- `rfactor` makes partial results, `bind` shares them out, and the invocations do a combining loop that is a
+  vector together: by subgroup operations where the device has them, else in a tree.
 
 A matrix product in tiles of 16 x 16, each made by 4 x 4 invocations of 4 x 4 elements:
 

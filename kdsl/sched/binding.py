@@ -7,12 +7,12 @@ for i in range(M):              for i in bind(range(M), "grid.y"):
                                                 S(i, j_o * 64 + j_i)
 
 A band is a chain of loops, one directly inside the other, whose iterations are proved independent: all its
-points are then, and any cut of them into work-groups and invocations computes the same (`sched.sharing` makes
-the cut). The outermost bands are bound, and loops that `parallel` marks already; loops around them run on the
-host. Loops that a work-group runs together, such as copies into shared memory, are shared out to its
-invocations, which combine their partial results where a vector loop does (`sched.trees`). Arrays that
-the iterations of a loop share are made for each where that is what they wait for (`sched.own_locals`). What is
-not proved stays in order; nothing is refused.
+points are then, and any cut of them into work-groups and invocations computes the same (`sched.sharing`
+makes the cut). The outermost bands are bound, and loops that `parallel` marks already; loops around them
+run on the host. Loops that a work-group runs together, such as copies into shared memory, are shared out to
+its invocations, which combine their partial results where a vector loop does (`sched.trees`). Arrays that
+the iterations of a loop share are made for each where that is what they wait for (`sched.own_locals`). What
+is not proved stays in order; nothing is refused.
 """
 
 from __future__ import annotations
