@@ -136,7 +136,7 @@ def test_lower_shows_and_verifies_each_pass() -> None:
     func = kernel(Call("exp", (load(f32),), f32), f32)
     lowered = lower(func, Target("cpu"), toy, verify=True, on_stage=lambda name, _: stages.append(name))
     assert stages == [
-        "unbind", "instructions", "registers", "trim", "simplify", "bounds", "full_tiles", "unroll",
+        "unbind", "instructions", "registers", "hints", "trim", "simplify", "bounds", "full_tiles", "unroll",
         "fold", "rows", "expand_math",
     ]  # fmt: skip
     assert not any(isinstance(e, Call) for e in exprs(lowered.body))
