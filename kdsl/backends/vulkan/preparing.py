@@ -31,20 +31,22 @@ def buffers_for(
     """Buffers for the rows of a manifest; the arguments are those of `Executable.run`."""
     out = Buffers()
     places: list[Region] = []
+    written = [bool(row["written"]) for row in rows if row["kind"] == "argument"]
+    first = list(range(len(written))) if same is None else same
     for row, dtype, shape, nbytes in zip(rows, dtypes, plan.shapes, plan.nbytes):
         match row["kind"]:
             case "argument":
                 number = len(places)
                 argument = arguments[number]
-                if same is not None and same[number] != number:
-                    places.append(places[same[number]])
+                if first[number] != number:  # its copies are those of the first one
+                    places.append(places[first[number]])
                 elif isinstance(argument, Memory):
                     places.append(argument.region)
                 else:
                     places.append(_take(device, out, nbytes).region)
-                if not isinstance(argument, Memory):
-                    shown, read, written = (shape, dtype), uploaded[number], bool(row["written"])
-                    _transfer(device, out, places[-1], number, nbytes, shown, read, written)
+                    group = [m for m, at in enumerate(first) if at == number]
+                    read, back = any(uploaded[m] for m in group), any(written[m] for m in group)
+                    _transfer(device, out, places[-1], number, nbytes, (shape, dtype), read, back)
                 out.bound.append((places[-1], nbytes))
             case "status":
                 region = _take(device, out, STATUS_BYTES).region
