@@ -265,7 +265,7 @@ class _Header:
                 return f"({c_type(type_)}){self._c(x)}"
             case Let(name=name, value=value, body=body):
                 return self._c(substitute(body, {name: value}))
-        raise NotImplementedError(f"{type(e).__name__} in a host program")
+        raise AssertionError(f"{type(e).__name__} in a host program")
 
 
 def _value_type(t: DType) -> str:
