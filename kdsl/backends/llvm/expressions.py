@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from kdsl.analysis.evaluated import nonzero, unconditional_loads
 from kdsl.backends.base import FaultKind
 from kdsl.backends.llvm import memory
 from kdsl.backends.llvm.arith import Arith
@@ -213,36 +214,3 @@ class Expressions:
             case Call() if e.fn in ("ipow", "fmod", "within"):
                 return False
         return all(self.can_run_anyway(c, known) for c in expr_children(e))
-
-
-def nonzero(e: Expr) -> bool:
-    """True for a constant that is not 0, and for `max(n, 1)`."""
-    match e:
-        case Const(value=value):
-            return value != 0
-        case Binary(op="max", b=Const(value=value)) | Binary(op="max", a=Const(value=value)):
-            return e.dtype.is_int and value > 0
-        case _:
-            return False
-
-
-def unconditional_loads(e: Expr) -> frozenset[Load]:
-    """The loads that run whenever `e` is evaluated."""
-    found: set[Load] = set()
-
-    def visit(x: Expr) -> None:
-        match x:
-            case Load():
-                found.add(x)
-                for i in x.index:
-                    visit(i)
-            case Logic():
-                visit(x.a)
-            case Select():
-                visit(x.cond)
-            case _:
-                for c in expr_children(x):
-                    visit(c)
-
-    visit(e)
-    return frozenset(found)

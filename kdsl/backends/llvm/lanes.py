@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from kdsl.analysis.evaluated import nonzero, unconditional_loads
 from kdsl.backends.llvm import lane_access
 from kdsl.backends.llvm.arith import Arith
 from kdsl.backends.llvm.builder import LIKELY, Builder
-from kdsl.backends.llvm.expressions import Expressions, nonzero, unconditional_loads
+from kdsl.backends.llvm.expressions import Expressions
 from kdsl.backends.llvm.types import literal, value_type
 from kdsl.backends.llvm.uniformity import Uniformity
 from kdsl.backends.llvm.wide import WideBuilder, is_literal, operand

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from kdsl.analysis.evaluated import nonzero, unconditional_loads
 from kdsl.backends.base import FaultKind
 from kdsl.backends.spirv.arith import Arith, kind_of
 from kdsl.backends.spirv.faults import Number, SiteTable, State
@@ -390,17 +391,6 @@ def _not_negative(e: Expr) -> bool:
     return isinstance(e, Const) and e.value >= 0
 
 
-def nonzero(e: Expr) -> bool:
-    """True for a constant that is not 0, and for `max(n, 1)`."""
-    match e:
-        case Const(value=value):
-            return value != 0
-        case Binary(op="max", b=Const(value=value)) | Binary(op="max", a=Const(value=value)):
-            return e.dtype.is_int and value > 0
-        case _:
-            return False
-
-
 def can_fault(e: Expr) -> bool:
     """Whether evaluating `e` itself, not its operands, tests something."""
     match e:
@@ -414,25 +404,3 @@ def can_fault(e: Expr) -> bool:
             return e.dtype.kind == "int" and not _not_negative(e.args[1])
         case _:
             return False
-
-
-def unconditional_loads(e: Expr) -> frozenset[Load]:
-    """The loads that run whenever `e` is evaluated."""
-    found: set[Load] = set()
-
-    def visit(x: Expr) -> None:
-        match x:
-            case Load():
-                found.add(x)
-                for i in x.index:
-                    visit(i)
-            case Logic():
-                visit(x.a)
-            case Select():
-                visit(x.cond)
-            case _:
-                for c in expr_children(x):
-                    visit(c)
-
-    visit(e)
-    return frozenset(found)
