@@ -111,10 +111,10 @@ def products() -> Iterator[Row]:
 def elements() -> Iterator[Row]:
     """Element by element, sums, rows."""
     gelu = k.gelu.with_schedule(k.elements(k.gelu.schedule()))
-    saxpy = k.saxpy.with_schedule(k.elements(k.saxpy.schedule()))
+    saxpy = k.saxpy.with_schedule(k.streamed(k.saxpy.schedule()))
     total = k.total.with_schedule(k.shared_sum(k.total.schedule()))
     softmax = k.softmax.with_schedule(k.by_rows(k.softmax.schedule()))
-    layernorm = k.layernorm.with_schedule(k.by_rows(k.layernorm.schedule()))
+    layernorm = k.layernorm.with_schedule(k.streamed_rows(k.layernorm.schedule()))
     X, Y = normal(1 << 22), np.empty(1 << 22, "f4")
     L, S = normal(1 << 24), np.zeros(1 << 24, "f4")
     R, P = normal(4096, 1024), np.empty((4096, 1024), "f4")
@@ -124,20 +124,14 @@ def elements() -> Iterator[Row]:
     if torch is not None:
         from torch.nn import functional
 
-        tx, ty, tl, ts = torch.from_numpy(X), torch.empty(1 << 22), torch.from_numpy(L), torch.zeros(1 << 24)
-        tr, tp, tg, tb = (
-            torch.from_numpy(R),
-            torch.empty(4096, 1024),
-            torch.from_numpy(g),
-            torch.from_numpy(b),
-        )
+        tx, ty, tl, ts, tr, tp, tg, tb = (torch.from_numpy(x) for x in (X, Y, L, S, R, P, g, b))
         peers["g"]["torch"] = (
             lambda: torch.ops.aten.gelu.out(tx, approximate="tanh", out=ty),
-            lambda: ty.numpy(),
+            lambda: Y,
         )
-        peers["x"]["torch"] = (lambda: ts.add_(tl, alpha=0.0), lambda: ts.numpy())
+        peers["x"]["torch"] = (lambda: ts.add_(tl, alpha=0.0), lambda: S)
         peers["s"]["torch"] = (lambda: torch.sum(tl), lambda: float(torch.sum(tl)))
-        peers["m"]["torch"] = (lambda: torch.softmax(tr, 1, out=tp), lambda: tp.numpy())
+        peers["m"]["torch"] = (lambda: torch.softmax(tr, 1, out=tp), lambda: P)
         peers["l"]["torch"] = (
             lambda: functional.layer_norm(tr, (1024,), tg, tb, 1e-5),
             lambda: functional.layer_norm(tr, (1024,), tg, tb, 1e-5).numpy(),

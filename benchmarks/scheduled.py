@@ -136,7 +136,7 @@ def products() -> list[Case]:
 def elements() -> list[Case]:
     """Element by element, and sums."""
     gelu = k.gelu.with_schedule(k.elements(k.gelu.schedule()))
-    saxpy = k.saxpy.with_schedule(k.elements(k.saxpy.schedule()))
+    saxpy = k.saxpy.with_schedule(k.streamed(k.saxpy.schedule()))
     total = k.total.with_schedule(k.one_sum(k.total.schedule()))
     large = k.total.with_schedule(k.shared_sum(k.total.schedule()))
     X, mine, theirs, T = normal(1 << 22), np.empty(1 << 22, "f4"), np.empty(1 << 22, "f4"), normal(1 << 22)
@@ -170,7 +170,7 @@ def elements() -> list[Case]:
 def rows() -> list[Case]:
     """Rows of 1024."""
     softmax = k.softmax.with_schedule(k.by_rows(k.softmax.schedule()))
-    layernorm = k.layernorm.with_schedule(k.by_rows(k.layernorm.schedule()))
+    layernorm = k.layernorm.with_schedule(k.streamed_rows(k.layernorm.schedule()))
     X = normal(4096, 1024)
     mine, theirs, T = (np.empty((4096, 1024), "f4") for _ in range(3))
     R, g, b = np.empty((4096, 1), "f4"), normal(1024), normal(1024)

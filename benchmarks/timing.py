@@ -19,9 +19,10 @@ def interleaved_medians(
 ) -> dict[str, float]:
     """Median seconds of one call of each contender.
 
-    Each is called once to warm up; then `rounds` rounds run all of them in turn, each timed over
-    as many calls as make the whole take about `seconds`. `pause` seconds before each, and one call that is
-    not timed: threads of a BLAS spin for a while after their work, and would take the next one's core.
+    Each is called once to warm up; then `rounds` rounds run all of them in turn, each round beginning with
+    another one, each timed over as many calls as make the whole take about `seconds`. `pause` seconds before
+    each, and one call that is not timed: threads of a BLAS spin for a while after their work, and would take
+    the next one's core.
     """
     share = seconds / (rounds * len(contenders))
     calls: dict[str, int] = {}
@@ -31,8 +32,10 @@ def interleaved_medians(
         run()
         calls[name] = max(1, int(share / max(time.perf_counter() - start, 1e-7)))
     samples: dict[str, list[float]] = {name: [] for name in contenders}
+    order = list(contenders.items())
     for _ in range(rounds):
-        for name, run in contenders.items():
+        order.append(order.pop(0))
+        for name, run in order:
             n = calls[name]
             if pause:
                 time.sleep(pause)

@@ -178,7 +178,10 @@ arrays, and give a schedule. They hold no proofs of their own: where a kernel do
 | recipe | for |
 | --- | --- |
 | `vector_elementwise(s, loop, lanes)` | element by element |
+| `vector_stream(s, loop, lanes, count)` | element by element from memory, a line after the other |
 | `vector_sum(s, loop, lanes)` | sums into one cell |
+| `reduce_registers(s, loop, lanes, count)` | sums of what comes from memory, in registers of their own |
+| `reduce_tree(s, loop, block, lanes)` | sums in blocks, for all threads |
 | `parallel_rows(s, row, columns, lanes)` | softmax, normalisations: rows that do not depend on each other |
 | `tile2d(s, rows, columns, size, lanes)` | planes in blocks |
 | `pack(s, buffer, at, panel)` | what is read many times, copied together |

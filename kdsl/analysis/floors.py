@@ -8,7 +8,7 @@ divisor divides stands outside, and the constant inside is at least 0 and below 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from kdsl.analysis.affine import Form, constant, symbol
@@ -30,8 +30,11 @@ class Limit:
 
 @dataclass(slots=True)
 class Floors:
-    """Makes forms of expressions and expressions of forms. `_atoms`: what the names of quotients mean."""
+    """Makes forms of expressions and expressions of forms. `_atoms`: what the names of quotients mean.
 
+    `divided`: names that count blocks, with how many elements a block has: they are so much below 2**47."""
+
+    divided: Mapping[str, int] = field(default_factory=dict)
     _atoms: dict[str, tuple[Form, int]] = field(default_factory=dict)
 
     # ------------------------------------------------------------ to forms
@@ -158,8 +161,19 @@ class Floors:
     def small(self, form: Form) -> bool:
         """Whether the form is affine and cannot overflow for sizes below 2**47."""
         inside = [self._atoms[n][0] for n in form.names() if n in self._atoms]
-        steep = any(abs(c) > STEEPEST for m, c in form.terms.items() if m)
+        steep = any(abs(c) > STEEPEST * self.divided.get(m[0], 1) for m, c in form.terms.items() if m)
         return form.is_affine and not steep and all(self.small(f) for f in inside)
+
+    def block(self, loop: Loop) -> int:
+        """By how much at least the bounds of a loop divide sizes (`divided`)."""
+        by = 1
+        if not isinstance(loop.lo, Const):
+            return by
+        for f in self.ends(loop.hi, "min"):
+            if list(f.terms.values()) == [1] and f.is_affine and not f.const:
+                inside, divisor = self._atoms.get(next(iter(f.terms))[0], (f, 1))
+                by = max(by, divisor if self.small(inside) else 1)
+        return by
 
     def expr(self, form: Form) -> Expr:
         """A form as an expression: positive terms first."""

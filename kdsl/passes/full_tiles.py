@@ -21,7 +21,7 @@ their own. Known as: loop partitioning (Halide), index set splitting.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 
@@ -52,11 +52,15 @@ from kdsl.passes.tail_vectors import at_least_zero, by_vectors
 def full_tiles(func: Func, masks: bool = True) -> Func:
     """`func` with loops versioned; itself when no loop has such guards. `masks`: the target has vectors of
     which some lanes are off, and versions for them pay."""
-    body = _body(func.body, frozenset(func.sizes), masks)
+    body = _body(func.body, dict.fromkeys(func.sizes, 1), masks)
     return func if body is func.body else replace(func, body=body)
 
 
-def _body(body: Body, outside: frozenset[str], masks: bool) -> Body:
+Known = Mapping[str, int]
+"""Names from outside, each with how many elements it counts at a time (`Floors.divided`)."""
+
+
+def _body(body: Body, outside: Known, masks: bool) -> Body:
     chains = [_chain(s) for s in body]
     at = next((n for n, chain in enumerate(chains) if chain), -1)
     if at >= 0 and all(not stmt_bodies(s) or _written_out(s) or n == at for n, s in enumerate(body)):
@@ -67,7 +71,7 @@ def _body(body: Body, outside: frozenset[str], masks: bool) -> Body:
         if chain:
             out += _versioned((), chain, (), outside, masks)
         else:
-            inner = outside | {s.var} if isinstance(s, Loop) else outside
+            inner = {**outside, s.var: Floors().block(s)} if isinstance(s, Loop) else outside
             # In a vector, lanes would part for a version: the one branch runs before the other.
             lanes = isinstance(s, Loop) and s.mark is not None and s.mark.kind == "vectorize"
             out.append(s if lanes else map_stmt(s, lambda e: e, partial(_body, outside=inner, masks=masks)))
@@ -110,11 +114,13 @@ def _allocates(body: Body) -> bool:
     return any(isinstance(s, Alloc) for s in body)
 
 
-def _versioned(before: Body, chain: list[Loop], after: Body, outside: frozenset[str], masks: bool) -> Body:
+def _versioned(before: Body, chain: list[Loop], after: Body, outside: Known, masks: bool) -> Body:
     """Versions of the nest `chain` with what stands before and after it, or of the nest alone, where their
     tests name one of its variables."""
     loop, around = chain[-1], chain[:-1]
-    tiles = _Tiles(loop, outside | {s.var for s in around})
+    known = {**outside, **{s.var: Floors().block(s) for s in around}}
+    tiles = _Tiles(loop, frozenset(known), Floors(known))
+    nest = _Tiles(loop, frozenset(outside), tiles.floors, tiles.worst, tiles.vectors)
     tiles.without(loop.body, {}, rows=True, lanes=True, own=True)
     own = [f for f in tiles.worst if loop.var in tiles.floors.names(f)]
     used = {name for f in tiles.worst if f not in own for name in tiles.floors.names(f)}
@@ -123,9 +129,8 @@ def _versioned(before: Body, chain: list[Loop], after: Body, outside: frozenset[
     if depth and (before or after):
         return (*before, *_versioned((), chain, (), outside, masks), *after)
     if not depth:
-        tiles.outside = outside
         for part in (before, after):
-            tiles.without(part, {}, rows=True, lanes=True)
+            nest.without(part, {}, rows=True, lanes=True)
     if not tiles.worst:
         return (*before, chain[0], *after)
 
@@ -136,7 +141,7 @@ def _versioned(before: Body, chain: list[Loop], after: Body, outside: frozenset[
             middle = _parted(loop, new, [tiles.limit(f) for f in own], tiles.floors)
         for s in reversed(around[depth:]):
             middle = (replace(s, id=fresh_id(), body=middle),)
-        start, end = (tiles.without(part, {}, rows=rows, lanes=lanes) for part in (before, after))
+        start, end = (nest.without(part, {}, rows=rows, lanes=lanes) for part in (before, after))
         return (*start, *middle, *end)
 
     rows = [f for f, lanes in tiles.worst.items() if not lanes and f not in own]
@@ -146,8 +151,8 @@ def _versioned(before: Body, chain: list[Loop], after: Body, outside: frozenset[
         other = version(False, False)
         if lanes and masks:
             short = version(True, False)
-            known = outside | {s.var for s in around[:depth]}
-            short = by_vectors(short, tiles.floors, known) or short
+            named = frozenset(outside) | {s.var for s in around[:depth]}
+            short = by_vectors(short, tiles.floors, named) or short
             if rows:
                 other = (If(tiles.test(lanes), version(False, True), other, loc=loop.loc),)
                 other = (If(tiles.test(rows), short, other, loc=loop.loc),)
@@ -196,7 +201,7 @@ class _Tiles:
 
     loop: Loop
     outside: frozenset[str]
-    floors: Floors = field(default_factory=Floors)
+    floors: Floors
     worst: dict[Form, bool] = field(default_factory=dict)
     vectors: set[str] = field(default_factory=set)
 

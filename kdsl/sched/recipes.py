@@ -20,23 +20,43 @@ if TYPE_CHECKING:
     from kdsl.sched.schedule import Schedule
 
 
-def vector_elementwise(s: Schedule, loop: str, lanes: int = 32, *, parallel: bool = True) -> Schedule:
+def vector_elementwise(s: Schedule, loop: str, lanes: int = 64, *, parallel: bool = True) -> Schedule:
     """A loop over elements in vectors, shared out to threads.
 
     before:
         for i in range(N):
             Y[i] = f(X[i])
-    after: vector_elementwise(s, "i", 32)
-        for i in parallel(range((N + 31) // 32)):
-            for i_v in vectorize(range(32)):
-                if i * 32 + i_v < N:
-                    Y[i * 32 + i_v] = f(X[i * 32 + i_v])
+    after: vector_elementwise(s, "i", 64)
+        for i in parallel(range((N + 63) // 64)):
+            for i_v in vectorize(range(64)):
+                if i * 64 + i_v < N:
+                    Y[i * 64 + i_v] = f(X[i * 64 + i_v])
 
     fits: loops whose iterations do not depend on each other. Several registers at a time (`lanes` twice or
     four times their length) hide the latency of long formulas.
     """
     s = s.vectorize(loop, lanes)
     return s.parallel(loop) if parallel else s
+
+
+def vector_stream(s: Schedule, loop: str, lanes: int = 16, count: int = 8) -> Schedule:
+    """A loop over elements, `count` vectors written out one after the other.
+
+    before:
+        for i in range(N):
+            Y[i] = f(X[i])
+    after: vector_stream(s, "i", 16, 2)
+        for i_o in range(((N + 15) // 16 + 1) // 2):
+            for i_i in unroll(range(2)):
+                if i_o * 2 + i_i < (N + 15) // 16:
+                    for i_v in vectorize(range(16)):
+                        if (i_o * 2 + i_i) * 16 + i_v < N:
+                            Y[(i_o * 2 + i_i) * 16 + i_v] = f(X[(i_o * 2 + i_i) * 16 + i_v])
+
+    fits: short formulas over arrays that come from memory, where `lanes` is one register: each cache line is
+    read, computed and written before the next, which memory serves faster than lines read together.
+    """
+    return s.vectorize(loop, lanes).split(loop, count).unroll(f"{loop}_i")
 
 
 def vector_sum(s: Schedule, loop: str, lanes: int = 64) -> Schedule:
@@ -56,23 +76,48 @@ def vector_sum(s: Schedule, loop: str, lanes: int = 64) -> Schedule:
     return s.vectorize(loop, lanes)
 
 
+def reduce_registers(s: Schedule, loop: str, lanes: int = 8, count: int = 8) -> Schedule:
+    """A loop that reduces into one cell, in `count` vectors of partial results that are added one by one.
+
+    before:
+        for i in range(N):
+            total += X[i]
+    after: reduce_registers(s, "i", 8, 8)
+        total_r: f32[64]
+        ... total_r = -0.0 ...
+        for i_o in range((N + 63) // 64):
+            for i_i_o in unroll(range(8)):
+                for i_i_i in vectorize(range(8)):
+                    if i_o * 64 + i_i_o * 8 + i_i_i < N:
+                        total_r[i_i_o * 8 + i_i_i] += X[i_o * 64 + i_i_o * 8 + i_i_i]
+        ... total += total_r ...
+
+    fits: `+= *= min max` over what comes from memory: NumPy's arrays begin 16 bytes after a cache line, so
+    that of half lines (8 lanes of f32) only every second crosses into the next.
+    """
+    s = s.split(loop, lanes * count).rfactor(f"{loop}_i")
+    for part in (f"{loop}_i_z", f"{loop}_i", f"{loop}_i_r"):
+        s = s.split(part, lanes).vectorize(f"{part}_i", lanes).unroll(f"{part}_o")
+    return s
+
+
 def reduce_tree(
-    s: Schedule, loop: str, block: int = 1 << 16, lanes: int = 64, *, parallel: bool = True
+    s: Schedule, loop: str, block: int = 1 << 17, lanes: int = 64, *, parallel: bool = True
 ) -> Schedule:
     """A loop that reduces into one cell, in blocks with a partial result each, which threads share out.
 
     before:
         for i in range(N):
             total += X[i]
-    after: reduce_tree(s, "i", 65536, 64)
-        total_r: f32[(N + 65535) // 65536]
+    after: reduce_tree(s, "i", 131072, 64)
+        total_r: f32[(N + 131071) // 131072]
         ... total_r = -0.0 ...
-        for i_o in parallel(range((N + 65535) // 65536)):
-            for i_i in range(1024):
+        for i_o in parallel(range((N + 131071) // 131072)):
+            for i_i in range(2048):
                 for i_i_v in vectorize(range(64)):
-                    if i_o * 65536 + i_i * 64 + i_i_v < N:
-                        total_r[i_o] += X[i_o * 65536 + i_i * 64 + i_i_v]
-        for i_o_r in range((N + 65535) // 65536):
+                    if i_o * 131072 + i_i * 64 + i_i_v < N:
+                        total_r[i_o] += X[i_o * 131072 + i_i * 64 + i_i_v]
+        for i_o_r in range((N + 131071) // 131072):
             total += total_r[i_o_r]
 
     fits: `+= *= min max` over more elements than a cache holds; for fewer, `vector_sum` has less to start.

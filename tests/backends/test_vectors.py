@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -262,6 +263,20 @@ def test_stores_that_fill_a_row_are_woven(order: str, t: DType, lanes: int) -> N
     agree(func, {"A": A_, "B": np.zeros((3, lanes, width), t.np)}, {"K": 3})
     if lanes > 1:
         assert "scatter" not in llvm_text(func, host_target(), False)
+
+
+@pytest.mark.parametrize("lanes", [8, 16, 48, 64, 40])
+@pytest.mark.parametrize("t", [f32, u8, i64])
+def test_wide_vectors_are_written_line_after_line(t: DType, lanes: int) -> None:
+    func = parse_func(
+        f"def f(A: {t}[{lanes}], B: {t}[{lanes}]):\n    for j in vectorize(range({lanes})):\n"
+        "        B[j] = A[j]\n"
+    )
+    agree(func, numbers(func), {})
+    stored = re.findall(r"store <(\d+) x [^,]*, ptr (%[\w.]+)", llvm_text(func, host_target(), False))
+    line = 64 // t.bytes
+    whole = lanes % line == 0 and lanes > line
+    assert [int(n) for n, _ in stored] == ([line] * (lanes // line) if whole else [lanes])
 
 
 @pytest.mark.parametrize(

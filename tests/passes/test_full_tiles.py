@@ -44,6 +44,39 @@ for i_o in range((M + 1) // 2):
     )
 
 
+def test_blocks_however_large() -> None:
+    """The last vector of a block is whole where the block is, which the test of the inner loop's end says; a
+    block's number times its length stays below the size, however long blocks are."""
+    assert versioned("""
+for i_o in parallel(range((N + 1048575) // 1048576)):
+    for i_i in range(16384):
+        for i_v in vectorize(range(64)):
+            if i_o * 1048576 + i_i * 64 + i_v < N:
+                C[0, 0] += A[0, i_o * 1048576 + i_i * 64 + i_v]
+""") == (
+        "for i_o in parallel(range((N + 1048575) // 1048576)):\n"
+        "    for i_i in range(min(16384, N // 64 - i_o * 16384)):\n"
+        "        for i_v in vectorize(range(64)):\n"
+        "            C[0, 0] += A[0, i_o * 1048576 + i_i * 64 + i_v]\n"
+        "    if max(0, N // 64 - i_o * 16384) < 16384:\n"
+        "        for i_i in range(max(0, N // 64 - i_o * 16384), 16384):\n"
+        "            for i_v in vectorize(range(64)):\n"
+        "                if i_o * 1048576 + i_i * 64 + i_v < N:\n"
+        "                    C[0, 0] += A[0, i_o * 1048576 + i_i * 64 + i_v]"
+    )
+
+
+def test_a_multiple_that_could_overflow_stays_guarded() -> None:
+    body = (
+        "for i_o in range(0 - N, (N + 1048575) // 1048576):\n"
+        "    for i_i in range(16384):\n"
+        "        for i_v in vectorize(range(64)):\n"
+        "            if i_o * 1048576 + i_i * 64 + i_v < N:\n"
+        "                C[0, 0] += A[0, i_i * 64 + i_v]"
+    )
+    assert versioned(body) == body
+
+
 def test_what_stays() -> None:
     """Guards on data, two branches, a local that would reach further, loops that are not innermost."""
     for body in (

@@ -61,6 +61,8 @@ SMALL: dict[str, tuple[Any, Steps]] = {
     "pack in panels": (transposed, lambda s: recipes.pack(s, "X", "i", panel=2, lanes=2)),
     "few rows": (k.matmul, k.few_rows),
     "sum": (k.total, k.one_sum),
+    "reduce_registers": (k.total, lambda s: recipes.reduce_registers(s, "i", 2, 3)),
+    "vector_stream": (k.saxpy, lambda s: recipes.vector_stream(s, "i", 4, 2)),
     "reduce_tree": (k.total, lambda s: recipes.reduce_tree(s, "i", 4, 2)),
     "gpu_elementwise": (k.saxpy, lambda s: recipes.gpu_elementwise(s, "i", 2, 4)),
     "gpu_sum": (k.total, lambda s: recipes.gpu_sum(s, "i", 8, 2)),
@@ -122,7 +124,7 @@ def test_rows_and_elements() -> None:
         e = np.exp(X - X.max(axis=1, keepdims=True))
         np.testing.assert_allclose(Y, e / e.sum(axis=1, keepdims=True), rtol=1e-5, atol=1e-6)
         g, b = rng.standard_normal((2, columns), dtype=np.float32)
-        k.layernorm.with_schedule(k.by_rows(k.layernorm.schedule()))(X, g, b, Y)
+        k.layernorm.with_schedule(k.streamed_rows(k.layernorm.schedule()))(X, g, b, Y)
         centred = X - X.mean(axis=1, keepdims=True)
         want = centred / np.sqrt((centred * centred).mean(axis=1, keepdims=True) + 1e-5) * g + b
         np.testing.assert_allclose(Y, want, rtol=1e-4, atol=1e-4)

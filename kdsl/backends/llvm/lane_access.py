@@ -27,6 +27,7 @@ from kdsl.source import Loc
 if TYPE_CHECKING:
     from kdsl.backends.llvm.lanes import Lanes
 
+CACHE_LINE_BYTES = 64
 MAX_STRIDE = 4
 """Farther apart, gathers are cheaper than loading everything in between."""
 
@@ -351,12 +352,28 @@ def write(lanes: Lanes, buffer: Buffer, at: Place, value: str) -> None:
         b.do(f"call void @{name}({raw}, {where}, {on}){buffer.alias}")
         return
     if not mask:
-        b.do(f"store {raw}, ptr {pointer}, align {t.bytes}{buffer.alias}")
+        _store_row(lanes, buffer, pointer, raw)
         return
     name = f"llvm.masked.store.{_suffix(lanes, buffer)}.p0"
     b.module.declare(f"void @{name}({row}, ptr, {lanes.vector('i1')})")
     on = lanes.operand("i1", mask)
     b.do(f"call void @{name}({raw}, ptr align {t.bytes} {pointer}, {on}){buffer.alias}")
+
+
+def _store_row(lanes: Lanes, buffer: Buffer, pointer: str, raw: str) -> None:
+    """Stores neighbours. LLVM stores the registers of a wide vector in any order, and memory takes them a
+    third faster in ascending order: so each cache line is a store of its own, for LLVM keeps those in order.
+    """
+    b, t, count = lanes.b, buffer.dtype, lanes.count
+    ty, part = memory_type(t), CACHE_LINE_BYTES // t.bytes
+    if buffer.local or count <= part or count % part:
+        b.do(f"store {raw}, ptr {pointer}, align {t.bytes}{buffer.alias}")
+        return
+    for start in range(0, count, part):
+        order = ", ".join([f"i32 {n}" for n in range(start, start + part)])
+        piece = b.value(f"shufflevector {raw}, {lanes.vector(ty)} poison, <{part} x i32> <{order}>")
+        where = b.value(f"getelementptr {ty}, ptr {pointer}, i64 {start}")
+        b.do(f"store <{part} x {ty}> {piece}, ptr {where}, align {t.bytes}{buffer.alias}")
 
 
 def _or_first(lanes: Lanes) -> str:
