@@ -17,6 +17,7 @@ NAMES = (
     "tutorial",
     "gather",
     "pool",
+    "legality",
     "vulkan",
     "tuning",
 )
