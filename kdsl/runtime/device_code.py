@@ -18,7 +18,7 @@ def launches_of(func: Func, target: Target, dump: Callable[[str, str], None] | N
     """The host program and the dispatches of `func`, as the front end or a schedule left it."""
     from kdsl.ir.launch_printer import print_launches
     from kdsl.passes.launches import launches
-    from kdsl.sched.binding import bound
+    from kdsl.sched.grid.binding import bound
 
     made = launches(lowered(bound(func, target), target, dump), target)
     if dump is not None:

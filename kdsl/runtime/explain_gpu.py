@@ -1,6 +1,6 @@
 """Making an `Explanation` for a GPU: which loops are on its axes and which are not, why, what is launched.
 
-Schedule --sched.binding--> Func --passes.launches--> Launches: groups, invocations, shared bytes, barriers
+Schedule --sched.grid--> Func --passes.launches--> Launches: groups, invocations, shared bytes, barriers
     |                         |
     +--analysis.cost----------+--> counts by loop, and the place of each: host, grid, group, block, invocation
 """
@@ -32,8 +32,8 @@ from kdsl.runtime.explanation import (
     Unit,
     beyond_ones,
 )
-from kdsl.sched.binding import bound, why_in_order
-from kdsl.sched.sharing import within_guards
+from kdsl.sched.grid import bound, why_in_order
+from kdsl.sched.grid.sharing import within_guards
 from kdsl.sched.text import copy_names
 from kdsl.target import Target
 

@@ -2,7 +2,7 @@
 
 resolve   edit.loops("i"), edit.one("i")
 refuse    raise edit.refused("K0306", ...)
-rewrite   statements replaced (`sched.tree`)
+rewrite   statements replaced (`sched.rewriting.tree`)
 commit    edit.keeps_order(after)   the rewrite cannot change the order of anything
           edit.proved(after, track) it can: dependence analysis decides
 """
@@ -20,11 +20,11 @@ from kdsl.ir.printer import print_expr
 from kdsl.ir.verify import MAX_NESTING, verify
 from kdsl.ir.walk import stmt_bodies
 from kdsl.sched import legality
-from kdsl.sched.arith import buffers_in
-from kdsl.sched.limits import target_refusal
-from kdsl.sched.names import header, resolve
+from kdsl.sched.grid.limits import target_refusal
+from kdsl.sched.rewriting.arith import buffers_in
+from kdsl.sched.rewriting.names import header, resolve
+from kdsl.sched.rewriting.tree import Place, Track, bound, places, written
 from kdsl.sched.step import Step
-from kdsl.sched.tree import Place, Track, bound, places, written
 from kdsl.source import Loc
 from kdsl.target import Target
 
@@ -194,7 +194,7 @@ class Edit:
 
     def marked(self, loop: Loop, mark: Mark) -> Edit:
         """`loop` with `mark`, which is proved unless it is unsafe."""
-        from kdsl.sched.tree import replaced
+        from kdsl.sched.rewriting.tree import replaced
 
         new = replace(loop, mark=mark)
         return self._committed(replaced(self.func, {loop.id: (new,)}))

@@ -13,8 +13,8 @@ from kdsl.analysis.verdict import Origin, Unproved, Violation
 from kdsl.errors import ScheduleError
 from kdsl.ir.nodes import Accumulate, Alloc, Func, Instruction, Loop, Mark
 from kdsl.ir.walk import stmts
-from kdsl.sched.arith import names_in, var
-from kdsl.sched.tree import Track, contains, is_leaf, places
+from kdsl.sched.rewriting.arith import names_in, var
+from kdsl.sched.rewriting.tree import Track, contains, is_leaf, places
 from kdsl.source import Loc
 
 if TYPE_CHECKING:

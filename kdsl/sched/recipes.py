@@ -15,8 +15,8 @@ from kdsl.ir.nodes import Loop
 from kdsl.ir.walk import stmts
 
 if TYPE_CHECKING:
-    from kdsl.sched.layout import Layout
-    from kdsl.sched.ranges import Tail
+    from kdsl.sched.rewriting.layout import Layout
+    from kdsl.sched.rewriting.ranges import Tail
     from kdsl.sched.schedule import Schedule
 
 

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from kdsl.errors import ScheduleError
 from kdsl.ir.nodes import Func
 from kdsl.ir.printer import print_func
-from kdsl.sched import (
+from kdsl.sched.primitive import PRIMITIVES
+from kdsl.sched.primitives import (
     arranging,
     collapse,
     compute,
@@ -24,10 +25,9 @@ from kdsl.sched import (
     sizes,
     tensor,
 )
-from kdsl.sched.primitive import PRIMITIVES
+from kdsl.sched.rewriting.tree import with_fresh_ids
 from kdsl.sched.step import Step, from_json, to_json
 from kdsl.sched.text import changes, nest_text, shortened
-from kdsl.sched.tree import with_fresh_ids
 from kdsl.target import Target
 
 

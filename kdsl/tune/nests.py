@@ -27,7 +27,7 @@ from kdsl.ir.nodes import (
     While,
 )
 from kdsl.ir.walk import stmt_bodies, stmt_exprs, stmts, subexprs
-from kdsl.sched.tree import places
+from kdsl.sched.rewriting.tree import places
 from kdsl.target import Target
 from kdsl.tune.ranges import Ranges, after, range_of, trips
 

@@ -21,7 +21,7 @@ from math import ceil
 from kdsl.ir.nodes import Accumulate, Alloc, Load, Loop
 from kdsl.ir.walk import stmts
 from kdsl.sched import Schedule
-from kdsl.sched.layout import Layout
+from kdsl.sched.rewriting.layout import Layout
 from kdsl.target import Target
 from kdsl.tune.nests import View, dimension, loads, steps, stride, uses, walked
 from kdsl.tune.space import Knob, Values

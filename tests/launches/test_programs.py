@@ -21,7 +21,7 @@ from kdsl.runtime.compile import Request, front
 from kdsl.runtime.interface import Interface
 from kdsl.runtime.program import Program as Made
 from kdsl.sched import Schedule
-from kdsl.sched.tree import places
+from kdsl.sched.rewriting.tree import places
 from kdsl.target import Target
 from tests.check import Draw, Program, clone, results
 from tests.launches.check import TARGET

@@ -18,7 +18,7 @@ from kdsl.ir.launch_printer import print_launches
 from kdsl.ir.nodes import Func
 from kdsl.mathlib import definition
 from kdsl.passes import lower
-from kdsl.sched.binding import bound
+from kdsl.sched.grid.binding import bound
 from kdsl.target import Target
 from tests.launches.check import TARGET, arguments, launched, outcome, same, sizes_to_try
 from tests.launches.model import Model, shuffled

@@ -9,7 +9,7 @@ import pytest
 
 from kdsl.ir.parser import parse_func
 from kdsl.ir.printer import print_func
-from kdsl.sched.binding import bound
+from kdsl.sched.grid.binding import bound
 from tests.backends import subgroup_cases
 from tests.launches.check import TARGET, check_launches, every_barrier_is_needed, launched
 from tests.sched import kernels as k

@@ -30,7 +30,7 @@ from kdsl.ir.nodes import (
 )
 from kdsl.ir.walk import map_expr_children, stmts, subexprs
 from kdsl.sched import Schedule
-from kdsl.sched.tree import with_fresh_ids
+from kdsl.sched.rewriting.tree import with_fresh_ids
 
 
 @dataclass

@@ -15,8 +15,8 @@ from kdsl.ir.nodes import Accumulate, Alloc, Body, Loop, Stmt
 from kdsl.ir.printer import print_head
 from kdsl.ir.walk import stmt_bodies, stmts
 from kdsl.sched import Schedule
+from kdsl.sched.rewriting.tree import buffers
 from kdsl.sched.step import Named
-from kdsl.sched.tree import buffers
 from tests.sched.random_meanings import instruction
 
 Pick = Callable[[Any], Any]

@@ -20,7 +20,7 @@ from kdsl.ir.verify import verify
 from kdsl.ir.walk import stmts
 from kdsl.mathlib import definition
 from kdsl.passes import lower
-from kdsl.sched.binding import bound
+from kdsl.sched.grid.binding import bound
 from kdsl.sched.schedule import Schedule
 from tests.sched import kernels as k
 from tests.sched.check import Steps, arguments, func_of, interpreted, schedule_of, sizes_to_try
@@ -222,7 +222,7 @@ from tests.sched.random_programs import Pick, Program
 from tests.sched.test_random import start_of, walk
 from tests.sched.check import func_of
 import kdsl.runtime.scheduling
-from kdsl.sched.binding import bound
+from kdsl.sched.grid.binding import bound
 assert "grid.x" in str(bound(func_of(k.jacobi)))
 print("islpy" in sys.modules)
 """
