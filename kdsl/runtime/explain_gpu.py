@@ -32,7 +32,7 @@ from kdsl.runtime.explanation import (
     Unit,
     beyond_ones,
 )
-from kdsl.sched.grid import bound, why_in_order
+from kdsl.sched.grid.binding import bound, why_in_order
 from kdsl.sched.grid.sharing import within_guards
 from kdsl.sched.text import copy_names
 from kdsl.target import Target
