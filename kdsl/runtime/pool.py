@@ -16,6 +16,7 @@ import time
 
 from kdsl.backends import llvm
 from kdsl.backends.llvm import pool as machine
+from kdsl.backends.llvm import pool_threads
 from kdsl.runtime import log
 from kdsl.runtime.cache import disk_cache
 from kdsl.runtime.fingerprint import environment
@@ -26,7 +27,7 @@ _EXIT_WAIT_S = 0.2
 
 def pool_address() -> int:
     """The address of the pool's state, for run-time tables; 0 where there is no pool (not on Linux)."""
-    if not machine.supported(llvm.host_target()):
+    if not pool_threads.supported(llvm.host_target()):
         return 0
     with _making:
         if not _pools:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import kdsl
-from kdsl.backends.llvm import compile_pool, host_target, llvm_text, parallel, pool
+from kdsl.backends.llvm import compile_pool, host_target, llvm_text, parallel, pool, pool_threads
 from kdsl.backends.llvm.load import EngineCode, Executable
 from kdsl.ir import interpreter
 from kdsl.ir.parser import parse_func
@@ -26,7 +26,9 @@ from kdsl.runtime.pool import pool_address
 from kdsl.runtime.threads import get_num_threads, set_num_threads
 from tests.backends.harness import Outcome, Table, build, fill, run, same_bits
 
-pytestmark = pytest.mark.skipif(not pool.supported(host_target()), reason="no pool here: loops run serially")
+pytestmark = pytest.mark.skipif(
+    not pool_threads.supported(host_target()), reason="no pool here: loops run serially"
+)
 
 THREADS = (1, 2, 3, 7)
 
@@ -660,7 +662,7 @@ def test_the_pool_elsewhere() -> None:
     assert compile_pool(arm)
     code = EngineCode(compile_pool(host))
     assert all(code.address(name) for name in (pool.STATE, pool.RUN, pool.PARK, pool.WAKE))
-    assert not pool.supported(replace(host, triple="arm64-apple-darwin"))
+    assert not pool_threads.supported(replace(host, triple="arm64-apple-darwin"))
     kernel = Kernel(ROWS)
     assert Executable(kernel.executable.artifact, EngineCode(kernel.executable.artifact.code)).parallel
     out = np.zeros(9, "i8")

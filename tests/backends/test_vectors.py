@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kdsl import mathlib
-from kdsl.backends.llvm import asm_text, host_target, llvm_text, parallel, pool
+from kdsl.backends.llvm import asm_text, host_target, llvm_text, parallel, pool_threads
 from kdsl.dtypes import ALL, DType, bf16, bool_, f16, f32, f64, i8, i32, i64, u8, u16
 from kdsl.errors import ScheduleError
 from kdsl.ir import interpreter
@@ -863,7 +863,7 @@ def test_math_functions(body: str, n: int) -> None:
 # ----------------------------------------------------- inside parallel loops
 
 
-@pytest.mark.skipif(not pool.supported(host_target()), reason="no pool here: loops run serially")
+@pytest.mark.skipif(not pool_threads.supported(host_target()), reason="no pool here: loops run serially")
 @pytest.mark.parametrize("bad", (False, True))
 def test_vector_loops_in_a_parallel_loop(bad: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "PARALLEL_ABOVE", -1.0)

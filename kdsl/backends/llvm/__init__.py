@@ -63,9 +63,9 @@ def asm_text(func: Func, target: Target) -> str:
 
 def compile_pool(target: Target) -> bytes:
     """Object code of the worker pool (see `pool.py`), where the target has one."""
-    from kdsl.backends.llvm import codegen, pool
+    from kdsl.backends.llvm import codegen, pool, pool_threads
 
-    assert pool.supported(target)
+    assert pool_threads.supported(target)
     return codegen.assemble(pool.pool_text(target), target)
 
 

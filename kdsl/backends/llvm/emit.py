@@ -30,7 +30,7 @@ from kdsl.backends.llvm.gil import emit_gil
 from kdsl.backends.llvm.locals import allocs, place_locals
 from kdsl.backends.llvm.parallel import Parallel, emit_threads
 from kdsl.backends.llvm.parameters import arithmetic, features, load_arrays, load_scalars
-from kdsl.backends.llvm.pool import supported
+from kdsl.backends.llvm.pool_threads import supported
 from kdsl.backends.llvm.statements import SiteTable, Statements
 from kdsl.backends.llvm.watch import Watch
 from kdsl.ir.nodes import Func, Loop
