@@ -12,6 +12,7 @@ from kdsl.errors import ScheduleError
 from kdsl.sched import Schedule
 from kdsl.target import Target
 from kdsl.tune.cost import predict
+from kdsl.tune.nests import View
 from kdsl.tune.sketches import Rest, Way, sketch, ways
 from kdsl.tune.space import Candidate
 
@@ -44,7 +45,7 @@ def ranked(
         return [(0.0, schedule, None)]
     known = {name: sizes.get(name, UNKNOWN) for name in schedule.func.sizes}
     seen: list[tuple[float, Schedule, Candidate | None]] = []
-    rest = Rest(target, known)
+    rest = Rest.of(View(schedule.func, target, known))
     plain = sketch((), rest)
 
     def look(candidate: Candidate | None) -> float:

@@ -59,8 +59,12 @@ def prediction(
     for s in func.body:
         done = worker.body((s,))
         used = done.cycles()
-        moved = [memory.into((s,), level) for level in range(3)]
-        waits = [b / w for b, w in zip(moved, here.bandwidths)]
+        into = [memory.into((s,), level) for level in range(3)]
+        moved = [sum(arrays.values()) for arrays in into]
+        served = memory.served(s)
+        waits = [moved[0] / here.bandwidths[0]]
+        for arrays, width in zip(into[1:], here.bandwidths[1:]):
+            waits.append(sum([b * served.get(name, 1.0) for name, b in arrays.items()]) / width)
         share, entries = _shared((s,), worker, threads)
         parts = sorted([used / here.hertz, *waits])
         seconds += (parts[-1] + OVERLAP * sum(parts[:-1])) * share

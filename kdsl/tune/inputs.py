@@ -1,6 +1,6 @@
 """The arrays that candidates run on: the caller's as raw files, small and fresh ones made from a seed.
 
-full      the caller's arrays, with their strides, in `FOLDER/NAME.bin`
+full      the caller's arrays, with their strides and place in a page, in `FOLDER/NAME.bin`
 small     random ones at small ragged sizes, to compare with the kernel in program order
 fresh     the caller's, their floats in another order: the winner is compared on these once more
 """
@@ -19,16 +19,24 @@ from kdsl.ir.params import ArrayParam, Param
 
 Array = np.ndarray[Any, Any]
 
+PAGE = 4096
+"""Bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """An array's place in a file: strides in bytes, `start` of its first element, `extent` of the file."""
+    """An array's place in a file: strides in bytes, `start` of its first element, `extent` of the file.
+
+    `phase`: where in a page of memory the caller's begins. NumPy's large arrays begin 16 bytes after a page:
+    vectors of a whole cache line cross into the next one there, and other schedules are the fastest.
+    """
 
     dtype: str
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     start: int
     extent: int
+    phase: int = 0
 
     @staticmethod
     def of(array: Array, dtype: DType) -> Layout:
@@ -38,7 +46,15 @@ class Layout:
             if array.size:
                 before += max(0, -stride) * (n - 1)
                 behind += max(0, stride) * (n - 1)
-        return Layout(dtype.name, array.shape, array.strides, before, before + behind + array.itemsize)
+        extent = before + behind + array.itemsize
+        phase = (array.__array_interface__["data"][0] - before) % PAGE
+        return Layout(dtype.name, array.shape, array.strides, before, extent, phase)
+
+    def memory(self) -> Array:
+        """u8[extent] that begins at the same place of a page as the caller's."""
+        room = np.zeros(self.extent + PAGE - 1, np.uint8)
+        skip = (self.phase - room.__array_interface__["data"][0]) % PAGE
+        return room[skip : skip + self.extent]
 
     def over(self, memory: Array) -> Array:
         """The array in `memory`, which is u8[extent]."""
@@ -47,20 +63,13 @@ class Layout:
 
     def to_json(self) -> list[Any]:
         """As plain data."""
-        return [self.dtype, list(self.shape), list(self.strides), self.start, self.extent]
+        return [self.dtype, list(self.shape), list(self.strides), self.start, self.extent, self.phase]
 
     @staticmethod
     def from_json(row: Sequence[Any]) -> Layout:
         """What `to_json` gave."""
-        dtype, shape, strides, start, extent = row
-        return Layout(dtype, tuple(shape), tuple(strides), start, extent)
-
-
-def aligned(extent: int) -> Array:
-    """u8[extent], its first byte on a cache line, as large arrays are."""
-    memory = np.zeros(extent + 63, np.uint8)
-    skip = -memory.__array_interface__["data"][0] % 64
-    return memory[skip : skip + extent]
+        dtype, shape, strides, start, extent, phase = row
+        return Layout(dtype, tuple(shape), tuple(strides), start, extent, phase)
 
 
 def save(path: Path, array: Array, layout: Layout) -> None:
@@ -72,7 +81,7 @@ def save(path: Path, array: Array, layout: Layout) -> None:
 
 def load(path: Path, layout: Layout) -> Array:
     """What `save` wrote, in memory of its own."""
-    memory = aligned(layout.extent)
+    memory = layout.memory()
     memory[...] = np.fromfile(path, np.uint8, layout.extent)
     return layout.over(memory)
 
@@ -80,7 +89,7 @@ def load(path: Path, layout: Layout) -> Array:
 def like(array: Array, dtype: DType) -> Array:
     """The same elements with the same strides in memory of their own."""
     layout = Layout.of(array, dtype)
-    new = layout.over(aligned(layout.extent))
+    new = layout.over(layout.memory())
     new[...] = array
     return new
 

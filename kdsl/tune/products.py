@@ -202,7 +202,7 @@ def _tile_price(
     sums, operands = tall * wide, wide + 1
     cycles = max(sums * max(half, 0.5), wide * max(half, 0.5) + 0.5 * tall, (sums + operands) / 4, 4.0)
     # Rows of more than eight lines apart may share one place of a first-level cache of eight ways.
-    cycles += 0.1 * (wide + tall) + 1.0 * max(0, tall - WAYS)
+    cycles += 0.5 + 0.1 * (wide + tall) + 1.0 * max(0, tall - WAYS)
     if sums + operands > registers:
         cycles += 2.0 * (sums + operands - registers)
     done_rows = ceil(rows / tall) * tall

@@ -4,7 +4,8 @@
         for j in range(N):            ->        for j in range((N + 63) // 64):
             S(i, j)                                 for j_v in vectorize(range(64)): ...
 
-Where another loop of the nest moves along memory, it comes innermost first.
+Where another loop of the nest moves along memory, it comes innermost first. Loops that only write elements
+nobody touched before can be streams: a vector written out several times, line after line.
 """
 
 from __future__ import annotations
@@ -13,23 +14,48 @@ from collections.abc import Mapping
 
 from kdsl.analysis.linear import extent
 from kdsl.errors import ScheduleError
-from kdsl.ir.nodes import Accumulate, Alloc, Break, Const, Load, Loop, Return, Store, While
-from kdsl.ir.walk import stmts
+from kdsl.ir.nodes import Accumulate, Alloc, Break, Call, Const, If, Load, Loop, Return, Stmt, Store, While
+from kdsl.ir.walk import stmt_exprs, stmts, subexprs
 from kdsl.sched import Schedule
 from kdsl.target import Target
-from kdsl.tune.nests import Place, View, accesses, stride
+from kdsl.tune.machine import machine
+from kdsl.tune.nests import Access, Place, View, accesses, stride, uses
+from kdsl.tune.pressure import MATH
+from kdsl.tune.products import blocks
+from kdsl.tune.space import Knob
+from kdsl.tune.traffic import Memory
 
 SHORT = 8
 """Inner loops of a constant number of iterations up to this are written out inside of a vector."""
 
+TOGETHER = "together"
+STREAMS = (TOGETHER, "1 x 64", "4 x 64", "8 x 64", "4 x 32", "8 x 32")
+"""How streams are written: as all vectors, or so many vectors of so many bytes one after the other."""
+LONG = 1024
+"""Bytes of a loop that is worth to be written as a stream."""
+LIGHT = 10.0
+"""Cycles of math functions for an element's register below which a loop waits for memory."""
+
 
 def vectors(
-    s: Schedule, target: Target, sizes: Mapping[str, int], registers: int, *, within: str = ""
+    s: Schedule,
+    target: Target,
+    sizes: Mapping[str, int],
+    registers: int,
+    *,
+    within: str = "",
+    stream: str = TOGETHER,
 ) -> Schedule:
     """Vectors of so many registers in all innermost loops (of one loop), where that is legal and useful.
 
-    Loops that are marked stay as they are.
+    Loops that are marked stay as they are. `stream`: one of `STREAMS`, for the loops that are streams.
     """
+    if stream != TOGETHER:
+        view = View(s.func, target, sizes)
+        root = view.place(within) if within else None
+        for p in streams(view):
+            if root is None or root.loop.id in {p.loop.id, *[x.id for x in p.outer]}:
+                s = streamed(s, p, stream, _widest(view, p))
     done: set[int] = set()
     while True:
         view = View(s.func, target, sizes)
@@ -47,6 +73,80 @@ def vectors(
             return s
         done.add(todo[0].loop.id)
         s = _vector(s, view, todo[0], registers)
+
+
+def streams(view: View) -> list[Place]:
+    """Innermost loops that only write the next elements of arrays which no loop before them in the same nest
+    touches: what they write comes from memory and goes there."""
+    out: list[Place] = []
+    touched: dict[int, set[str]] = {}
+    for p in view.innermost:
+        before = touched.setdefault((p.outer[0] if p.outer else p.loop).id, set())
+        found = [a for a in accesses(p.loop.body) if a.index]
+        written = {a.buffer for a in found if not isinstance(a, Load)}
+        own = {x.name for x in stmts(p.loop.body) if isinstance(x, Alloc) and not x.shape}
+        if (
+            p.loop.mark is None
+            and not any(x.mark is not None for x in p.outer)
+            and p.trips * _widest(view, p) >= LONG
+            and all(_element(x, own) for x in stmts(p.loop.body))
+            and all(_next(a, p, view) for a in found)
+            and written
+            and not written & (before | view.allocs.keys())
+            and view.vector(p, view.lanes(p.loop.body))
+        ):
+            out.append(p)
+        before |= {a.buffer for a in found}
+    return out
+
+
+def _element(x: Stmt, own: set[str]) -> bool:
+    """Whether a statement writes nothing but elements and the scalars of an iteration."""
+    if isinstance(x, (Store, Accumulate)):
+        return bool(x.index) or x.buffer in own
+    return isinstance(x, If) or (isinstance(x, Alloc) and not x.shape)
+
+
+def _next(a: Access, p: Place, view: View) -> bool:
+    """Whether an access moves along memory, or loads the same again; sums are of other cells each time."""
+    step = stride(a, p.loop.var, view.sizes)
+    if isinstance(a, Load):
+        return step in (0, 1)
+    return step == 1 and (isinstance(a, Store) or all(uses(a, x.var) for x in p.outer))
+
+
+def _widest(view: View, p: Place) -> int:
+    """Bytes of the widest type that a loop computes with."""
+    return max(1, view.target.vector_bytes // view.lanes(p.loop.body))
+
+
+def stream_knob(view: View) -> tuple[Knob, ...]:
+    """How streams are written, where there are some: light ones beyond the caches line after line."""
+    found = streams(view)
+    if not found:
+        return ()
+    here = machine()
+    far = Memory(view.func, view.sizes, here).all_bytes > here.caches[1]
+    return (Knob("stream", STREAMS, "8 x 64" if far and all(_light(p) for p in found) else TOGETHER),)
+
+
+def _light(p: Place) -> bool:
+    every = [x for s in stmts(p.loop.body) for e in stmt_exprs(s) for x in subexprs(e)]
+    return sum([MATH.get(x.fn, 4.0) for x in every if isinstance(x, Call)]) <= LIGHT
+
+
+def streamed(s: Schedule, p: Place, form: str, bytes_each: int) -> Schedule:
+    """A loop as a stream, if steps allow it: `form` is "8 x 64" for eight vectors of 64 bytes."""
+    count, width = map(int, form.split(" x "))
+    try:
+        after = s.vectorize(p.name, max(2, width // bytes_each))
+        need_vectors(after)
+        if count == 1:
+            return after
+        after, _, inner = blocks(after, p.name, count)
+        return after.unroll(inner)
+    except ScheduleError:
+        return s
 
 
 def _vector(s: Schedule, view: View, p: Place, registers: int) -> Schedule:

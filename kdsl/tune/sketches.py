@@ -17,10 +17,10 @@ from kdsl.tune.grids import gpu_tile, on_grid
 from kdsl.tune.nests import View
 from kdsl.tune.products import Product, knobs, products, register_tile
 from kdsl.tune.row_blocks import RowBlock, blocked_rows, row_blocks
-from kdsl.tune.rows import need_vectors, on_threads, vectors
+from kdsl.tune.rows import TOGETHER, need_vectors, on_threads, stream_knob, vectors
 from kdsl.tune.space import Knob, Sketch, Value, Values
 from kdsl.tune.stages import Stage, at_rows, at_tiles, stages
-from kdsl.tune.sums import partial_sums, sums
+from kdsl.tune.sums import FORMS, partial_sums, sums
 from kdsl.tune.sweeps import Sweeps, sweeps, time_tiles
 
 MOST = 24
@@ -45,12 +45,16 @@ class Rest:
 
     target: Target
     sizes: Sizes
+    knobs: tuple[Knob, ...]
 
-    @property
-    def knobs(self) -> tuple[Knob, ...]:
-        if self.target.kind == "vulkan":
-            return (Knob("invocations", (16, 32, 64, 128), 64),)
-        return Knob("registers", (1, 2, 4, 8), 4), Knob("threads", ("one", "all"), "all")
+    @staticmethod
+    def of(view: View) -> Rest:
+        """Those of a program, with the knobs that mean something for it."""
+        knobs: tuple[Knob, ...] = (Knob("invocations", (16, 32, 64, 128), 64),)
+        if view.target.kind != "vulkan":
+            registers, threads = Knob("registers", (1, 2, 4, 8), 4), Knob("threads", ("one", "all"), "all")
+            knobs = (registers, *stream_knob(view), threads)
+        return Rest(view.target, view.sizes, knobs)
 
     @property
     def name(self) -> str:
@@ -59,7 +63,8 @@ class Rest:
     def __call__(self, s: Schedule, values: Values) -> Schedule:
         if self.target.kind == "vulkan":
             return on_grid(s, self.target, self.sizes, int(values["invocations"]))
-        s = vectors(s, self.target, self.sizes, int(values["registers"]))
+        stream = str(values.get("stream", TOGETHER))
+        s = vectors(s, self.target, self.sizes, int(values["registers"]), stream=stream)
         need_vectors(s)
         return on_threads(s, self.target, self.sizes) if values["threads"] == "all" else s
 
@@ -69,7 +74,7 @@ def sketches(schedule: Schedule, target: Target, sizes: Sizes) -> list[Sketch]:
 
     Each way of one nest alone, the others in vectors; then the first way of all nests together.
     """
-    rest = Rest(target, sizes)
+    rest = Rest.of(View(schedule.func, target, sizes))
     found = [s for s in (sketch((), rest),) if works(s, schedule)]
     first: dict[str, Way] = {}
     for way in ways(schedule, target, sizes):
@@ -215,7 +220,9 @@ def _sum(name: str, view: View) -> Way:
     target, sizes = view.target, view.sizes
 
     def build(s: Schedule, values: Values) -> Schedule:
-        return partial_sums(s, name, int(values["block"]), int(values["lanes"]), target, sizes)
+        block, lanes, form = int(values["block"]), int(values["lanes"]), str(values["form"])
+        return partial_sums(s, name, block, lanes, form, target, sizes)
 
-    blocks = Knob("block", (1 << 12, 1 << 14, 1 << 16, 1 << 18), 1 << 16)
-    return Way(f"partial sums of {name}", _root(view, name), (blocks, Knob("lanes", (2, 4, 8), 4)), build)
+    blocks = Knob("block", (1 << 12, 1 << 14, 1 << 16, 1 << 17, 1 << 18), 1 << 17)
+    kept = (blocks, Knob("lanes", (2, 4, 8), 4), Knob("form", FORMS, "8 x 32"))
+    return Way(f"partial sums of {name}", _root(view, name), kept, build)

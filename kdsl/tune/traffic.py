@@ -19,6 +19,14 @@ LINE = 64
 FULL = 0.9
 """The part of a cache that data of one loop can count on."""
 
+SERVED = {
+    "store": {"wide": 1.4, "line": 1.35, "lines": 1.0, "half lines": 1.2},
+    "both": {"wide": 1.07, "line": 1.07, "lines": 1.07, "half lines": 1.0},
+    "load": {"wide": 1.1, "line": 1.1, "lines": 1.05, "half lines": 1.0},
+}
+"""How much longer bytes take to or from memory than in the best order: of arrays that are only stored, or
+loaded and stored, or only loaded; in vectors wider than a line, of one, or several one after another."""
+
 Footprint = dict[str, float]
 """Bytes by array, in whole lines."""
 
@@ -143,17 +151,40 @@ class Memory:
 
     # -- traffic
 
-    def into(self, body: Sequence[Stmt], level: int) -> float:
-        """The bytes that cache `level` (0: L1) takes in and gives back in one execution.
+    def into(self, body: Sequence[Stmt], level: int) -> Footprint:
+        """The bytes of each array that cache `level` (0: L1) takes in and gives back in one execution.
 
         Calls follow each other: what fits as a whole is there already.
         """
         size = self.machine.caches[level] * FULL
         if self.all_bytes <= size:
-            return 0.0
+            return {}
         moved = self._moved(body, size)
         written = {x.buffer for x in stmts(tuple(body)) if isinstance(x, (Store, Accumulate, Atomic))}
-        return sum([b * (2 if name in written else 1) for name, b in moved.items()])
+        return {name: b * (2 if name in written else 1) for name, b in moved.items()}
+
+    def served(self, s: Stmt) -> dict[str, float]:
+        """How much longer the bytes of each array take in a statement than in the best order of accesses: it
+        depends on the first vectors that touch it."""
+        out: dict[str, float] = {}
+        every = [x for x in stmts((s,)) if isinstance(x, Loop)]
+        copies: dict[int, float] = {}
+        for x in every:
+            for y in x.body:
+                inner = y.then[0] if isinstance(y, If) and y.then else y
+                if isinstance(inner, Loop):
+                    unrolled = x.mark is not None and x.mark.kind == "unroll"
+                    copies[inner.id] = copies.get(x.id, 1.0) * self.counts[x.id] if unrolled else 1.0
+        for x in every:
+            if x.mark is None or x.mark.kind != "vectorize":
+                continue
+            sites = self._sites[x.id]
+            loaded = {site.buffer for site in sites if not site.write}
+            for site in sites:
+                kind = "load" if not site.write else "both" if site.buffer in loaded else "store"
+                form = _form(self.counts[x.id] * self.bytes_each[site.buffer], copies.get(x.id, 1.0))
+                out.setdefault(site.buffer, SERVED[kind][form])
+        return out
 
     def _moved(self, body: Sequence[Stmt], size: float) -> Footprint:
         whole = self.footprint(body, self._inside(body))
@@ -182,3 +213,12 @@ class Memory:
 
     def _inside(self, body: Sequence[Stmt]) -> frozenset[int]:
         return frozenset(s.id for s in stmts(tuple(body)) if isinstance(s, Loop))
+
+
+def _form(bytes_each: float, copies: float) -> str:
+    """The order in which vectors go through memory, as `SERVED` calls it."""
+    if bytes_each > LINE:
+        return "wide"
+    if copies < 4:
+        return "line"
+    return "lines" if bytes_each == LINE else "half lines"

@@ -43,6 +43,18 @@ def test_products_become_tiles(kernel: str) -> None:
     check_meaning(s)
 
 
+def test_the_order_in_memory_counts_beyond_the_caches() -> None:
+    """A line after the other is faster where results go to memory; in the caches it makes no difference."""
+    start = schedule_of(kernels.layernorm)
+    wide, lines = kernels.by_rows(start), kernels.streamed_rows(start)
+
+    def ratio(**sizes: int) -> float:
+        return predict(wide.func, TARGET, sizes) / predict(lines.func, TARGET, sizes)
+
+    assert ratio(M=1 << 14, N=1 << 12) > 1.15
+    assert 0.9 < ratio(M=8, N=1024) < 1.1
+
+
 def test_the_same_program_gets_the_same_schedule() -> None:
     start = schedule_of(kernels.conv2d)
     sizes = {"C": 16, "D": 16, "H": 56, "W": 56}

@@ -10,9 +10,12 @@ import pytest
 from benchmarks import kernels
 from kdsl.backends import llvm
 from kdsl.errors import ScheduleError
+from kdsl.ir.printer import print_func
 from kdsl.sched import Schedule
+from kdsl.tune.rows import STREAMS
 from kdsl.tune.sketches import sketches
 from kdsl.tune.space import Knob, Sketch
+from kdsl.tune.sums import FORMS
 from tests.sched.check import check_forms, check_meaning, schedule_of
 
 TARGET = llvm.host_target()
@@ -70,6 +73,59 @@ def test_candidates_are_right(kernel: str) -> None:
         check_forms(s)
         check_meaning(s, rounds=2)
     assert tried >= 2
+
+
+def knob(kernel: Any, name: str, sketch: str, **sizes: int) -> Knob | None:
+    """The knob of a sketch at these sizes."""
+    s = schedule_of(kernel)
+    found = next(x for x in sketches(s, TARGET, sizes) if x.name == sketch)
+    return next((k for k in found.knobs if k.name == name), None)
+
+
+def test_streams_have_a_knob() -> None:
+    """Line by line from the start where memory is what a loop waits for."""
+    large, small = {"M": 4096, "N": 4096}, {"M": 8, "N": 512}
+    for sizes, default in ((large, "8 x 64"), (small, "together")):
+        found = knob(kernels.layernorm, "stream", "vectors", **sizes)
+        assert found is not None and found.default == default
+    light, heavy = (knob(k, "stream", "vectors", N=1 << 24) for k in (kernels.saxpy, kernels.gelu))
+    assert light is not None and light.default == "8 x 64"
+    assert heavy is not None and heavy.default == "together"
+    # The last loop of a row of softmax writes what the one before has left in the cache.
+    assert knob(kernels.softmax, "stream", "vectors", **large) is None
+    # Each term of a product comes to the same cells.
+    assert knob(kernels.matmul, "stream", "vectors", M=1024, N=1024, K=1024) is None
+
+
+@pytest.mark.parametrize("kernel", ["layernorm", "saxpy", "gelu"])
+def test_streams_are_right(kernel: str) -> None:
+    start = schedule_of(getattr(kernels, kernel))
+    sketch = next(x for x in space(getattr(kernels, kernel)) if x.name == "vectors")
+    for form in STREAMS:
+        s = sketch.candidate(stream=form).schedule(start)
+        written = {str(step) for step in s.steps if step.name == "unroll"}
+        assert bool(written) == (form not in ("together", "1 x 64")), form
+        check_forms(s)
+        if kernel == "saxpy":  # the interpreter of the others needs their math functions expanded
+            check_meaning(s, rounds=2)
+
+
+def test_rows_of_a_hand_written_schedule_are_in_the_space() -> None:
+    start = schedule_of(kernels.layernorm)
+    sketch = next(x for x in space(kernels.layernorm) if x.name == "vectors")
+    s = sketch.candidate(registers=8, stream="8 x 64").schedule(start)
+    assert print_func(s.func) == print_func(kernels.streamed_rows(start).func)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_sums_of_blocks(form: str) -> None:
+    start = schedule_of(kernels.total)
+    found = sketches(start, TARGET, {"N": 1 << 20})
+    sketch = next(x for x in found if x.name == "partial sums of i")
+    s = sketch.candidate(block=1 << 12, form=form).schedule(start)
+    assert ("unroll" in {step.name for step in s.steps}) == (form != "together")
+    check_forms(s)
+    check_meaning(s, rounds=2)
 
 
 def test_a_prefix_is_kept() -> None:
