@@ -9,6 +9,8 @@ says.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import TypeVar
 
 from kdsl.analysis.answers import Question
 from kdsl.analysis.flow import Flow
@@ -28,17 +30,21 @@ from kdsl.analysis.verdict import Unproved as Unproved
 from kdsl.analysis.verdict import Verdict as Verdict
 from kdsl.analysis.verdict import Violation as Violation
 from kdsl.analysis.verdict import from_json, to_json
-from kdsl.ir.nodes import Alloc, Func
+from kdsl.ir.nodes import Alloc, Body, Func, Loop
 from kdsl.ir.places import Places
 from kdsl.ir.printer import print_func
-from kdsl.ir.walk import stmts
+from kdsl.ir.walk import map_stmt, stmts
 
 KEPT = 4096
 """Answers kept; the oldest go first."""
 
+T = TypeVar("T")
 _answers: dict[tuple[str, ...], Verdict] = {}
 
 _programs: list[tuple[Func, Program]] = []
+_bares: list[tuple[Func, Func]] = []
+_texts: list[tuple[Func, str]] = []
+"""The latest ones: there are several questions about one function."""
 
 
 def check_mark(func: Func, loop_id: int, kind: MarkQuestion, lanes: int | None = None) -> Verdict:
@@ -47,17 +53,19 @@ def check_mark(func: Func, loop_id: int, kind: MarkQuestion, lanes: int | None =
     `lanes` (for "vectorize"): iterations in one chunk; without it the whole loop is one.
     """
 
+    # How other loops are to be lowered makes no difference: one question for all that they may be marked.
+    bare = _bare(func)
+
     def answer() -> Verdict:
-        program = delinearised(instances(func))
+        program = _program(bare).fork()
         # A loop behind a `return` or `break` never runs.
         loop = program.loops.get(loop_id)
         if loop is None:
             return None
         found = MarkCheck(program, loop, kind, lanes).verdict()
-        return examined(found, program, lambda fixed: check_mark(fixed(func), loop_id, kind, lanes))
+        return examined(found, program, lambda fixed: check_mark(fixed(bare), loop_id, kind, lanes))
 
-    at = [s.id for s in stmts(func.body)].index(loop_id)
-    return _once("mark", f"{at} {kind} {lanes}", (func,), answer)
+    return _once("mark", f"{_at(bare, loop_id)} {kind} {lanes}", (bare,), answer)
 
 
 def check_rewrite(before: Func, after: Func, origins: Mapping[int, Origin]) -> Verdict:
@@ -130,12 +138,31 @@ def share_cells(func: Func, updates: Iterable[int], loop_id: int) -> bool:
 
 def _program(func: Func) -> Program:
     """The instances of `func`; several questions about one function share them."""
-    for known, program in _programs:
+    return _latest(_programs, func, lambda: delinearised(instances(func)))
+
+
+def _bare(func: Func) -> Func:
+    """`func` without marks; statements keep their ids."""
+
+    def bare(body: Body) -> Body:
+        out = [map_stmt(s, lambda e: e, bare) for s in body]
+        return tuple([replace(s, mark=None) if isinstance(s, Loop) else s for s in out])
+
+    return _latest(_bares, func, lambda: replace(func, body=bare(func.body)))
+
+
+def _text(func: Func) -> str:
+    return _latest(_texts, func, lambda: print_func(func))
+
+
+def _latest(kept: list[tuple[Func, T]], func: Func, make: Callable[[], T]) -> T:
+    """What was made of `func`, if it is one of the latest two."""
+    for known, found in kept[:]:
         if known is func:
-            return program
-    program = delinearised(instances(func))
-    _programs[:] = [*_programs[-1:], (func, program)]
-    return program
+            return found
+    made = make()
+    kept[:] = [*kept[-1:], (func, made)]
+    return made
 
 
 def _at(func: Func, wanted: int) -> int:
@@ -207,7 +234,7 @@ def _spelled(production: Production, places: Mapping[int, int]) -> str:
 
 def _once(kind: str, details: str, funcs: tuple[Func, ...], answer: Callable[[], Verdict]) -> Verdict:
     """The answer to a question about `funcs`."""
-    parts = *[print_func(f) for f in funcs], details
+    parts = *[_text(f) for f in funcs], details
     key = kind, *parts, *[repr(f.loc) for f in funcs]
     if key in _answers:
         return _answers[key]

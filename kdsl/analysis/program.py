@@ -161,6 +161,10 @@ class Program:
     unknowns: dict[str, Unknown]
     tag: int
 
+    def fork(self) -> Program:
+        """The same program with symbols of its own: a check adds some, which the next one must not find."""
+        return replace(self, values=self.values.fork(), unknowns=dict(self.unknowns))
+
     def scope(self, leaf: Leaf) -> Scope:
         """What is known where `leaf` runs, of names and of memory that nothing writes."""
         return Scope(self.values, names=dict(leaf.names), unknowns=self.unknowns, tag=self.tag)

@@ -135,6 +135,17 @@ class Values:
     limits: dict[Form, int] = field(default_factory=dict)
     _memo: dict[Hashable, Form] = field(default_factory=dict)
 
+    def fork(self) -> Values:
+        """The same symbols; what is added to one of the two is not in the other."""
+        return Values(
+            dict(self.symbols),
+            self.assuming,
+            dict(self.divisions),
+            dict(self.quotients),
+            dict(self.limits),
+            dict(self._memo),
+        )
+
     def add(
         self,
         stem: str,

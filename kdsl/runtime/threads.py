@@ -53,10 +53,10 @@ def _default() -> int:
         return int(wanted)
     if wanted:
         log.warning("KDSL_NUM_THREADS is %r, which is no number from 1 to %d", wanted, LIMIT)
-    return _available()
+    return available()
 
 
-def _available() -> int:
+def available() -> int:
     """The number of CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return min(LIMIT, len(os.sched_getaffinity(0)))

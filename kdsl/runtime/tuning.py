@@ -19,7 +19,7 @@ from kdsl.runtime.auto import fingerprint, tuning_database
 from kdsl.runtime.explain import sizes_of
 from kdsl.runtime.scheduling import Launcher, Recipe, started
 from kdsl.runtime.targets import check_name, resolve
-from kdsl.runtime.threads import get_num_threads
+from kdsl.runtime.threads import available, get_num_threads
 from kdsl.runtime.tuning_executor import WORKER, ExecutorMeasuring
 from kdsl.sched import Schedule
 from kdsl.tune.building import Builder
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 Space = Callable[..., Schedule] | Sketch | Sequence[Sketch]
 """What `space=` takes: a schedule function with choices, or sketches."""
+WORKERS = 16
+"""Processes that build and compile, at most: one for each core."""
 
 
 def autotune(
@@ -78,8 +80,7 @@ def autotune(
     _check(seconds, trials, strategy)
     asked = _Asked.of(kernel if target is None else kernel.on(check_name(target)), args)
     start = started(prefix, asked.func, asked.launcher)
-    found = pinned(_sketches(space, start, asked), pins or {})
-    problem, limits, cores = asked.problem, limits or Limits(), max(1, get_num_threads())
+    problem, limits, cores = asked.problem, limits or Limits(), min(WORKERS, available())
     with contextlib.ExitStack() as stack:
         remote: Measurer | None = None
         measuring: Measuring
@@ -94,6 +95,8 @@ def autotune(
             measuring = ExecutorMeasuring(
                 executor, uuid.uuid4().hex, problem, asked.arrays, limits, asked.fingerprint
             )
+        # The workers start meanwhile.
+        found = pinned(_sketches(space, start, asked), pins or {})
         # A space that was derived is derived by the workers too; others are this process's alone.
         build_by = remote if space is None else None
         builder = Builder(start, asked.target, problem.sizes, problem.threads, build_by)
@@ -108,7 +111,7 @@ def autotune(
             Budget(seconds, trials),
             Progress(asked.func.name, seconds, trials, progress),
             seed=seed,
-            batch=4 * cores,
+            batch=2 * cores if executor is None else 4 * cores,
             resume=resume,
         ).run()
     kernel._choose_anew()

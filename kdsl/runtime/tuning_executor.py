@@ -15,8 +15,8 @@ import os
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Executor, Future, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from kdsl.errors import KdslError
 from kdsl.runtime.auto import fingerprint_of
 from kdsl.runtime.targets import resolve
 from kdsl.tune.inputs import Array
-from kdsl.tune.measure import Job, Limits, Measurer, Outcome
+from kdsl.tune.measure import POLL_S, Job, Limits, Measurer, Outcome
 from kdsl.tune.problem import Problem
 from kdsl.tune.workers import command
 
@@ -132,6 +132,8 @@ class ExecutorMeasuring:
     replaced: int = 0
     """Tasks that were lost with their worker, and sent again."""
     _text: str = field(init=False)
+    _sent: dict[Future[Answer], tuple[list[Job], bool]] = field(default_factory=dict)
+    """Tasks for which `measure` will wait: their jobs, and whether they were sent before."""
 
     def __post_init__(self) -> None:
         self._text = self.problem.to_json()
@@ -150,15 +152,29 @@ class ExecutorMeasuring:
         time, bound = answer[2]
         return float(time), bool(bound)
 
-    def measure(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
-        """The outcome of each job, in the order in which workers are done."""
-        chunks = [list(jobs[n : n + CHUNK]) for n in range(0, len(jobs), CHUNK)]
-        pending: dict[Future[Answer], tuple[list[Job], bool]] = {}
-        for chunk in chunks:
-            pending[self._submit(("measure", chunk), "")] = chunk, False
+    def prepare(self, jobs: Sequence[Job]) -> None:
+        """Sends jobs; nobody waits for them."""
+        for n in range(0, len(jobs), CHUNK):
+            chunk = list(jobs[n : n + CHUNK])
+            self._sent[self._submit(("measure", chunk), "")] = chunk, False
+
+    def measure(
+        self, jobs: Sequence[Job], meanwhile: Callable[[], None] = lambda: None
+    ) -> Iterator[tuple[Job, Outcome]]:
+        """The outcome of each job, in the order in which workers are done; see `Measurer.measure`."""
+        sent = {job.id for chunk, _ in self._sent.values() for job in chunk}
+        self.prepare([job for job in jobs if job.id not in sent])
+        wanted = {job.id for job in jobs}
+        pending = {f: (chunk, again) for f, (chunk, again) in self._sent.items() if chunk[0].id in wanted}
+        for future in pending:
+            del self._sent[future]
         try:
             while pending:
-                future = next(as_completed(pending))
+                done = wait(pending, POLL_S, FIRST_COMPLETED).done
+                if not done:
+                    meanwhile()
+                    continue
+                future = done.pop()
                 chunk, again = pending.pop(future)
                 try:
                     kind, target, found = future.result()
@@ -183,6 +199,12 @@ class ExecutorMeasuring:
         finally:
             for future in pending:
                 future.cancel()
+
+    def finish(self) -> None:
+        """Takes back what nobody waits for any more."""
+        for future in self._sent:
+            future.cancel()
+        self._sent.clear()
 
     def ranking(self, jobs: Sequence[Job], seconds: float) -> list[tuple[str, float]]:
         """Median times in turn, on one worker."""

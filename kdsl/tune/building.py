@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -84,8 +84,7 @@ def built(
 class Remote(Protocol):
     """Workers that build."""
 
-    def __len__(self) -> int: ...
-    def build(self, number: int, request: Mapping[str, Any]) -> Built: ...
+    def build(self, request: Mapping[str, Any]) -> Future[Built]: ...
 
 
 @dataclass
@@ -100,38 +99,38 @@ class Builder:
     refused: Callable[[Candidate, Built], None] = lambda candidate, built: None
     """Told of each candidate that is refused."""
     known: dict[object, Built] = field(default_factory=dict)
+    _begun: dict[object, Future[Built]] = field(default_factory=dict)
+
+    def begin(self, candidates: Sequence[Candidate]) -> None:
+        """Has the workers build these; nobody waits for it."""
+        if self.remote is None:
+            return
+        steps = self.start.to_json()
+        for c in candidates:
+            if c.key not in self.known and c.key not in self._begun:
+                self._begun[c.key] = self.remote.build(
+                    {"do": "build", "prefix": steps, "sketch": c.sketch.name, "values": dict(c.values)}
+                )
+
+    def ready(self, candidates: Sequence[Candidate]) -> bool:
+        """Whether `build` has not to wait for workers."""
+        return all(c.key not in self._begun or self._begun[c.key].done() for c in candidates)
 
     def build(self, candidates: Sequence[Candidate]) -> list[Built]:
         """What becomes of each."""
+        self.begin(candidates)
         new = list({c.key: c for c in candidates if c.key not in self.known}.values())
-        for candidate, found in zip(new, self._all(new)):
-            self.known[candidate.key] = found
+        for candidate in new:
+            found = self.known[candidate.key] = self._one(candidate)
             if found.refusal:
                 self.refused(candidate, found)
         return [self.known[c.key] for c in candidates]
 
-    def _all(self, candidates: Sequence[Candidate]) -> list[Built]:
-        if self.remote is None:
-            return [built(c, self.start, self.target, self.sizes, self.threads) for c in candidates]
-        remote, steps = self.remote, self.start.to_json()
-        requests = [
-            {"do": "build", "prefix": steps, "sketch": c.sketch.name, "values": dict(c.values)}
-            for c in candidates
-        ]
-        numbers = list(range(len(remote)))
-
-        def work(request: Mapping[str, Any]) -> Built:
-            number = numbers.pop()
-            try:
-                return remote.build(number, request)
-            finally:
-                numbers.append(number)
-
-        threads = ThreadPoolExecutor(len(numbers))
-        try:
-            return list(threads.map(work, requests))
-        finally:
-            threads.shutdown(cancel_futures=True)
+    def _one(self, candidate: Candidate) -> Built:
+        begun = self._begun.pop(candidate.key, None)
+        if begun is not None:
+            return begun.result()
+        return built(candidate, self.start, self.target, self.sizes, self.threads)
 
 
 def declared(schedule: Schedule) -> Rows:

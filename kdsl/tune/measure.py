@@ -1,9 +1,10 @@
-"""Measuring candidates: compiled and checked by all workers at once, then timed one by one in silence.
+"""Measuring candidates: compiled and checked by some workers at once, timed one by one by another in silence.
 
     compile ---> small ragged sizes ---> once on the caller's arrays ---> in turn with the best one so far
     refused      wrong, crashed, hung    wrong, crashed, hung, slow       ok: the time of a call
 
-Whatever happens to a worker is the outcome of the candidate that it had; the next one gets a new worker.
+The workers that build and compile never wait for the one that times; while it does, they are stopped. Whatever
+happens to a worker is the outcome of the candidate that it had; the next one gets a new worker.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from __future__ import annotations
 import contextlib
 import queue
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,10 @@ GRACE_S = 3.0
 """A worker that was to stop a kernel by itself is killed so much later."""
 HOPELESS = 4.0
 """A candidate whose first run takes so many times the best one's time is not timed again."""
+LONG_S = 0.2
+"""A kernel that takes so long as it is, is timed once, and while others work."""
+POLL_S = 0.02
+"""Whoever waits for a candidate looks so often whether there is something else to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,29 +102,51 @@ class Measurer:
     def __post_init__(self) -> None:
         arrays = sum([layout.extent for layout in self.problem.arrays.values()])
         memory = self.limits.memory_bytes + 6 * arrays
-        self.workers = Workers(self.count, self.folder, memory, self.command)
+        # The first one times.
+        self.workers = Workers(self.count + 1, self.folder, memory, self.command)
         self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
-        for n in range(self.count):
+        self._threads = ThreadPoolExecutor(self.count)
+        self._prepared: dict[str, Future[Outcome]] = {}
+        for n in range(1, self.count + 1):
             self._free.put(n)
+            self._threads.submit(self._start)
 
     @property
     def replaced(self) -> int:
         """Workers that died and were replaced."""
         return self.workers.replaced
 
+    def finish(self) -> None:
+        """Ends the workers that build and compile: from now on there is silence."""
+        self.workers.end(1)
+        self._threads.shutdown(cancel_futures=True)
+
     def close(self) -> None:
         """Ends the workers."""
+        self.finish()
         self.workers.close()
 
-    def __len__(self) -> int:
-        return self.count
-
-    def build(self, number: int, request: Mapping[str, Any]) -> Built:
+    def build(self, request: Mapping[str, Any]) -> Future[Built]:
         """Has a worker build a candidate (see `building.Remote`)."""
+        return self._threads.submit(self._build, request)
+
+    def _build(self, request: Mapping[str, Any]) -> Built:
+        number = self._free.get()
         try:
             return Built.from_json(self.workers.ask(number, request, BUILD_S))
         except Failed as failed:
             return Built(refusal=f"not built: {failed.message or failed.status}")
+        finally:
+            self._free.put(number)
+
+    def _start(self) -> None:
+        """Starts a worker before it is needed; should that fail, whoever needs it is told."""
+        number = self._free.get()
+        try:
+            with contextlib.suppress(Failed):
+                self.workers.ask(number, {"do": "forget", "ids": []}, GRACE_S)
+        finally:
+            self._free.put(number)
 
     # -- the kernel as it is
 
@@ -139,8 +166,9 @@ class Measurer:
     def baseline(self, seconds: float) -> tuple[float, bool]:
         """Seconds of a call in program order, and whether that is only a lower bound: it was stopped then."""
         try:
-            once = self._ask({"do": "run", "id": BASE, "limit": seconds}, seconds)["seconds"]
-            if once > 0.2 * seconds:
+            run = {"do": "run", "id": BASE, "limit": seconds}
+            once: float = self.workers.ask(0, run, seconds + GRACE_S)["seconds"]
+            if once > min(LONG_S, 0.2 * seconds):
                 return once, False
             length = min(0.2 * seconds, max(0.05, 3 * once))
             found = self._ask(
@@ -159,36 +187,36 @@ class Measurer:
 
     # -- candidates
 
-    def measure(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
-        """The outcome of each job, as soon as it is known."""
-        ready: list[tuple[Job, float]] = []
-        with ThreadPoolExecutor(self.count) as threads:
-            futures = {threads.submit(self._prepare, job): job for job in jobs}
-            try:
-                for future in as_completed(futures):
-                    outcome = future.result()
-                    if outcome.status != "ok":
-                        yield futures[future], outcome
-                    else:
-                        ready.append((futures[future], outcome.spent))
-            except BaseException:
-                for future in futures:
-                    future.cancel()
-                self.workers.close()
-                raise
-        order = {job.id: n for n, job in enumerate(jobs)}
-        for job, spent in sorted(ready, key=lambda r: order[r[0].id]):
-            start = time.perf_counter()
-            with self._silence(alone=True):
-                outcome = self._timed(job)
-            spent += time.perf_counter() - start
-            yield job, Outcome(outcome.status, outcome.time, outcome.message, spent)
-            self._forget(job.id)
+    def prepare(self, jobs: Sequence[Job]) -> None:
+        """Has these compiled and checked, for `measure`; nobody waits for it."""
+        for job in jobs:
+            self._prepared[job.id] = self._threads.submit(self._prepare, job)
+
+    def measure(
+        self, jobs: Sequence[Job], meanwhile: Callable[[], None] = lambda: None
+    ) -> Iterator[tuple[Job, Outcome]]:
+        """The outcome of each job, one after the other; while it waits for workers it does `meanwhile` again
+        and again."""
+        self.prepare([job for job in jobs if job.id not in self._prepared])
+        for job in jobs:
+            future = self._prepared.pop(job.id)
+            while not future.done():
+                meanwhile()
+                wait([future], POLL_S)
+            outcome = future.result()
+            if outcome.status == "ok":
+                start, spent = time.perf_counter(), outcome.spent
+                with self._silence(alone=True):
+                    outcome = self._timed(job)
+                spent += time.perf_counter() - start
+                outcome = Outcome(outcome.status, outcome.time, outcome.message, spent)
+                self._forget(job.id)
+            yield job, outcome
 
     def _prepare(self, job: Job) -> Outcome:
         """Compiles and checks at small sizes."""
         number = self._free.get()
-        start = time.perf_counter()
+        start = self.workers.clock()
         try:
             with self._silence(alone=False):
                 return self._checked(number, job, start)
@@ -206,7 +234,7 @@ class Measurer:
         except Failed as failed:
             status = "hung" if failed.status == "slow" else failed.status
             outcome = Outcome(status, None, failed.message or "not done at small sizes")
-        return Outcome(outcome.status, None, outcome.message, time.perf_counter() - start)
+        return Outcome(outcome.status, None, outcome.message, self.workers.clock() - start)
 
     def _timed(self, job: Job) -> Outcome:
         """Runs a checked candidate on the caller's arrays."""
@@ -314,10 +342,10 @@ class Measurer:
 
     def _ask(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """Asks the worker that times."""
-        return self.workers.ask(0, request, seconds + GRACE_S)
+        return self.workers.ask_alone(request, seconds + GRACE_S)
 
     def _forget(self, id: str) -> None:
-        """Frees a candidate in the workers; its files stay, as it may come back at the end."""
-        if id == self.incumbent:
-            return
-        self.workers.tell({"do": "forget", "ids": [id]}, GRACE_S)
+        """Frees a candidate in the worker that times; its files stay, as it may come back at the end."""
+        if id != self.incumbent:
+            with contextlib.suppress(Failed):
+                self.workers.ask(0, {"do": "forget", "ids": [id]}, GRACE_S)

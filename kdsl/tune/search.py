@@ -117,15 +117,28 @@ class Search:
 
     def ask(self, count: int) -> list[Candidate]:
         """Up to `count` candidates that have not been asked for; fewer when no others are left."""
+        return self.pick(self.pool(count), count)
+
+    def pool(self, count: int) -> list[Candidate]:
+        """Those of which `pick` takes `count`: it has them built."""
+        assert count > 0
+        if self.strategy == "random":
+            return self._new(count, [])
+        if self.strategy == "evolution":
+            return self._offspring(count)
+        assert self.guide is not None
         if not self._started:
-            self._started = True
-            found = self._first(count)
-        elif self.strategy == "guided":
-            found = self._guided(count)
-        else:
-            found = self._offspring(count)
-        self.seen |= {c.key for c in found}
-        return found
+            defaults = [s.candidate() for s in self.space.sketches]
+            draws = [self.space.draw(s) for s in self.space.sketches for _ in range(DRAWS)]
+            return self._distinct([*defaults, *draws])
+        return self.guide.likely(self._offspring(MADE * count), POOL * count)
+
+    def pick(self, pool: Sequence[Candidate], count: int) -> list[Candidate]:
+        """Those of a pool to be measured."""
+        if self.strategy == "guided":
+            pool, self._started = self._picked(pool, count, each=not self._started), True
+        self.seen |= {c.key for c in pool}
+        return list(pool)
 
     def tell(self, candidate: Candidate, seconds: float | None) -> None:
         """The time of a candidate, or a lower bound of it; None for one that did not work."""
@@ -134,17 +147,6 @@ class Search:
             self.measured.append((candidate, seconds))
             if self.guide is not None and self.strategy == "guided":
                 self.guide.learn([(candidate, seconds)])
-
-    def _first(self, count: int) -> list[Candidate]:
-        """To begin with: the defaults of each sketch; a model sees draws of each too."""
-        defaults = [s.candidate() for s in self.space.sketches]
-        if self.strategy == "random":
-            return self._new(count, [])
-        if self.strategy == "guided":
-            draws = [self.space.draw(s) for s in self.space.sketches for _ in range(DRAWS)]
-            return self._picked(self._distinct([*defaults, *draws]), count, each=True)
-        found = self._distinct(defaults)[:count]
-        return found + self._new(count - len(found), found)
 
     def _distinct(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         return list({c.key: c for c in candidates if c.key not in self.seen}.values())
@@ -188,12 +190,6 @@ class Search:
             self.rng.shuffle(left)
             out += islice(left, count - len(out))
         return out
-
-    def _guided(self, count: int) -> list[Candidate]:
-        """The ones that a model likes best of many."""
-        assert self.guide is not None
-        made = self._offspring(MADE * count)
-        return self._picked(self.guide.likely(made, POOL * count), count)
 
     def _picked(self, pool: Sequence[Candidate], count: int, each: bool = False) -> list[Candidate]:
         """Those that the model likes best, a few others among them; `each`: the best of each sketch first."""

@@ -4,7 +4,8 @@
                                                                                         |
     result <-- fewest steps <-- verified on fresh inputs <-- timed again in turn <-- the best few
 
-At any time there is a result: Ctrl-C ends the search, not the tuning, and each trial is on disk when done.
+While one batch is compiled and timed the next one is asked for, built and compiled: it knows all but the times
+of the batch before it, whatever comes first, so that a seed asks for the same. At any time there is a result: Ctrl-C ends the search, not the tuning, and each trial is on disk when done.
 """
 
 from __future__ import annotations
@@ -53,7 +54,11 @@ class Measuring(Protocol):
 
     def begin(self) -> None: ...
     def baseline(self, seconds: float) -> tuple[float, bool]: ...
-    def measure(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]: ...
+    def prepare(self, jobs: Sequence[Job]) -> None: ...
+    def measure(
+        self, jobs: Sequence[Job], meanwhile: Callable[[], None] = ...
+    ) -> Iterator[tuple[Job, Outcome]]: ...
+    def finish(self) -> None: ...
     def ranking(self, jobs: Sequence[Job], seconds: float) -> list[tuple[str, float]]: ...
     def verify(self, job: Job, against: Job | None, seed: int) -> Outcome: ...
 
@@ -74,6 +79,16 @@ class Entry:
     what: str
     steps: str
     job: Job
+    building: float = 0.0
+
+
+@dataclass
+class Batch:
+    """Candidates that the search was asked for: first a pool, `entries` once they are picked."""
+
+    pool: list[Candidate]
+    count: int
+    entries: list[Entry] | None = None
 
 
 @dataclass
@@ -90,7 +105,7 @@ class Session:
     budget: Budget
     progress: Progress
     seed: int = 0
-    batch: int = 8
+    batch: int = 4
     resume: bool = True
     trials: list[Trial] = field(default_factory=list)
 
@@ -101,6 +116,10 @@ class Session:
         self._good: dict[str, dict[str, tuple[Entry, float]]] = {}
         """Per target and job: what worked, and its time."""
         self._by_ir: dict[str, Outcome] = {}
+        self._known_ir: set[str] = set()
+        """Of what has been measured, or will be."""
+        self._told_later: list[tuple[Candidate, float | None]] = []
+        """What the search will hear when the next batch is picked."""
         self._number = 0
         self._best: dict[str, float] = {}
         self._in_a_row = 0
@@ -126,11 +145,12 @@ class Session:
         """Candidates that may still be tried."""
         return 1 << 30 if self.budget.trials is None else self.budget.trials - len(self.trials)
 
-    def _fitting(self) -> int:
-        """Candidates of the next batch: few to begin with, and no more than the time that is left is for."""
+    def _fitting(self, before: int) -> int:
+        """Candidates of the next batch, behind so many: no more than the budget is for."""
+        tries = min(self.batch, self._tries_left() - before)
         if self._each is None:
-            return max(1, self.batch // 2)
-        return max(1, int(min(self.batch, self._left() / self._each)))
+            return tries
+        return min(tries, int(self._left() / self._each) - before)
 
     # -- the whole
 
@@ -138,12 +158,16 @@ class Session:
         """Tunes."""
         interrupted = False
         self.progress.say("compiling, timing it as it is")
-        self.measuring.begin()
         try:
+            self.measuring.begin()
+            if self.resume:
+                self._recall()
+            first = self._asked(0)
             self._first()
-            self._loop()
+            self._loop(first)
         except KeyboardInterrupt:
             interrupted = True
+        self.measuring.finish()
         if not self._baseline[0]:
             raise KeyboardInterrupt  # there is nothing to keep
         self.progress.say("timing the best ones again")
@@ -156,6 +180,7 @@ class Session:
         if not self._baseline[1]:
             entry = self._entry(None, "program order", self.start.to_json(), print_func(self.problem.func))
             self._by_ir[entry.job.ir] = Outcome("ok", self._baseline[0])
+            self._known_ir.add(entry.job.ir)
             self._works(entry, self._baseline[0], self.measuring.target)
         known: list[Entry] = []
         if self.current.steps:
@@ -165,7 +190,6 @@ class Session:
             s = None if best is None else self._replayed(best.steps)
             if s is not None:
                 known.append(self._known("the best so far", s))
-            self._recall()
         for entry in known:
             self._measure([entry])
         for trial in self.trials:
@@ -189,19 +213,51 @@ class Session:
                 self.search.tell(candidate, trial.time)
                 self.trials.append(replace(trial, stored=True, at=0.0))
 
-    def _loop(self) -> None:
-        while self._left() > 0 and self._tries_left() > 0 and self._in_a_row < REFUSED_IN_A_ROW:
+    def _loop(self, batch: Batch | None) -> None:
+        while batch is not None and self._left() > 0 and self._in_a_row < REFUSED_IN_A_ROW:
             start = time.monotonic()
-            asked = self.search.ask(min(self._fitting(), self._tries_left()))
-            if not asked:
+            entries = self._picked(batch)
+            if not batch.pool:
                 return
-            entries = []
-            for candidate, found in zip(asked, self.builder.build(asked)):
-                if not found.refusal:
-                    entries.append(self._entry(candidate, "", found.steps, found.ir, found.instructions))
-            self._measure(entries)
-            each = (time.monotonic() - start) / len(asked)
-            self._each = each if self._each is None else (self._each + each) / 2
+            following = self._asked(len(entries))
+            self._measure(entries, following)
+            if following is not None:
+                self._picked(following)
+            for candidate, seconds in self._told_later:
+                self.search.tell(candidate, seconds)
+            self._told_later.clear()
+            if entries:
+                each = (time.monotonic() - start) / len(entries)
+                self._each = each if self._each is None else (self._each + each) / 2
+            batch = following if following is not None else self._asked(0)
+
+    def _asked(self, before: int) -> Batch | None:
+        """The next batch, which workers begin to build; None when the budget is not for more."""
+        count = self._fitting(before)
+        if count < 1 and not (before == 0 and self._left() > 0 and self._tries_left() > 0):
+            return None
+        batch = Batch(self.search.pool(max(1, count)), max(1, count))
+        self.builder.begin(batch.pool)
+        return batch
+
+    def _picked(self, batch: Batch) -> list[Entry]:
+        """The entries of a batch, which workers begin to compile."""
+        if batch.entries is not None:
+            return batch.entries
+        batch.entries = []
+        picked = self.search.pick(batch.pool, batch.count)
+        for candidate, found in zip(picked, self.builder.build(picked)):
+            if not found.refusal:
+                entry = self._entry(candidate, "", found.steps, found.ir, found.instructions)
+                batch.entries.append(replace(entry, building=found.spent))
+        self._send(batch.entries)
+        return batch.entries
+
+    def _send(self, entries: Sequence[Entry]) -> None:
+        """Has those compiled whose loops are new."""
+        new = {e.job.ir: e.job for e in reversed(entries) if e.job.ir not in self._known_ir}
+        self._known_ir |= set(new)
+        self.measuring.prepare(list(new.values())[::-1])
 
     def _refused(self, candidate: Candidate, found: Built) -> None:
         self._in_a_row += 1
@@ -217,8 +273,14 @@ class Session:
     def _known(self, what: str, s: Schedule) -> Entry:
         return self._entry(None, what, s.to_json(), s.ir(), declared(s))
 
-    def _measure(self, entries: Sequence[Entry]) -> None:
-        """Measures schedules; those whose loops have been measured before only once."""
+    def _measure(self, entries: Sequence[Entry], following: Batch | None = None) -> None:
+        """Measures entries; those whose loops have been measured before only once. The `following` ones are
+        sent when they are built."""
+
+        def meanwhile() -> None:
+            if following is not None and self.builder.ready(following.pool):
+                self._picked(following)
+
         jobs: dict[str, Entry] = {}
         again: list[Entry] = []
         for entry in entries:
@@ -226,8 +288,9 @@ class Session:
                 again.append(entry)
             else:
                 jobs[entry.job.id] = entry
-        for job, outcome in self.measuring.measure([e.job for e in jobs.values()]):
+        for job, outcome in self.measuring.measure([e.job for e in jobs.values()], meanwhile):
             self._by_ir[job.ir] = outcome
+            self._known_ir.add(job.ir)
             if outcome.status == "ok" and outcome.time is not None:
                 target = outcome.target or self.measuring.target
                 self._works(jobs[job.id], outcome.time, target)
@@ -237,6 +300,7 @@ class Session:
             self._told(jobs[job.id], outcome)
             if self._left() <= 0:
                 return
+            meanwhile()
         for entry in again:
             known = self._by_ir.get(entry.job.ir)
             if known is not None:
@@ -259,12 +323,13 @@ class Session:
             outcome.message,
             entry.steps,
             outcome.target or self.measuring.target,
+            building=entry.building,
         )
         self.trials.append(trial)
         if outcome.status != "refused":
             self._in_a_row = 0
         if candidate is not None:
-            self.search.tell(candidate, trial.time)
+            self._told_later.append((candidate, trial.time))
             key = replace(self.key, target=trial.target)
             self.database.store(key, self.problem.func.name, self.problem.sizes, trial)
         self.progress.told(trial, self._best.get(self.measuring.target))

@@ -144,6 +144,7 @@ class Serving:
                 at = ", ".join(f"{k}={v}" for k, v in sizes.items())
                 return {"wrong": found + (f" ({at})" if at else ""), "cases": done}
             done += 1
+        self.forget([id])
         return {"wrong": None, "cases": done}
 
     def run(self, id: str, limit: float) -> dict[str, Any]:
@@ -231,7 +232,7 @@ class Serving:
         """What a program leaves in the arrays that it writes."""
         arrays = inputs.random_arrays(self.problem.func.params, sizes, seed)
         bound = self.runner.bind(self.program(id), self.problem.values(arrays), sizes)
-        with deadline(limit):
+        with deadline(limit, stopped=True):
             bound.run()
         return {name: bound.read(name) for name in self.problem.outputs}
 
@@ -309,16 +310,43 @@ class Serving:
 
 
 @contextlib.contextmanager
-def deadline(seconds: float) -> Iterator[None]:
-    """Raises `Stopped` in a kernel that runs longer, at its next poll."""
+def deadline(seconds: float, stopped: bool = False) -> Iterator[None]:
+    """Raises `Stopped` in a kernel that runs longer, at its next poll. In a process that may be `stopped`
+    meanwhile, seconds of the processor count."""
     if not hasattr(signal, "setitimer"):
         yield
         return
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
+    kind = signal.ITIMER_PROF if stopped else signal.ITIMER_REAL
+    signal.setitimer(kind, max(seconds, 1e-3))
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(kind, 0)
+
+
+_quiet: list[int] = []
+"""Processes that this one has stopped."""
+
+
+@contextlib.contextmanager
+def quiet(pids: Sequence[int]) -> Iterator[None]:
+    """While it lasts these processes are stopped."""
+    if hasattr(signal, "SIGSTOP"):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+                _quiet.append(pid)
+    try:
+        yield
+    finally:
+        go_on()
+
+
+def go_on() -> None:
+    """Continues the processes that are stopped."""
+    while _quiet:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(_quiet.pop(), signal.SIGCONT)
 
 
 def _stop(*_: object) -> None:
@@ -344,7 +372,8 @@ def answer(serving: Serving, request: Mapping[str, Any]) -> dict[str, Any]:
     do: Callable[..., dict[str, Any]] = getattr(serving, request["do"])
     status: Status
     try:
-        return do(**{k: v for k, v in request.items() if k != "do"})
+        with quiet(request.get("quiet", ())):
+            return do(**{k: v for k, v in request.items() if k not in ("do", "quiet")})
     except Stopped:
         return {"error": "slow", "message": ""}
     except MemoryError as error:
@@ -358,6 +387,7 @@ def serve(runner: Runner, requests: BinaryIO, answers: BinaryIO) -> None:
     """Answers requests until there are no more."""
     if hasattr(signal, "SIGALRM"):
         signal.signal(signal.SIGALRM, _stop)
+        signal.signal(signal.SIGPROF, _stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
@@ -365,6 +395,7 @@ def serve(runner: Runner, requests: BinaryIO, answers: BinaryIO) -> None:
         for line in requests:
             waiting.put(line)
         # Whoever asked is gone: do not finish a kernel that nobody waits for.
+        go_on()
         os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()

@@ -1,4 +1,8 @@
-"""Worker processes as their parent sees them: asked with a time limit, replaced when they die."""
+"""Worker processes as their parent sees them: asked with a time limit, replaced when they die.
+
+The first one times. While it does so the others are stopped (SIGSTOP), and none starts: the machine is its own,
+whatever the others are in the middle of. Their limits of time do not count that.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +54,12 @@ class Worker:
     def pid(self) -> int:
         return self._process.pid
 
-    def ask(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    def ask(
+        self, request: Mapping[str, Any], seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> dict[str, Any]:
         """The answer; `Failed` when there is none after so many seconds, or the process has died."""
         try:
-            answer = self._answer(request, seconds)
+            answer = self._answer(request, seconds, clock)
         except KeyboardInterrupt:
             self.close()  # its answer would be taken for that to the next request
             raise
@@ -60,17 +67,19 @@ class Worker:
             raise Failed(answer["error"], answer["message"])
         return answer
 
-    def _answer(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    def _answer(
+        self, request: Mapping[str, Any], seconds: float, clock: Callable[[], float]
+    ) -> dict[str, Any]:
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
         except OSError:
             raise self._died() from None
-        until = time.monotonic() + seconds
+        until = clock() + seconds
         descriptor = self._process.stdout.fileno()
         while b"\n" not in self._read:
-            left = until - time.monotonic()
+            left = until - clock()
             ready = select.select([descriptor], [], [], max(0.0, left))[0] if left > 0 else []
             if not ready:
                 self.close()
@@ -86,6 +95,11 @@ class Worker:
     @property
     def alive(self) -> bool:
         return self._process.poll() is None
+
+    def send(self, number: int) -> None:
+        """Sends a signal to the process, if it is still there."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
 
     def close(self) -> None:
         """Ends the process at once."""
@@ -120,44 +134,110 @@ class Workers:
     def __init__(self, count: int, folder: Path, memory_bytes: int, command: Sequence[str]) -> None:
         self.command = tuple(command)
         self.replaced = 0
+        """Workers that died."""
         self._opening = {"do": "open", "folder": str(folder), "memory_bytes": memory_bytes}
         self._workers: list[Worker | None] = [None for _ in range(count)]
-        self._started = [False for _ in range(count)]
+        self._ended = count
+        """Workers from this number on are gone for good."""
+        self._turn = threading.Condition()
+        self._starting = 0
+        self._since: float | None = None
+        """Since when one of them has the machine to itself."""
+        self._stopped_s = 0.0
 
     def __len__(self) -> int:
         return len(self._workers)
 
+    def clock(self) -> float:
+        """Seconds, without those for which workers were stopped."""
+        with self._turn:
+            now = time.monotonic()
+            return now - self._stopped_s - (0.0 if self._since is None else now - self._since)
+
     def ask(self, number: int, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """Asks worker `number`. `Failed` as for `Worker.ask`."""
-        return self._worker(number).ask(request, seconds)
+        worker = self._worker(number)
+        try:
+            return worker.ask(request, seconds, self.clock)
+        except Failed:
+            self._forget_dead(number)
+            raise
 
-    def tell(self, request: Mapping[str, Any], seconds: float) -> None:
-        """Asks all workers that are there, and needs no answer."""
-        for worker in self._workers:
-            if worker is not None and worker.alive:
-                with contextlib.suppress(Failed):
-                    worker.ask(request, seconds)
+    def ask_alone(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+        """Asks the first worker, while nothing else runs."""
+        first = self._worker(0)
+        with self._alone():
+            try:
+                others = [w.pid for w in self._workers[1:] if w is not None and w.alive]
+                return first.ask({**request, "quiet": others}, seconds)
+            except Failed:
+                self._forget_dead(0)
+                raise
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While it lasts no worker starts. The first worker stops and continues the others, as it knows when;
+        they are continued once more, should it have died meanwhile."""
+        with self._turn:
+            while self._starting:
+                self._turn.wait()
+            self._since = time.monotonic()
+        try:
+            yield
+        finally:
+            for worker in self._workers[1:]:
+                if worker is not None and hasattr(signal, "SIGCONT"):
+                    worker.send(signal.SIGCONT)
+            with self._turn:
+                self._stopped_s += time.monotonic() - self._since
+                self._since = None
+                self._turn.notify_all()
 
     def pids(self) -> list[int]:
         """Those that are there."""
         return [w.pid for w in self._workers if w is not None and w.alive]
 
+    def end(self, number: int = 0) -> None:
+        """Ends the workers from this number on, also those that threads wait for; none is replaced."""
+        with self._turn:
+            self._ended = min(self._ended, number)
+        for worker in self._workers[number:]:
+            if worker is not None:
+                worker.send(signal.SIGKILL)
+
     def close(self) -> None:
-        """Ends all."""
+        """Ends all; nobody waits for one."""
+        self.end()
         for n, worker in enumerate(self._workers):
             if worker is not None:
                 worker.close()
             self._workers[n] = None
 
+    def _forget_dead(self, number: int) -> None:
+        worker = self._workers[number]
+        if worker is not None and not worker.alive and number < self._ended:
+            worker.close()
+            self._workers[number] = None
+            self.replaced += 1
+
     def _worker(self, number: int) -> Worker:
         worker = self._workers[number]
         if worker is not None and worker.alive:
             return worker
-        self.replaced += self._started[number]
-        worker = Worker(self.command, environment())
-        self._workers[number] = worker
-        self._started[number] = True
-        worker.ask(self._opening, START_S)
+        with self._turn:
+            while self._since is not None:
+                self._turn.wait()
+            if number >= self._ended:
+                raise Failed("crashed", "the tuning has ended")
+            self._forget_dead(number)
+            self._starting += 1
+            worker = self._workers[number] = Worker(self.command, environment())
+        try:
+            worker.ask(self._opening, START_S)
+        finally:
+            with self._turn:
+                self._starting -= 1
+                self._turn.notify_all()
         return worker
 
 

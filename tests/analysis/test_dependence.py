@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from itertools import permutations
+from typing import Any
 
 import pytest
 
-from kdsl.analysis.dependence import Unproved, Violation
+from kdsl.analysis import dependence
+from kdsl.analysis.dependence import Unproved, Violation, check_mark
+from kdsl.ir.nodes import Loop
+from kdsl.ir.parser import parse_func
+from kdsl.ir.walk import stmts
 from tests.analysis.rewriting import Entry, mark, rewrite
 
 MATMUL = "def f(A: f32[M, K], B: f32[K, N], C: f32[M, N]):\n"
@@ -707,3 +712,38 @@ def test_answers_are_kept() -> None:
     first = mark(JACOBI, "t", "parallel")
     assert first is not None
     assert mark(JACOBI, "t", "parallel") is first
+
+
+MARKED = """
+def f(A: f32[M, N], B: f32[M, N]):
+    for i in {outer}(range(M)):
+        for j in range((N + 7) // 8):
+            for l in {inner}(range(8)):
+                if j * 8 + l < N:
+                    B[i, j * 8 + l] = A[i, j * 8 + l] + B[{row}, j * 8 + l]
+"""
+
+
+@pytest.mark.parametrize("row", ["i", "max(i - 1, 0)"])
+@pytest.mark.parametrize("loop", ["i", "j", "l"])
+def test_the_marks_of_other_loops_make_no_difference(row: str, loop: str, monkeypatch: Any) -> None:
+    plain = MARKED.format(outer="", inner="", row=row)
+    want = mark(plain, loop, "vectorize")
+    with monkeypatch.context() as m:
+        # One question: the answer is known.
+        m.setattr("kdsl.analysis.dependence.instances", None)
+        for outer, inner in (("parallel", ""), ("", "unroll"), ("parallel", "vectorize")):
+            assert mark(MARKED.format(outer=outer, inner=inner, row=row), loop, "vectorize") == want
+
+
+def test_questions_about_one_function_do_not_disturb_each_other() -> None:
+    func = parse_func(MATMUL_TILED)
+    ids = [(s.id, s.var) for s in stmts(func.body) if isinstance(s, Loop)]
+    answers = [check_mark(func, id, kind) for kind in ("parallel", "vectorize") for id, _ in ids]
+    dependence._answers.clear()
+    again = []
+    for kind in ("vectorize", "parallel"):
+        for id, _ in reversed(ids):
+            dependence._programs.clear()
+            again.append(check_mark(func, id, kind))
+    assert answers == again[::-1]

@@ -57,6 +57,7 @@ def crash(_: Any) -> None:
 
 def hang(_: Any) -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.setitimer(signal.ITIMER_PROF, 0)
     while True:
         pass
 
