@@ -15,11 +15,15 @@ from pathlib import Path
 import numpy as np
 
 import kdsl
-from benchmarks.peers import on_threads, torch
-from benchmarks.scheduled import normal
+from benchmarks.cases import normal
 from benchmarks.timing import duration, interleaved_medians, medians_by_threads, table
 from benchmarks.tutorial import steps
 from examples.attention.attention import in_tiles, online, reference
+
+try:
+    import torch
+except ImportError:
+    torch = None  # type: ignore[assignment, unused-ignore]
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "attention.md"
 HEADS, WIDTH = 8, 64
@@ -95,7 +99,7 @@ def row(name: str, length: int, causal: bool, seconds: float) -> list[str]:
         q, k, v = (torch.from_numpy(x)[None] for x in (Q, K, V))
         runs["torch"] = lambda: functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
     cells = []
-    for medians in medians_by_threads(runs, seconds=seconds, on_threads=on_threads).values():
+    for medians in medians_by_threads(runs, seconds=seconds).values():
         cells += [duration(medians["kdsl"]), f"{flops(length, causal) / medians['kdsl'] / 1e9:.0f}"]
         if "torch" in medians:
             cells.append(f"{medians['torch'] / medians['kdsl']:.2f} x")

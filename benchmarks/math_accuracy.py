@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 import kdsl
-from benchmarks.timing import machine, table
+from benchmarks import machine
+from benchmarks.timing import table
 from kdsl.dtypes import DType, f32, f64
 from kdsl.ir.builtins import TABLE
 from tests.mathlib import reference as ref
@@ -118,7 +119,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     names = tuple(options.names) or (*ref.UNARY, *ref.BINARY)
-    print(machine(), f"kdsl {kdsl.__version__}" if hasattr(kdsl, "__version__") else "")
+    print(machine.line(), f"kdsl {kdsl.__version__}" if hasattr(kdsl, "__version__") else "")
     for dtype in (f32, f64):
         print(f"\n## {dtype}\n\n{report(names, dtype, options.step, options.points)}", flush=True)
 

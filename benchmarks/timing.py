@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
-import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
-from pathlib import Path
+from contextlib import suppress
+from dataclasses import dataclass
 
 import kdsl
 
 Contenders = Mapping[str, Callable[[], object]]
+Samples = dict[str, list[float]]
+"""Seconds of one call by contender; those of one round have one index."""
 
 
-def interleaved_medians(
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A median with its quartiles, the least and the largest sample."""
+
+    least: float
+    q1: float
+    median: float
+    q3: float
+    most: float
+
+    @classmethod
+    def of(cls, samples: Sequence[float]) -> Spread:
+        """Of one sample or more."""
+        least, most = min(samples), max(samples)
+        if least == most:
+            return cls(least, least, least, least, least)
+        return cls(least, *statistics.quantiles(samples, n=4, method="inclusive"), most)
+
+
+def interleaved(
     contenders: Contenders, *, seconds: float = 1.0, rounds: int = 15, pause: float = 0.0
-) -> dict[str, float]:
-    """Median seconds of one call of each contender.
+) -> Samples:
+    """Seconds of one call of each contender in each of `rounds` rounds.
 
-    Each is called once to warm up; then `rounds` rounds run all of them in turn, each round beginning with
+    Each is called once to warm up; then the rounds run all of them in turn, each round beginning with
     another one, each timed over as many calls as make the whole take about `seconds`. `pause` seconds before
     each, and one call that is not timed: threads of a BLAS spin for a while after their work, and would take
     the next one's core.
@@ -31,7 +52,7 @@ def interleaved_medians(
         start = time.perf_counter()
         run()
         calls[name] = max(1, int(share / max(time.perf_counter() - start, 1e-7)))
-    samples: dict[str, list[float]] = {name: [] for name in contenders}
+    samples: Samples = {name: [] for name in contenders}
     order = list(contenders.items())
     for _ in range(rounds):
         order.append(order.pop(0))
@@ -44,57 +65,53 @@ def interleaved_medians(
             for _ in range(n):
                 run()
             samples[name].append((time.perf_counter() - start) / n)
+    return samples
+
+
+def interleaved_medians(
+    contenders: Contenders, *, seconds: float = 1.0, rounds: int = 15, pause: float = 0.0
+) -> dict[str, float]:
+    """The medians of `interleaved`."""
+    samples = interleaved(contenders, seconds=seconds, rounds=rounds, pause=pause)
     return {name: statistics.median(s) for name, s in samples.items()}
 
 
-def medians_by_threads(
-    contenders: Contenders, *, seconds: float = 1.0, on_threads: Callable[[int], None] | None = None
-) -> dict[int, dict[str, float]]:
-    """`interleaved_medians` with kdsl and NumPy's BLAS on one thread each, then on all of kdsl's pool.
+def by_threads(contenders: Contenders, *, seconds: float = 1.0, rounds: int = 15) -> dict[int, Samples]:
+    """`interleaved` on one thread, then on all of kdsl's pool: kdsl, NumPy's BLAS, and what else is loaded of
+    Numba and PyTorch.
 
-    Without threadpoolctl the BLAS keeps the number of threads that it has. `on_threads` tells others how many
-    they may use.
+    Without threadpoolctl the BLAS keeps the number of threads that it has.
     """
     threads = kdsl.get_num_threads()
-    out: dict[int, dict[str, float]] = {}
+    out: dict[int, Samples] = {}
     try:
         for count in dict.fromkeys((1, threads)):
             kdsl.set_num_threads(count)
-            _blas_threads(count)
-            if on_threads is not None:
-                on_threads(count)
+            other_threads(count)
             pause = 0.1 if count > 1 else 0.0
-            out[count] = interleaved_medians(contenders, seconds=seconds, pause=pause)
+            out[count] = interleaved(contenders, seconds=seconds, rounds=rounds, pause=pause)
     finally:
         kdsl.set_num_threads(threads)
-        _blas_threads(1)
+        other_threads(1)
     return out
 
 
-def _blas_threads(count: int) -> None:
-    try:
+def medians_by_threads(contenders: Contenders, *, seconds: float = 1.0) -> dict[int, dict[str, float]]:
+    """The medians of `by_threads`."""
+    found = by_threads(contenders, seconds=seconds)
+    return {n: {who: statistics.median(s) for who, s in samples.items()} for n, samples in found.items()}
+
+
+def other_threads(count: int) -> None:
+    """How many threads NumPy's BLAS, PyTorch and Numba may use."""
+    with suppress(ImportError):
         from threadpoolctl import threadpool_limits
-    except ImportError:
-        return
-    threadpool_limits(count, user_api="blas")
 
-
-def machine() -> str:
-    """One line: processor, cores, Python, and the versions of the packages that matter."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        fields = dict(
-            line.split(":", 1) for line in info.read_text().split("\n\n")[0].splitlines() if ":" in line
-        )
-        cpu = {k.strip(): v.strip() for k, v in fields.items()}.get("model name", cpu)
-    versions = []
-    for package in ("numpy", "llvmlite", "numba"):
-        try:
-            versions.append(f"{package} {metadata.version(package)}")
-        except metadata.PackageNotFoundError:
-            continue
-    return f"{cpu}, Python {platform.python_version()}, {', '.join(versions)}"
+        threadpool_limits(count, user_api="blas")
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(count)
+    if (numba := sys.modules.get("numba")) is not None:
+        numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

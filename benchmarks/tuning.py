@@ -24,17 +24,9 @@ import numpy as np
 
 import kdsl
 from benchmarks import kernels as k
-from benchmarks.scheduled import (
-    Array,
-    normal,
-    np_blur,
-    np_conv2d,
-    np_gelu,
-    np_jacobi,
-    np_layernorm,
-    np_softmax,
-)
-from benchmarks.timing import _blas_threads, duration, interleaved_medians, table
+from benchmarks import peers_numpy
+from benchmarks.cases import normal
+from benchmarks.timing import duration, interleaved_medians, other_threads, table
 from kdsl.runtime.targets import resolve
 from kdsl.tune.building import Builder, Built, built
 from kdsl.tune.guiding import ModelGuide
@@ -69,43 +61,42 @@ def product(m: int, n: int, terms: int) -> Case:
 def cases() -> Iterator[Case]:
     """Those of the autotuner's issue that have a hand-written schedule here."""
     yield from (product(512, 512, 512), product(1024, 1024, 1024), product(1000, 1001, 999))
-    X, Y, Z, T, R = normal(4096, 1024), *[np.empty((4096, 1024), "f4") for _ in range(3)], normal(4096, 1)
+    X, Y, Z = normal(4096, 1024), *[np.empty((4096, 1024), "f4") for _ in range(2)]
     g, b = normal(1024), normal(1024)
-    yield Case("softmax 4096x1024", k.softmax, (X, Y), k.by_rows, lambda: np_softmax(X, Z, R))
+    yield Case("softmax 4096x1024", k.softmax, (X, Y), k.by_rows, peers_numpy.softmax(X, Z))
     yield Case(
         "layernorm 4096x1024",
         k.layernorm,
         (X, g, b, Y),
         k.streamed_rows,
-        lambda: np_layernorm(X, g, b, Z, T, R),
+        peers_numpy.layernorm(X, g, b, Z),
     )
-    V, W, U, S = normal(1 << 22), *[np.empty(1 << 22, "f4") for _ in range(2)], np.empty(1 << 22, "f4")
-    yield Case("gelu 2²²", k.gelu, (V, W), k.elements, lambda: np_gelu(V, U, S))
+    V, W, U = normal(1 << 22), *[np.empty(1 << 22, "f4") for _ in range(2)]
+    yield Case("gelu 2²²", k.gelu, (V, W), k.elements, peers_numpy.gelu(V, U))
     L = normal(1 << 24)
     yield Case("sum 2²⁴", k.total, (L,), k.shared_sum, lambda: np.sum(L))
     yield blurred()
     yield swept()
-    images, F, columns = normal(64, 58, 58), normal(64, 64, 3, 3), np.empty((64, 3, 3, 56, 56), "f4")
+    images, F = normal(64, 58, 58), normal(64, 64, 3, 3)
     mine, theirs = np.empty((64, 56, 56), "f4"), np.empty((64, 56, 56), "f4")
     yield Case(
         "conv2d 64x56²",
         k.conv2d,
         (images, F, mine),
         k.channels,
-        lambda: np_conv2d(images, F, theirs, columns),
+        peers_numpy.conv2d(images, F, theirs),
     )
 
 
 def blurred() -> Case:
-    A, B, Z, S = normal(2050, 2050), *[np.empty((2048, 2048), "f4") for _ in range(3)]
-    P: Array = np.empty((2050, 2048), "f4")
-    return Case("blur 2048²", k.blur, (A, B), lambda s: k.window(s, 16), lambda: np_blur(A, Z, P, S))
+    A, B, Z = normal(2050, 2050), *[np.empty((2048, 2048), "f4") for _ in range(2)]
+    return Case("blur 2048²", k.blur, (A, B), lambda s: k.window(s, 16), peers_numpy.blur(A, Z))
 
 
 def swept() -> Case:
     A = normal(2048, 2048)
-    args, other, S = (A.copy(), A.copy()), (A.copy(), A.copy()), np.empty((2046, 2046), "f4")
-    return Case("Jacobi 2048²", k.jacobi, args, k.all_steps, lambda: np_jacobi(*other, S, 5))
+    args, other = (A.copy(), A.copy()), (A.copy(), A.copy())
+    return Case("Jacobi 2048²", k.jacobi, args, k.all_steps, peers_numpy.jacobi(*other))
 
 
 def main() -> str:
@@ -120,12 +111,12 @@ def main() -> str:
                 continue
             for threads in dict.fromkeys((1, before)):
                 kdsl.set_num_threads(threads)
-                _blas_threads(threads)
+                other_threads(threads)
                 lines.append([case.name, str(threads), *row(case, seconds)])
                 print(" | ".join(lines[-1]), file=sys.stderr, flush=True)
     finally:
         kdsl.set_num_threads(before)
-        _blas_threads(1)
+        other_threads(1)
     head = [
         "kernel",
         "threads",
