@@ -1,4 +1,4 @@
-"""Where a piece of IR came from: a range of the user's Python source, and how to show it.
+"""Where a piece of IR came from: a range of the user's Python source, how it is read and how to show it.
 
 A `Loc` rides on every IR node and reaches every error. Lines are 1-based, columns are
 0-based and count characters, as in `ast` (after conversion from UTF-8 offsets).
@@ -6,9 +6,13 @@ A `Loc` rides on every IR node and reaches every error. Lines are 1-based, colum
 
 from __future__ import annotations
 
+import ast
 import linecache
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import Any
+
+ATTEMPTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,20 @@ class Loc:
     def text(self) -> str:
         """The first source line of the range, without its line end (empty when the source is gone)."""
         return linecache.getline(self.filename, self.line).rstrip("\r\n")
+
+
+def syntax_tree(text: str, mode: str = "exec") -> Any:
+    """`ast.parse`, in several threads at once.
+
+    CPython 3.11 and 3.12 count the depth of a tree in one place for all threads, and say SystemError when
+    they switch at the wrong moment (an object's finaliser that runs meanwhile is enough).
+    """
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return ast.parse(text, mode=mode)
+        except SystemError:
+            continue
+    return ast.parse(text, mode=mode)
 
 
 def display_name(filename: str) -> str:

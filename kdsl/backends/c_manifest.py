@@ -8,7 +8,6 @@ It has functions for what depends on sizes and scalars: extents of buffers, para
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ from kdsl.dtypes import DType, bool_, by_name, f64, i64
 from kdsl.ir.nodes import Binary, Cast, Compare, Const, Expr, Let, Logic, Select, Unary, Var
 from kdsl.ir.parser_exprs import ExprParser
 from kdsl.ir.walk import substitute
+from kdsl.source import syntax_tree
 
 _HELPERS = """\
 static inline int64_t NAME_div(int64_t a, int64_t b) { return a / b - (a % b != 0 && (a ^ b) < 0); }
@@ -236,7 +236,7 @@ class _Header:
     def expr(self, text: str, dtype: DType) -> str:
         """An expression of the manifest in C."""
         parser = ExprParser("", "", scope=dict(self.types))
-        return self._c(parser.expr(ast.parse(text, mode="eval").body, dtype))
+        return self._c(parser.expr(syntax_tree(text, "eval").body, dtype))
 
     def _c(self, e: Expr) -> str:
         match e:

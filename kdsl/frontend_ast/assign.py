@@ -17,7 +17,7 @@ from kdsl.frontend_ast.frames import (
     View,
 )
 from kdsl.frontend_ast.inlining import Inlining
-from kdsl.source import Loc
+from kdsl.source import Loc, syntax_tree
 
 
 class Assignments(Inlining):
@@ -241,7 +241,7 @@ class Assignments(Inlining):
     def _parsed(self, node: ast.expr) -> ast.expr:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             try:
-                inner = ast.parse(node.value, mode="eval").body
+                inner: ast.expr = syntax_tree(node.value, "eval").body
             except SyntaxError:
                 self.error("K0116", f"`{node.value}` is not a type", node, help="write f32, i64, ...")
             for n in ast.walk(inner):

@@ -19,7 +19,7 @@ from kdsl.dtypes import ArrayType, DType, TypeVar, constexpr
 from kdsl.errors import CompileError
 from kdsl.frontend_ast.syntax import refuse_unsupported
 from kdsl.ir.params import Options
-from kdsl.source import Loc
+from kdsl.source import Loc, syntax_tree
 
 
 class Missing:
@@ -131,7 +131,7 @@ def parse(fn: Callable[..., Any], kind: str) -> tuple[ast.FunctionDef, Origin, s
     for last in _block_ends(lines, first - 1, indent):
         text = "".join(lines[first - 1 : last])
         try:
-            tree = ast.parse("if 1:\n" + text if indent else text)
+            tree = syntax_tree("if 1:\n" + text if indent else text)
         except SyntaxError:
             continue
         found = next((n for n in _top(tree, indent) if getattr(n, "name", None) == code.co_name), None)

@@ -48,14 +48,14 @@ from kdsl.ir.nodes import (
 from kdsl.ir.parser_exprs import TYPES, Buffer, ExprParser
 from kdsl.ir.printer import default_sizes, stored_buffers
 from kdsl.ir.verify import InvalidIR, verify
-from kdsl.source import Loc
+from kdsl.source import Loc, syntax_tree
 
 
 def parse_func(text: str, filename: str = "") -> Func:
     """The verified `Func` that `text` describes. With a `filename` its nodes carry places in that file."""
     parser = _Parser(text, filename)
     try:
-        tree = ast.parse(text)
+        tree = syntax_tree(text)
     except SyntaxError as e:
         parser.fail_at(e.lineno or 1, f"the IR is no Python syntax: {e.msg}")
     except (RecursionError, MemoryError):

@@ -184,7 +184,7 @@ class Kernel(_OfFunction, Generic[P]):
             if kernel._schedule == "auto":
                 with whole, kernel._lock:
                     kernel._programs, kernel._requests, kernel._variants, kernel._makers = {}, {}, {}, []
-                    type(kernel).__call__ = Kernel._slow_call  # type: ignore[method-assign]
+                    kernel._call_by(Kernel._slow_call)
 
     def _unscheduled(self) -> Kernel[P]:
         return self if self._schedule is None else Kernel(self.__kdsl_source__, self._chosen_target)
@@ -341,7 +341,18 @@ class Kernel(_OfFunction, Generic[P]):
                 return
         self._makers = makers
         # A Python function in a class would get the kernel as its first argument; a C function does not.
-        type(self).__call__ = staticmethod(entry) if isinstance(entry, FunctionType) else entry  # type: ignore[method-assign]
+        self._call_by(staticmethod(entry) if isinstance(entry, FunctionType) else entry)
+
+    def _call_by(self, entry: Any) -> None:
+        """Calls of this kernel go to `entry`.
+
+        The old one has to live until the class knows the new one: giving back its code lets other threads
+        run, and CPython's cache of methods would still hand it to them, without a reference.
+        """
+        own = type(self)
+        old = own.__dict__["__call__"]
+        own.__call__ = entry  # type: ignore[method-assign]
+        del old
 
     def _resolved(self) -> Target:
         if self._target is None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from kdsl.frontend_ast.source import KernelSource, lookup
 from kdsl.ir.params import Options
+from kdsl.source import syntax_tree
 
 State = tuple[Any, ...]
 
@@ -50,7 +51,7 @@ def rebuild_source(
     filename = f"<kdsl {name} {hashlib.sha256(text.encode()).hexdigest()[:8]}>"
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
     indented = text[:1] in " \t"
-    tree = ast.parse("if 1:\n" + text if indented else text)
+    tree = syntax_tree("if 1:\n" + text if indented else text)
     if indented:
         assert isinstance(tree.body[0], ast.If)
         tree.body = tree.body[0].body

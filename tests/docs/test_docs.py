@@ -57,6 +57,18 @@ def test_pictures_are_up_to_date() -> None:
         assert draw() == found, f"run docs/pictures.py: docs/pictures/{name} is stale"
 
 
+def test_tables_of_the_attention_benchmark_have_their_place() -> None:
+    """`python -m benchmarks.attention --write` finds each of its tables by the first cell."""
+    from benchmarks.attention import PAGE, put
+
+    text = PAGE.read_text()
+    heads = ("| 8 heads of 64, 1024 keys, f32, full |", "| 8 heads of 64 |")
+    new = put("\n\n".join(f"{head} time |\n| --- | ---: |\n| one | 1 ms |" for head in heads), text)
+    assert new.count("| one | 1 ms |\n\n") == 2 and new.startswith(text[: text.index(heads[0])])
+    with pytest.raises(ValueError, match="0 tables"):
+        put("| another | time |\n| --- | ---: |", text)
+
+
 def test_site_builds(tmp_path: Path) -> None:
     """Strictly: a link that leads nowhere, or a page that is not in the navigation, is an error."""
     pytest.importorskip("mkdocs")

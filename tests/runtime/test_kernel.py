@@ -361,3 +361,30 @@ def test_faults_stop_the_kernel_and_name_the_place() -> None:
             gather(np.ones(3, np.float32), np.array([0, 1, 9, 2]), out)
         assert isinstance(caught.value, kdsl.KdslError) and "out[i] = A[at[i]]" in str(caught.value)
         assert out.tolist() == [1, 1, 0, 0]
+
+
+def test_a_replaced_entry_outlives_the_change() -> None:
+    """Its end may let other threads run: their calls must find the new one by then."""
+
+    @kdsl.kernel
+    def twice(A: f32[N]):
+        for i in range(N):
+            A[i] = A[i] * 2
+
+    auto: Any = twice.with_schedule("auto")
+    own, stale = type(auto), []
+
+    class Entry:
+        def __call__(self, A: Any) -> None:
+            raise AssertionError("the old entry")
+
+        def __del__(self) -> None:
+            stale.append(isinstance(own.__call__, Entry))
+
+    own.__call__ = Entry()
+    assert isinstance(own.__call__, Entry)  # now CPython's cache has it
+    twice._choose_anew()
+    assert stale == [False]
+    A = np.ones(3, np.float32)
+    auto(A)
+    assert (A == 2).all()

@@ -32,11 +32,13 @@ class Run:
 
     seed: int
     seconds: float
+    only: int | None = None
     random: random.Random = field(init=False)
     counts: Counter[str] = field(default_factory=Counter)
     findings: list[str] = field(default_factory=list)
     known: set[str] = field(default_factory=set)
     start: float = field(default_factory=time.monotonic)
+    round: int = 0
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -44,12 +46,15 @@ class Run:
     def rounds(self) -> Iterator[int]:
         """0, 1, 2, ... until the budget is spent, at least once; each number seeds `random` anew, so that a
         finding is repeated with `--only`."""
-        number = 0
+        self.round = first = self.only or 0
         warnings.simplefilter("ignore")  # of Python about odd source
-        while number == 0 or (time.monotonic() - self.start < self.seconds and len(self.findings) < KEPT):
-            self.random.seed(f"{self.seed} {number}")
-            yield number
-            number += 1
+        while self.round == first or (self.only is None and self._time_left() and len(self.findings) < KEPT):
+            self.random.seed(f"{self.seed} {self.round}")
+            yield self.round
+            self.round += 1
+
+    def _time_left(self) -> bool:
+        return time.monotonic() - self.start < self.seconds
 
     def find(self, what: str, material: str = "") -> None:
         """Notes something that must not be; what ends in the same way is noted once."""
@@ -58,6 +63,7 @@ class Run:
         if key in self.known:
             return
         self.known.add(key)
+        what = f"round {self.round}: {what}"
         self.findings.append(f"{what}\n{material}" if material else what)
 
     @contextmanager
@@ -100,8 +106,9 @@ def main(stress: Callable[[Run], None], seconds: float = 60.0) -> None:
     parser = argparse.ArgumentParser(description=sys.modules[stress.__module__].__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=seconds, help="budget (default: %(default)s)")
+    parser.add_argument("--only", type=int, metavar="ROUND", help="of a finding, to repeat it")
     given = parser.parse_args()
-    run = Run(given.seed, given.seconds)
+    run = Run(given.seed, given.seconds, given.only)
     stress(run)
     for finding in run.findings:
         print(f"FOUND {finding}\n", file=sys.stderr)

@@ -78,7 +78,10 @@ def exchanged(text: str, others: list[str], draw: random.Random) -> str:
             for node in ast.walk(tree)
             for name, value in ast.iter_fields(node)
             for n, v in enumerate(value if isinstance(value, list) else [value])
-            if isinstance(v, kind) and not isinstance(node, ast.Module)
+            # The parts of an f-string are of two kinds, which have no text elsewhere.
+            if isinstance(v, kind)
+            and not isinstance(node, ast.Module | ast.JoinedStr)
+            and name != "format_spec"
         ]
         found = [n for n in ast.walk(draw.choice((tree, other))) if isinstance(n, kind)]
         node, name, n = draw.choice(places)

@@ -123,7 +123,10 @@ def _process(draw: random.Random, method: str) -> None:
     queue = context.SimpleQueue()
     child = context.Process(target=_child, args=(queue,))
     child.start()
-    child.join(60)
+    until = time.monotonic() + 60
+    while child.is_alive() and time.monotonic() < until:
+        child.join(1)
+        time.sleep(0.01)  # another thread's `start` may have seen the end, and not noted it yet
     if child.is_alive():
         child.kill()
         raise AssertionError(f"a child ({method}) hangs")

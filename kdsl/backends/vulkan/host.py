@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ import numpy as np
 from kdsl.dtypes import DType, bool_, by_name, i64
 from kdsl.ir.interpreter_exprs import ExprCompiler, Frame
 from kdsl.ir.parser_exprs import ExprParser
+from kdsl.source import syntax_tree
 
 Eval = Callable[[Frame], Any]
 Step = Callable[[Frame], Iterator["Command"]]
@@ -71,7 +71,7 @@ class HostProgram:
     # -- closures of expressions and steps
 
     def _expr(self, text: str, dtype: DType) -> Eval:
-        return self._compiler.expr(self._parser.expr(ast.parse(text, mode="eval").body, dtype))
+        return self._compiler.expr(self._parser.expr(syntax_tree(text, "eval").body, dtype))
 
     @contextmanager
     def _variable(self, name: str) -> Iterator[int]:

@@ -34,6 +34,7 @@ from kdsl.sched.edit import Edit
 from kdsl.sched.primitive import primitive
 from kdsl.sched.rewriting.ranges import add_conditions
 from kdsl.sched.rewriting.tree import map_exprs, with_fresh_ids
+from kdsl.source import syntax_tree
 
 
 @primitive
@@ -124,7 +125,7 @@ _COMPARISONS: dict[type[ast.cmpop], CompareOp] = {
 def _condition(edit: Edit, text: str) -> Expr:
     """The bool_ expression that `text` means."""
     try:
-        tree = ast.parse(text, mode="eval").body
+        tree = syntax_tree(text, "eval").body
     except (SyntaxError, ValueError):
         raise edit.refused(
             "K0324",
