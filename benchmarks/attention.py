@@ -3,11 +3,16 @@
 The kernel and its schedule are those of `examples/attention`. Each row is checked against a float64
 reference, then contenders are interleaved and medians compared, on one thread and on all. Without PyTorch
 only kdsl is timed.
+
+`python -m benchmarks attention` prints both tables of docs/attention.md;
+`python -m benchmarks.attention --write` puts them there too.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
+import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -56,7 +61,7 @@ def by_steps(seconds: float, length: int = LENGTHS[0]) -> str:
         gain = f"{before / median:.2f} x" if before else ""
         lines.append([name, duration(median), f"{rate:.1f}", gain])
         before = median
-    return table([f"{HEADS} heads of {WIDTH}, {length} keys, f32", "time", "GFLOP/s", "gain"], lines)
+    return table([f"{HEADS} heads of {WIDTH}, {length} keys, f32, full", "time", "GFLOP/s", "gain"], lines)
 
 
 def beside_torch(seconds: float) -> str:
@@ -106,5 +111,26 @@ def row(name: str, length: int, causal: bool, seconds: float) -> list[str]:
     return cells
 
 
+def put(tables: str, text: str) -> str:
+    """`text` with each of the tables in place of the one that has the same first cell.
+
+    ValueError where it has none.
+    """
+    for one in tables.split("\n\n"):
+        start = re.escape(one[: one.index("|", 1) + 1])
+        text, found = re.subn(rf"^{start}.*\n(?:\|.*\n)*", lambda _, one=one: f"{one}\n", text, flags=re.M)
+        if found != 1:
+            raise ValueError(f"{found} tables begin with {one.splitlines()[0]}")
+    return text
+
+
 if __name__ == "__main__":
-    print(main())
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--write", action="store_true", help=f"into {PAGE.name} too")
+    write = parser.parse_args().write
+    found = main()
+    print(found)
+    if write:
+        PAGE.write_text(put(found, PAGE.read_text()))

@@ -135,12 +135,13 @@ sizes. With sizes there are numbers beside the roofline of this machine, which i
 arguments of a call that call is timed too, on copies of what it writes.
 
 ```python
-print(s.explain())                                    # formulas
-print(s.explain(M=512, N=512, K=512))                 # numbers, and the least time that this machine allows
-e = s.explain(A, B, C)                                # and the time of this call
+print(s.explain())                     # formulas
+print(s.explain(M=512, N=512, K=512))  # numbers, and the least time that this machine allows
+e = s.explain(A, B, C)                 # and the time of this call
 assert e.flops.formula == "2 * M * K * N" and e.flops.value == 2 * 10 * 20 * 70
 assert [loop.role for loop in e.loops[:2]] == ["parallel", "in order"]
-print(f"{e.flops_per_second / 1e9:.1f} Gflop/s, {100 * e.share:.0f} % of the roofline, bound by {e.bound_by}")
+print(f"{e.flops_per_second / 1e9:.1f} Gflop/s, {100 * e.share:.0f} % of the roofline")
+print(f"bound by {e.bound_by}")
 ```
 
 From the first of these:
