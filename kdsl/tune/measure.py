@@ -3,8 +3,8 @@
     compile ---> small ragged sizes ---> once on the caller's arrays ---> in turn with the best one so far
     refused      wrong, crashed, hung    wrong, crashed, hung, slow       ok: the time of a call
 
-The workers that build and compile never wait for the one that times; while it does, they are stopped. Whatever
-happens to a worker is the outcome of the candidate that it had; the next one gets a new worker.
+The workers that build and compile never wait for the one that times; while it does, they are stopped.
+Whatever happens to a worker is the outcome of the candidate that it had; the next one gets a new worker.
 """
 
 from __future__ import annotations

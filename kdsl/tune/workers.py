@@ -1,7 +1,7 @@
 """Worker processes as their parent sees them: asked with a time limit, replaced when they die.
 
-The first one times. While it does so the others are stopped (SIGSTOP), and none starts: the machine is its own,
-whatever the others are in the middle of. Their limits of time do not count that.
+The first one times. While it does so the others are stopped (SIGSTOP), and none starts: the machine is its
+own, whatever the others are in the middle of. Their limits of time do not count that.
 """
 
 from __future__ import annotations
