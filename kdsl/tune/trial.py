@@ -23,7 +23,7 @@ class Trial:
 
     `sketch` and `values` say where it stands in the space, `steps` is its schedule as JSON (empty where there
     was none). `time` is the time of a call in seconds, `seconds` what the trial took, `building` what finding
-    and proving its steps took; `at`: when it was done, in seconds since the start of the tuning. `target`: the
+    and proving its steps took; `at`: seconds from the start to its end. `target`: the
     fingerprint of what it ran on.
     """
 
