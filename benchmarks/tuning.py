@@ -41,6 +41,7 @@ from benchmarks.scheduled import (
 )
 from benchmarks.timing import _blas_threads, duration, interleaved_medians, table
 from kdsl.runtime.targets import resolve
+from kdsl.runtime.threads import available
 from kdsl.tune.building import Builder, Built, built
 from kdsl.tune.choice import pinned
 from kdsl.tune.guiding import ModelGuide
@@ -234,11 +235,12 @@ def thinned(whole: Sequence[Sketch]) -> dict[str, Any]:
 
 
 def record(path: Path = RECORDED) -> None:
-    """Measures the candidates once, in random order, and writes what is known of each.
+    """Measures the candidates once on one thread, in random order, and writes what is known of each.
 
     Interrupted, it goes on when started again.
     """
-    target, threads, about = resolve("cpu"), kdsl.get_num_threads(), {}
+    target, about = resolve("cpu"), {}
+    kdsl.set_num_threads(1)
     for name, (kernel, args, sizes) in problems().items():
         space = Recorded.of(kernel, args, sizes)
         most = sum(s.count for s in space.sketches)
@@ -251,7 +253,7 @@ def record(path: Path = RECORDED) -> None:
             if t.sketch not in named:
                 continue
             candidate = Candidate(named[t.sketch], t.values)
-            b = built(candidate, space.start, target, space.sizes, threads)
+            b = built(candidate, space.start, target, space.sizes, 1)
             rows.append(
                 {
                     "sketch": t.sketch,
@@ -264,7 +266,7 @@ def record(path: Path = RECORDED) -> None:
                     "features": [float(f"{x:.6g}") for x in b.features],
                 }
             )
-        about[name] = {"threads": threads, "baseline": result.baseline, "candidates": rows}
+        about[name] = {"workers": available(), "baseline": result.baseline, "candidates": rows}
         path.write_text(json.dumps(about))
         print(f"{name}: {len(rows)} candidates", file=sys.stderr)
 
@@ -274,11 +276,12 @@ class Replayed(Builder):
     """Builds from the record, and counts the seconds that it would have taken."""
 
     rows: dict[object, dict[str, Any]] = field(default_factory=dict)
+    workers: int = 1
     clock: float = 0.0
 
     def _one(self, candidate: Candidate) -> Built:
         row = self.rows[candidate.key]
-        self.clock += row["building"] / self.threads
+        self.clock += row["building"] / self.workers
         refused = "refused" if row["status"] == "refused" else ""
         return Built("", "", row["predicted"], tuple(row["features"]), refused)
 
@@ -291,7 +294,7 @@ def simulated(
     rows = {
         Candidate(named[r["sketch"]], r["values"]).key: r for r in about["candidates"] if r["sketch"] in named
     }
-    builder = Replayed(space.start, resolve("cpu"), space.sizes, about["threads"], rows=rows)
+    builder = Replayed(space.start, resolve("cpu"), space.sizes, 1, rows=rows, workers=about["workers"])
     search = Search(space.sketches, seed, strategy, ModelGuide(builder, space.sketches, seed))
     # What was not recorded is not there.
     search.seen |= {c.key for s in space.sketches for c in s.candidates() if c.key not in rows}
@@ -303,7 +306,7 @@ def simulated(
         following = search.ask(BATCH)
         for c in batch:
             r = rows[c.key]
-            builder.clock += r["seconds"] / about["threads"]
+            builder.clock += r["seconds"] / builder.workers
             measured += 1
             good = r["time"] if r["status"] == "ok" else None
             search.tell(c, good)
