@@ -247,6 +247,8 @@ def record(path: Path = RECORDED) -> None:
         result = kdsl.autotune(
             kernel, args, seconds=None, trials=most, strategy="random", pins=space.pins, progress=True
         )
+        if result.interrupted:
+            raise KeyboardInterrupt
         named = {s.name: s for s in space.sketches}
         rows = []
         for t in result.trials:
