@@ -1,12 +1,15 @@
 """The autotuner: tuned against hand-written schedules and NumPy, and its search against plainer ones.
 
     python -m benchmarks tuning            the table: each kernel is tuned from program order, without hints
-    python -m benchmarks.tuning record [N] measures a space of products once, or N of it -> tuning.json
-    python -m benchmarks.tuning compare    strategies on that space, five seeds each    -> tuning.png
+    python -m benchmarks.tuning record     measures the candidates of two spaces once -> tuning.json
+    python -m benchmarks.tuning compare    strategies on these, five seeds each       -> docs/pictures
 
 The strategies are compared on recorded times, so that all of them see the same ones: a simulated clock counts
-what building and measuring took when the space was recorded. KDSL_TUNING_SECONDS is the time for each kernel
-of the table (default 60), KDSL_BENCHMARK a part of the names to tune.
+what building and measuring took when the space was recorded. The table has the best time of the space,
+divided by the best one after so many candidates: the median over the seeds.
+
+KDSL_TUNING_SECONDS is the time for each kernel of the first table (default 60), KDSL_BENCHMARK a part of the
+names to tune.
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import inf, prod
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -28,14 +33,18 @@ from benchmarks import peers_numpy
 from benchmarks.cases import normal
 from benchmarks.timing import duration, interleaved_medians, other_threads, table
 from kdsl.runtime.targets import resolve
+from kdsl.runtime.threads import available
 from kdsl.tune.building import Builder, Built, built
+from kdsl.tune.choice import pinned
 from kdsl.tune.guiding import ModelGuide
 from kdsl.tune.plotting import draw_curves
 from kdsl.tune.search import STRATEGIES, Search, StrategyName
 from kdsl.tune.sketches import sketches
 from kdsl.tune.space import Candidate, Sketch
 
-RECORDED = Path(__file__).with_name("tuning.json")
+RECORDED = Path(os.environ.get("KDSL_RECORDED", Path(__file__).with_name("tuning.json")))
+PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
+Curve = list[tuple[float, float]]
 
 
 # ------------------------------------------------------------------------ the table
@@ -157,57 +166,102 @@ def row(case: Case, seconds: float) -> list[str]:
 
 # ------------------------------------------------------------------- the comparison
 
-SIZES = {"M": 512, "K": 512, "N": 512}
-PINS = {
-    "tall": [2, 3, 4, 5, 6, 8, 12],
-    "wide": [1, 2, 4, 6],
-    "lanes": 16,
-    "registers": 4,
-    "threads": "all",
-}
-"""The part of the space that is recorded: all of it can be measured in some minutes."""
+HELD = ("lanes", "registers", "threads")
+"""Knobs that stay as they are in the recorded spaces."""
+MOST = 240
+"""Candidates of a recorded space, about."""
 SEEDS = 5
-BATCH = 8
+BATCH = 4
+"""Candidates of a batch, as on two cores: the search hears of one when the next one is chosen."""
+NEAR = 1.0 / 0.95
+AFTER = (4, 8, 16, 32, 64)
 
 
-def recorded_sketches() -> tuple[kdsl.Schedule, list[Sketch]]:
-    """The kernel in program order, and the sketches with the knobs that are recorded."""
-    from kdsl.tune.choice import pinned
+def problems() -> dict[str, tuple[Any, tuple[Any, ...], dict[str, int]]]:
+    """Kernels whose spaces are recorded, their arguments and sizes."""
+    matrices = normal(512, 512), normal(512, 512), np.zeros((512, 512), "f4")
+    channels = normal(64, 58, 58), normal(64, 64, 3, 3), np.empty((64, 56, 56), "f4")
+    return {
+        "matmul 512": (k.matmul, matrices, {"M": 512, "K": 512, "N": 512}),
+        "conv2d 64x56²": (k.conv2d, channels, {"C": 64, "D": 64, "H": 56, "W": 56}),
+    }
 
-    start = k.matmul.schedule()
-    return start, pinned(sketches(start, resolve("cpu"), SIZES), PINS)
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A kernel in program order with the part of its space that is recorded."""
+
+    start: kdsl.Schedule
+    sizes: dict[str, int]
+    pins: dict[str, Any]
+    sketches: list[Sketch]
+
+    @staticmethod
+    def of(kernel: Any, args: tuple[Any, ...], sizes: dict[str, int]) -> Recorded:
+        start = kernel.schedule(*args)
+        whole = sketches(start, resolve("cpu"), sizes)
+        pins = thinned(whole)
+        return Recorded(start, sizes, pins, pinned(whole, pins))
 
 
-def record(most: int = 10_000, path: Path = RECORDED) -> None:
-    """Measures candidates once, in random order, and writes what is known of each.
+def thinned(whole: Sequence[Sketch]) -> dict[str, Any]:
+    """Values of each knob, spread over what it has, so that about `MOST` candidates are left."""
+    largest = max(whole, key=lambda s: s.count)
+    knobs = {kn.name: kn for s in (*whole, largest) for kn in s.knobs}
+    left = {n: [kn.default] if n in HELD else list(kn.values) for n, kn in knobs.items()}
+
+    def count() -> int:
+        return sum(prod([len(left[kn.name]) for kn in s.knobs]) for s in whole)
+
+    while count() > MOST:
+        name = max(left, key=lambda n: len(left[n]))
+        values, fewer = list(knobs[name].values), len(left[name]) - 1
+        if fewer < 2:
+            break
+        at = {round(n * (len(values) - 1) / (fewer - 1)) for n in range(fewer)}
+        default = values.index(knobs[name].default)
+        at = at - {min(at, key=lambda n: abs(n - default))} | {default}
+        left[name] = [values[n] for n in sorted(at)]
+    return left
+
+
+def record(path: Path = RECORDED) -> None:
+    """Measures the candidates once on one thread, in random order, and writes what is known of each.
 
     Interrupted, it goes on when started again.
     """
-    args = (normal(512, 512), normal(512, 512), np.zeros((512, 512), "f4"))
-    threads = kdsl.get_num_threads()
-    result = kdsl.autotune(k.matmul, args, seconds=None, trials=most, strategy="random", pins=PINS)
-    start, found = recorded_sketches()
-    named = {s.name: s for s in found}
-    rows = []
-    for t in result.trials:
-        if t.sketch not in named:
-            continue
-        candidate = Candidate(named[t.sketch], t.values)
-        b = built(candidate, start, resolve("cpu"), SIZES, threads)
-        rows.append(
-            {
-                "sketch": t.sketch,
-                "values": dict(t.values),
-                "status": t.status,
-                "time": t.time,
-                "seconds": round(t.seconds, 4),
-                "building": round(b.spent, 4),
-                "predicted": b.predicted,
-                "features": [float(f"{x:.6g}") for x in b.features],
-            }
+    target, about = resolve("cpu"), {}
+    kdsl.set_num_threads(1)
+    for name, (kernel, args, sizes) in problems().items():
+        space = Recorded.of(kernel, args, sizes)
+        most = sum(s.count for s in space.sketches)
+        result = kdsl.autotune(
+            kernel, args, seconds=None, trials=most, strategy="random", pins=space.pins, progress=True
         )
-    about = {"sizes": SIZES, "threads": threads, "baseline": result.baseline, "candidates": rows}
-    path.write_text(json.dumps(about))
+        if result.interrupted:
+            raise KeyboardInterrupt
+        named = {s.name: s for s in space.sketches}
+        rows = []
+        for t in result.trials:
+            if t.sketch not in named:
+                continue
+            candidate = Candidate(named[t.sketch], t.values)
+            b = built(candidate, space.start, target, space.sizes, 1)
+            rows.append(
+                {
+                    "sketch": t.sketch,
+                    "values": dict(t.values),
+                    "status": t.status,
+                    "time": t.time,
+                    "seconds": round(t.seconds, 4),
+                    "building": round(t.building, 4),
+                    "predicted": b.predicted,
+                    "features": [float(f"{x:.6g}") for x in b.features],
+                }
+            )
+        about[name] = {"workers": available(), "baseline": result.baseline, "candidates": rows}
+        path.write_text(json.dumps(about))
+        print(f"{name}: {len(rows)} candidates", file=sys.stderr)
 
 
 @dataclass
@@ -215,36 +269,37 @@ class Replayed(Builder):
     """Builds from the record, and counts the seconds that it would have taken."""
 
     rows: dict[object, dict[str, Any]] = field(default_factory=dict)
+    workers: int = 1
     clock: float = 0.0
 
-    def _all(self, candidates: Sequence[Candidate]) -> list[Built]:
-        out = []
-        for c in candidates:
-            row = self.rows[c.key]
-            self.clock += row["building"] / self.threads
-            refused = "refused" if row["status"] == "refused" else ""
-            out.append(Built("", "", row["predicted"], tuple(row["features"]), refused))
-        return out
+    def _one(self, candidate: Candidate) -> Built:
+        row = self.rows[candidate.key]
+        self.clock += row["building"] / self.workers
+        refused = "refused" if row["status"] == "refused" else ""
+        return Built("", "", row["predicted"], tuple(row["features"]), refused)
 
 
 def simulated(
-    about: dict[str, Any], found: Sequence[Sketch], start: kdsl.Schedule, strategy: StrategyName, seed: int
-) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    about: dict[str, Any], space: Recorded, strategy: StrategyName, seed: int
+) -> tuple[Curve, Curve]:
     """Best time over simulated seconds, and over the number of measured candidates."""
-    named = {s.name: s for s in found}
-    rows = {Candidate(named[r["sketch"]], r["values"]).key: r for r in about["candidates"]}
-    builder = Replayed(start, resolve("cpu"), SIZES, about["threads"], rows=rows)
-    search = Search(found, seed, strategy, ModelGuide(builder, found, seed))
+    named = {s.name: s for s in space.sketches}
+    rows = {
+        Candidate(named[r["sketch"]], r["values"]).key: r for r in about["candidates"] if r["sketch"] in named
+    }
+    builder = Replayed(space.start, resolve("cpu"), space.sizes, 1, rows=rows, workers=about["workers"])
+    search = Search(space.sketches, seed, strategy, ModelGuide(builder, space.sketches, seed))
     # What was not recorded is not there.
-    search.seen |= {c.key for s in found for c in s.candidates() if c.key not in rows}
+    search.seen |= {c.key for s in space.sketches for c in s.candidates() if c.key not in rows}
     by_seconds: list[tuple[float, float]] = []
     by_trials: list[tuple[float, float]] = []
     measured, best = 0, float("inf")
-    while batch := search.ask(BATCH):
-        builder.build(batch)
+    batch = search.ask(BATCH)
+    while batch:
+        following = search.ask(BATCH)
         for c in batch:
             r = rows[c.key]
-            builder.clock += r["seconds"] / about["threads"]
+            builder.clock += r["seconds"] / builder.workers
             measured += 1
             good = r["time"] if r["status"] == "ok" else None
             search.tell(c, good)
@@ -252,37 +307,39 @@ def simulated(
                 best = good
                 by_seconds.append((builder.clock, best))
                 by_trials.append((float(measured), best))
+        batch = following
     return by_seconds, by_trials
 
 
-def compare(path: Path = RECORDED) -> str:
-    """Draws the strategies, and says how many candidates each needs to come near the best one."""
-    about = json.loads(path.read_text())
-    start, found = recorded_sketches()
-    best = min(r["time"] for r in about["candidates"] if r["status"] == "ok")
-    over_seconds, over_trials, lines = {}, {}, []
-    for strategy in STRATEGIES:
-        runs = [simulated(about, found, start, strategy, seed) for seed in range(SEEDS)]
-        over_seconds[strategy] = [s for s, _ in runs]
-        over_trials[strategy] = [t for _, t in runs]
-        needed = []
-        for within in (1.1, 1.02):
-            reached = [next(n for n, time in t if time <= within * best) for _, t in runs]
-            needed.append(f"{sorted(reached)[SEEDS // 2]:.0f}")
-        lines.append([strategy, *needed])
-    count = len(about["candidates"])
-    title = f"matmul 512³: {count} candidates, {SEEDS} seeds"
-    draw_curves(path.with_name("tuning-seconds.png"), over_seconds, title)
-    draw_curves(path.with_name("tuning.png"), over_trials, title, across="candidates measured")
-    return table(["candidates until within", "10 % of the best", "2 %"], lines)
+def compare(path: Path = RECORDED, pictures: Path = PICTURES) -> str:
+    """Draws the strategies, and says how good each is after so many candidates."""
+    whole = json.loads(path.read_text())
+    lines = []
+    for (name, problem), picture in zip(problems().items(), ("matmul", "conv2d")):
+        about, space = whole[name], Recorded.of(*problem)
+        best = min(r["time"] for r in about["candidates"] if r["status"] == "ok")
+        over_trials = {}
+        for strategy in STRATEGIES:
+            runs = [simulated(about, space, strategy, seed) for seed in range(SEEDS)]
+            over_trials[strategy] = [t for _, t in runs]
+            cells = []
+            for after in AFTER:
+                times = [min([time for n, time in t if n <= after], default=inf) for _, t in runs]
+                cells.append(f"{best / median(times):.2f}")
+            tries = [next(n for n, time in t if time <= NEAR * best) for _, t in runs]
+            seconds = [next(n for n, time in s if time <= NEAR * best) for s, _ in runs]
+            lines.append([name, strategy, *cells, f"{median(tries):.0f}", f"{median(seconds):.1f} s"])
+        title = f"{name}: {len(about['candidates'])} candidates, {SEEDS} seeds"
+        pictures.mkdir(exist_ok=True)
+        draw_curves(pictures / f"tuning-{picture}.svg", over_trials, title, across="candidates measured")
+    head = ["kernel", "strategy", *[f"after {n}" for n in AFTER], "candidates to 0.95", "seconds to 0.95"]
+    return table(head, lines)
 
 
 if __name__ == "__main__":
     begin = time.time()
     if sys.argv[1:] == ["record"]:
         record()
-    elif sys.argv[1:2] == ["record"]:
-        record(int(sys.argv[2]))
     elif sys.argv[1:] == ["compare"]:
         print(compare())
     else:

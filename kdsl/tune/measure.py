@@ -3,8 +3,8 @@
     compile ---> small ragged sizes ---> once on the caller's arrays ---> in turn with the best one so far
     refused      wrong, crashed, hung    wrong, crashed, hung, slow       ok: the time of a call
 
-The workers that build and compile never wait for the one that times; while it does, they are stopped. Whatever
-happens to a worker is the outcome of the candidate that it had; the next one gets a new worker.
+The workers that build and compile never wait for the one that times; while it does, they are stopped.
+Whatever happens to a worker is the outcome of the candidate that it had; the next one gets a new worker.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kdsl.errors import KdslError
 from kdsl.ir.printer import print_func
@@ -31,6 +31,7 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
+T = TypeVar("T")
 CASES, ALL_CASES = 3, 5
 """Small sizes at which a candidate is checked, and the winner."""
 BUILD_S = 60.0
@@ -133,7 +134,7 @@ class Measurer:
     def _build(self, request: Mapping[str, Any]) -> Built:
         number = self._free.get()
         try:
-            return Built.from_json(self.workers.ask(number, request, BUILD_S))
+            return twice(lambda: Built.from_json(self.workers.ask(number, request, BUILD_S)))
         except Failed as failed:
             return Built(refusal=f"not built: {failed.message or failed.status}")
         finally:
@@ -207,7 +208,7 @@ class Measurer:
             if outcome.status == "ok":
                 start, spent = time.perf_counter(), outcome.spent
                 with self._silence(alone=True):
-                    outcome = self._timed(job)
+                    outcome = self._outcome(job)
                 spent += time.perf_counter() - start
                 outcome = Outcome(outcome.status, outcome.time, outcome.message, spent)
                 self._forget(job.id)
@@ -224,11 +225,15 @@ class Measurer:
             self._free.put(number)
 
     def _checked(self, number: int, job: Job, start: float) -> Outcome:
-        try:
+        def checked() -> str | None:
             self.workers.ask(number, job.request(), self.limits.compile_s)
             check = {"do": "check", "id": job.id, "cases": CASES, "limit": self.limits.check_s}
             found = self.workers.ask(number, check, 2 * CASES * self.limits.check_s + GRACE_S)
-            wrong = found["wrong"]
+            wrong: str | None = found["wrong"]
+            return wrong
+
+        try:
+            wrong = twice(checked)
             status: Status = "ok" if wrong is None else "wrong"
             outcome = Outcome(status, None, wrong or "")
         except Failed as failed:
@@ -236,30 +241,33 @@ class Measurer:
             outcome = Outcome(status, None, failed.message or "not done at small sizes")
         return Outcome(outcome.status, None, outcome.message, self.workers.clock() - start)
 
-    def _timed(self, job: Job) -> Outcome:
+    def _outcome(self, job: Job) -> Outcome:
         """Runs a checked candidate on the caller's arrays."""
         limit = self.limits.run_s
         if self.time is not None:
             limit = min(limit, max(0.25, 10 * self.time))
         try:
-            once = self._ask({"do": "run", "id": job.id, "limit": limit}, limit)
-            if once["wrong"] is not None:
-                return Outcome("wrong", None, once["wrong"])
-            first: float = once["seconds"]
-            if self.time is not None and first > max(HOPELESS * self.time, 0.05):
-                return Outcome("ok", first, "run once: far behind")
-            ids = [job.id] if self.incumbent is None else [job.id, self.incumbent]
-            times = self.in_turn(ids, min(0.1, max(0.02, 6 * first)), least=3)
-            mine = min(times[job.id])
-            if self.incumbent is not None and mine < 1.03 * min(times[self.incumbent]):
-                # Too close to tell from noise: once more, twice as long.
-                again = self.in_turn(ids, min(0.25, max(0.04, 12 * first)), least=4)
-                times = {id: times[id] + again[id] for id in ids}
-                mine = min(times[job.id])
+            return twice(lambda: self._timed(job, limit))
         except Failed as failed:
             if failed.status == "slow":
                 return Outcome("slow", limit, f"stopped after {limit:.3g} s")
             return Outcome(failed.status, None, failed.message)
+
+    def _timed(self, job: Job, limit: float) -> Outcome:
+        once = self._ask({"do": "run", "id": job.id, "limit": limit}, limit)
+        if once["wrong"] is not None:
+            return Outcome("wrong", None, once["wrong"])
+        first: float = once["seconds"]
+        if self.time is not None and first > max(HOPELESS * self.time, 0.05):
+            return Outcome("ok", first, "run once: far behind")
+        ids = [job.id] if self.incumbent is None else [job.id, self.incumbent]
+        times = self.in_turn(ids, min(0.1, max(0.02, 6 * first)), least=3)
+        mine = min(times[job.id])
+        if self.incumbent is not None and mine < 1.03 * min(times[self.incumbent]):
+            # Too close to tell from noise: once more, twice as long.
+            again = self.in_turn(ids, min(0.25, max(0.04, 12 * first)), least=4)
+            times = {id: times[id] + again[id] for id in ids}
+            mine = min(times[job.id])
         if self.incumbent is None or mine < min(times[self.incumbent]):
             self.incumbent, self.time = job.id, mine
         return Outcome("ok", mine)
@@ -349,3 +357,13 @@ class Measurer:
         if id != self.incumbent:
             with contextlib.suppress(Failed):
                 self.workers.ask(0, {"do": "forget", "ids": [id]}, GRACE_S)
+
+
+def twice(work: Callable[[], T]) -> T:
+    """The result of `work`, which is done once more where somebody has killed the worker."""
+    try:
+        return work()
+    except Failed as failed:
+        if not failed.outside:
+            raise
+    return work()

@@ -89,7 +89,8 @@ def curve_svg(result: Result) -> str:
             f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{duration(value)}</text>'
         )
         at = end * n / 4
-        parts.append(f'<text x="{x(at):.1f}" y="{HEIGHT - 14}" text-anchor="middle">{at:.3g} s</text>')
+        anchor = "end" if n == 4 else "middle"
+        parts.append(f'<text x="{x(at):.1f}" y="{HEIGHT - 14}" text-anchor="{anchor}">{at:.3g} s</text>')
     for t in dots:
         name = html.escape(f"{t.candidate}: {duration(t.time or 0)}", quote=True)
         parts.append(

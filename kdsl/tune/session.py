@@ -4,8 +4,9 @@
                                                                                         |
     result <-- fewest steps <-- verified on fresh inputs <-- timed again in turn <-- the best few
 
-While one batch is compiled and timed the next one is asked for, built and compiled: it knows all but the times
-of the batch before it, whatever comes first, so that a seed asks for the same. At any time there is a result: Ctrl-C ends the search, not the tuning, and each trial is on disk when done.
+While one batch is compiled and timed the next one is asked for, built and compiled: it knows all but the
+times of the batch before it, whatever comes first, so that a seed asks for the same. At any time there is a
+result: Ctrl-C ends the search, not the tuning, and each trial is on disk when done.
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ class Session:
         tries = min(self.batch, self._tries_left() - before)
         if self._each is None:
             return tries
-        return min(tries, int(self._left() / self._each) - before)
+        return min(tries, int(min(self._left() / self._each, before + tries)) - before)
 
     # -- the whole
 

@@ -22,8 +22,9 @@ class Trial:
     """One candidate and what became of it.
 
     `sketch` and `values` say where it stands in the space, `steps` is its schedule as JSON (empty where there
-    was none). `time` is the time of a call in seconds, `seconds` what the trial took, `building` what finding and proving
-    its steps took, `at` when it was done, since the start of the tuning. `target`: the fingerprint of what it ran on.
+    was none). `time` is the time of a call in seconds, `seconds` what the trial took, `building` what finding
+    and proving its steps took; `at`: seconds from the start to its end. `target`: the
+    fingerprint of what it ran on.
     """
 
     sketch: str

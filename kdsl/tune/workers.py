@@ -1,7 +1,7 @@
 """Worker processes as their parent sees them: asked with a time limit, replaced when they die.
 
-The first one times. While it does so the others are stopped (SIGSTOP), and none starts: the machine is its own,
-whatever the others are in the middle of. Their limits of time do not count that.
+The first one times. While it does so the others are stopped (SIGSTOP), and none starts: the machine is its
+own, whatever the others are in the middle of. Their limits of time do not count that.
 """
 
 from __future__ import annotations
@@ -25,14 +25,19 @@ from kdsl.tune.trial import Status
 START_S = 60.0
 """A worker has started and read its problem by then."""
 
+OUTSIDE = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
+"""No candidate dies of these by itself."""
+
 
 class Failed(Exception):
-    """A request that gave no result: what that means for a candidate, and why."""
+    """A request that gave no result: what that means for a candidate, and why. `outside`: somebody killed the
+    process, which says nothing about the candidate."""
 
-    def __init__(self, status: Status, message: str) -> None:
+    def __init__(self, status: Status, message: str, outside: bool = False) -> None:
         super().__init__(message)
         self.status: Status = status
         self.message = message
+        self.outside = outside
 
 
 class Worker:
@@ -124,7 +129,7 @@ class Worker:
                 name = signal.Signals(-code).name
             except ValueError:
                 name = f"signal {-code}"
-            return Failed("crashed", f"the process died of {name}{last}")
+            return Failed("crashed", f"the process died of {name}{last}", name in OUTSIDE)
         return Failed("crashed", f"the process ended with code {code}{last}")
 
 

@@ -32,7 +32,7 @@ def statuses(result: Any) -> dict[Any, str]:
 def test_finds_a_schedule_and_leaves_the_arguments_alone() -> None:
     A, B, C = k.product(64, 48, 40)
     before = [x.copy() for x in (A, B, C)]
-    result = kdsl.autotune(k.matmul, (A, B, C), space=k.tiles, seconds=60, trials=8)
+    result = kdsl.autotune(k.matmul, (A, B, C), space=k.tiles, seconds=None, trials=8)
     assert all(np.array_equal(x, y) for x, y in zip((A, B, C), before))
     assert len(result.trials) == 8
     assert {t.status for t in result.trials} == {"ok"}
