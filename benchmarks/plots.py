@@ -1,7 +1,11 @@
-"""Results as pictures: bars of how much faster kdsl is than each peer."""
+"""Results as pictures: bars of how much faster kdsl is than each peer, GFLOP/s of products by size."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.compared import NAMES
+from benchmarks.machine import CURVE
 from benchmarks.results import Results
 from benchmarks.tables import threads
 
@@ -32,6 +37,18 @@ def draw(results: Results, folder: Path) -> None:
     panels[0].legend(frameon=False, loc="lower right")
     figure.suptitle("How many times as fast as each peer kdsl is (medians; lines: quartiles)")
     figure.savefig(folder / "faster.svg", metadata={"Date": None})
+
+
+def draw_curve(results: Results, folder: Path) -> None:
+    """Writes `matmul.svg`, where GFLOP/s by size were measured."""
+    if "lines" not in results.curve:
+        return
+    with tempfile.TemporaryDirectory() as there:
+        data = Path(there, "matmul.json")
+        data.write_text(json.dumps(results.curve))
+        picture = (folder / "matmul.svg").resolve()
+        command = [sys.executable, str(CURVE), "--read", str(data), "--picture", str(picture)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def _bars(axes: Any, results: Results, count: int) -> None:

@@ -29,7 +29,6 @@ from benchmarks.cases import CASES, PEERS, Case, installed, wanted
 from benchmarks.results import Results, Row, Timing
 from benchmarks.timing import duration
 
-CURVE = machine.ROOT / "examples" / "matmul" / "compare.py"
 LIMIT = 120.0
 """Seconds for a process, beside those that it is asked to measure: it imports, compiles, and checks."""
 
@@ -52,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("no plots: matplotlib is not installed (pip install 'kdsl[plot]')")
     else:
         plots.draw(results, options.out)
+        plots.draw_curve(results, options.out)
     print(f"written to {options.out}/")
 
 
@@ -125,7 +125,7 @@ def measure(case: Case, peer: str, seconds: float, rounds: int, environment: Map
 
 
 def curve(seconds: float, environment: Mapping[str, str]) -> dict[str, object]:
-    command = [sys.executable, str(CURVE), "--curve", "--seconds", str(seconds)]
+    command = [sys.executable, str(machine.CURVE), "--seconds", str(seconds / 2)]
     state, detail, text = in_process(command, environment, LIMIT + 100 * seconds, to="--json")
     return json.loads(text) if state == "ok" else {"detail": f"{state}: {detail}"}
 

@@ -108,10 +108,13 @@ def test_readme_takes_the_table(results: Results) -> None:
 
 def test_again(results: Results, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    line = {"threads": 1, "peak": 200.0, "kdsl": [50.0, 150.0], "numpy": [25.0, 160.0]}
+    results.curve = {"sizes": [128, 256], "blas": "scipy-openblas", "lines": [line]}
     results.write(tmp_path / "results.json")
     report.main(["--again", str(tmp_path)])
     assert (tmp_path / "results.md").read_text() in capsys.readouterr().out
-    assert "<svg" in (tmp_path / "faster.svg").read_text()
+    for name, said in (("faster.svg", "faster than Numba"), ("matmul.svg", "peak, 200 GFLOP/s")):
+        assert said in (tmp_path / name).read_text()
 
 
 def test_without_matplotlib(
