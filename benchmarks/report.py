@@ -63,7 +63,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder to write to (report)")
     parser.add_argument(
-        "--seconds", type=float, default=2.0, help="of measuring a pair on one number of threads (2)"
+        "--seconds", type=float, default=1.5, help="of measuring a pair on one number of threads (1.5)"
     )
     parser.add_argument("--rounds", type=int, default=15, help="in which each contender is timed once (15)")
     parser.add_argument(

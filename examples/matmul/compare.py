@@ -182,9 +182,8 @@ def curve(sizes: list[int], most: int, seconds: float) -> dict[str, Any]:
             ms = quantised.median_ms({"kdsl": ours, "numpy": p.numpy}, 15, seconds / 2, pause)
             for name, time in ms.items():
                 line[name].append(2e-6 * n**3 / time)
-            print(
-                f"{threads} thread{'s' * (threads > 1)}, {n}: {line['kdsl'][-1]:.1f}, NumPy {line['numpy'][-1]:.1f} GFLOP/s"
-            )
+            rates = f"{line['kdsl'][-1]:.1f}, NumPy {line['numpy'][-1]:.1f} GFLOP/s"
+            print(f"{threads} thread{'s' * (threads > 1)}, {n}: {rates}")
         line["peak"] = roofline(threads).peak["f32"] / 1e9
         lines.append(line)
     share_threads(before)
