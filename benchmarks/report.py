@@ -45,13 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.readme:
         readme = machine.ROOT / "README.md"
         readme.write_text(tables.in_readme(readme.read_text(), results))
-    try:
+    if installed("matplotlib"):
         from benchmarks import plots
-    except ImportError:
-        print("no plots: matplotlib is not installed (pip install 'kdsl[plot]')")
-    else:
+
         plots.draw(results, options.out)
         plots.draw_curve(results, options.out)
+    else:
+        print("no plots: matplotlib is not installed (pip install 'kdsl[plot]')")
     print(f"written to {options.out}/")
 
 

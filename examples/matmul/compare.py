@@ -16,6 +16,7 @@ threadpoolctl is installed, and else those of OPENBLAS_NUM_THREADS.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -248,6 +249,8 @@ def main() -> None:
         share_threads(options.threads)
         table(options.type, options.size, options.threads, options.repeat, options.tune)
         return
+    if options.picture and importlib.util.find_spec("matplotlib") is None:
+        sys.exit("no picture: matplotlib is not installed (pip install 'kdsl[plot]')")
     if options.read:
         found = json.loads(options.read.read_text())
     else:
@@ -255,10 +258,7 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
     if options.picture:
-        try:
-            draw(found, options.picture)
-        except ImportError:
-            sys.exit("no picture: matplotlib is not installed (pip install 'kdsl[plot]')")
+        draw(found, options.picture)
     print("results agree")
 
 

@@ -26,6 +26,7 @@ def results() -> Results:
         **machine.facts(),
         "processor": "A processor",
         "cores": 2,
+        "vector_bits": 512,
         "python": "3.11.7",
         "date": "2026-01-02 03:04 UTC",
         "commit": "abc",
@@ -100,7 +101,7 @@ def test_json_and_back(results: Results, tmp_path: Path) -> None:
 def test_readme_takes_the_table(results: Results) -> None:
     text = tables.in_readme((ROOT / "README.md").read_text(), results)
     assert tables.short(results) in text
-    assert "A processor, 2 cores, Python 3.11.7, NumPy 2.4; 2026-01-02, abc:" in text
+    assert "A processor, 2 cores, vectors of 512 bits; Python 3.11.7, NumPy 2.4; 2026-01-02, abc:" in text
     assert tables.in_readme(text, results) == text
     with pytest.raises(ValueError, match="the README has no"):
         tables.in_readme("no marks", results)
@@ -120,8 +121,6 @@ def test_again(results: Results, tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_without_matplotlib(
     results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delitem(sys.modules, "benchmarks.plots", raising=False)
-    monkeypatch.delattr("benchmarks.plots", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     results.write(tmp_path / "results.json")
     report.main(["--again", str(tmp_path)])
