@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from benchmarks.compared import NAMES
 from benchmarks.machine import CURVE
@@ -29,12 +30,13 @@ def draw(results: Results, folder: Path) -> None:
     cases, counts = results.cases, results.threads
     figure = Figure(figsize=(5 * len(counts) + 1.5, 0.42 * len(cases) + 1.6), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(counts), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(counts), sharex=True, sharey=True, squeeze=False)[0]
     for axes, count in zip(panels, counts, strict=True):
         _bars(axes, results, count)
     panels[0].set_yticks(range(len(cases)), cases)
     panels[0].invert_yaxis()
-    panels[0].legend(frameon=False, loc="lower right")
+    handles = [Patch(color=COLOURS[p], label=f"faster than {NAMES[p]}") for p in results.peers]
+    figure.legend(handles=handles, frameon=False, ncols=len(handles), loc="outside lower center")
     figure.suptitle("How many times as fast as each peer kdsl is (medians; lines: quartiles)")
     figure.savefig(folder / "faster.svg", metadata={"Date": None})
 
@@ -71,7 +73,6 @@ def _bars(axes: Any, results: Results, count: int) -> None:
             xerr=list(zip(*spreads)) or None,
             color=COLOURS[peer],
             error_kw={"elinewidth": 1, "ecolor": "0.25"},
-            label=f"faster than {NAMES[peer]}",
         )
     axes.set_xscale("log", base=2)
     axes.axvline(1, color="0.2", linewidth=1)
