@@ -15,6 +15,8 @@ import kdsl
 from kdsl.runtime.targets import resolve
 
 ROOT = Path(__file__).resolve().parents[1]
+CURVE = ROOT / "examples" / "matmul" / "compare.py"
+"""Measures GFLOP/s of products by size, and draws them."""
 PACKAGES = ("numpy", "llvmlite", "numba", "torch", "scipy", "threadpoolctl", "ml_dtypes")
 
 

@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pair", description=__doc__)
     parser.add_argument("case", choices=[c.name for c in CASES])
     parser.add_argument("peer")
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--seconds", type=float, default=1.5)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--to", type=Path, required=True, help="the file that is written")
     options = parser.parse_args(arguments)

@@ -29,7 +29,6 @@ from benchmarks.cases import CASES, PEERS, Case, installed, wanted
 from benchmarks.results import Results, Row, Timing
 from benchmarks.timing import duration
 
-CURVE = machine.ROOT / "examples" / "matmul" / "compare.py"
 LIMIT = 120.0
 """Seconds for a process, beside those that it is asked to measure: it imports, compiles, and checks."""
 
@@ -46,12 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.readme:
         readme = machine.ROOT / "README.md"
         readme.write_text(tables.in_readme(readme.read_text(), results))
-    try:
+    if installed("matplotlib"):
         from benchmarks import plots
-    except ImportError:
-        print("no plots: matplotlib is not installed (pip install 'kdsl[plot]')")
-    else:
+
         plots.draw(results, options.out)
+        plots.draw_curve(results, options.out)
+    else:
+        print("no plots: matplotlib is not installed (pip install 'kdsl[plot]')")
     print(f"written to {options.out}/")
 
 
@@ -63,7 +63,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder to write to (report)")
     parser.add_argument(
-        "--seconds", type=float, default=2.0, help="of measuring a pair on one number of threads (2)"
+        "--seconds", type=float, default=1.5, help="of measuring a pair on one number of threads (1.5)"
     )
     parser.add_argument("--rounds", type=int, default=15, help="in which each contender is timed once (15)")
     parser.add_argument(
@@ -125,7 +125,7 @@ def measure(case: Case, peer: str, seconds: float, rounds: int, environment: Map
 
 
 def curve(seconds: float, environment: Mapping[str, str]) -> dict[str, object]:
-    command = [sys.executable, str(CURVE), "--curve", "--seconds", str(seconds)]
+    command = [sys.executable, str(machine.CURVE), "--seconds", str(seconds / 2)]
     state, detail, text = in_process(command, environment, LIMIT + 100 * seconds, to="--json")
     return json.loads(text) if state == "ok" else {"detail": f"{state}: {detail}"}
 

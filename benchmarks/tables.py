@@ -31,7 +31,8 @@ def about(results: Results) -> str:
     """What was measured, on what and how, as a list."""
     m = results.machine
     packages = ", ".join(f"{n} {v}" for n, v in m["versions"].items() if n != "kdsl")
-    blas = " ".join(m["blas"].values()) or "not known without threadpoolctl, and always on one thread"
+    blas = " ".join(m["blas"].values())
+    blas = f"{blas}, on as many threads as kdsl" if blas else "on one thread, without threadpoolctl"
     lines = [
         f"{m['date']}, commit {m['commit'] or 'not known'}, in {duration(results.took)}",
         f"`{results.command}`",
@@ -127,8 +128,8 @@ def in_readme(text: str, results: Results) -> str:
     m = results.machine
     packages = {"numpy": "NumPy", "llvmlite": "llvmlite", "numba": "Numba", "torch": "PyTorch"}
     named = ", ".join(f"{name} {m['versions'][p]}" for p, name in packages.items() if p in m["versions"])
-    where = f"{m['processor']}, {m['cores']} cores, Python {m['python']}, {named}; "
-    where += f"{m['date'][:10]}, {m['commit']}:"
+    where = f"{m['processor']}, {m['cores']} cores, vectors of {m['vector_bits']} bits; "
+    where += f"Python {m['python']}, {named}; {m['date'][:10]}, {m['commit']}:"
     found = re.subn(
         f"{re.escape(MARKS[0])}.*?{re.escape(MARKS[1])}",
         lambda _: f"{MARKS[0]}\n{where}\n\n{short(results)}\n{MARKS[1]}",

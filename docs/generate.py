@@ -389,7 +389,8 @@ on the device before; with a driver that runs on the CPU (llvmpipe) the times sa
 kernels and schedules; the files have the rest.
 
 Larger examples have folders of their own: [matrix products](../examples/matmul/scheduled.py), those of
-[bytes and bf16](../examples/matmul/quantised.py), [attention](../examples/attention/attention.py).
+[bytes and bf16](../examples/matmul/quantised.py), [all ways in one table](../examples/matmul/compare.py),
+[attention](../examples/attention/attention.py).
 """
 
 TITLES = {

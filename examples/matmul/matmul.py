@@ -14,13 +14,14 @@ from collections.abc import Callable
 import numpy as np
 
 import kdsl
-from kdsl import f32
+from kdsl import f32, f64
 
 M, N, K = kdsl.sizes("M N K")
+T = kdsl.typevar("T", f32, f64)
 
 
 @kdsl.kernel
-def matmul(A: f32[M, K], B: f32[K, N], C: f32[M, N]):
+def matmul(A: T[M, K], B: T[K, N], C: T[M, N]):
     for i in range(M):
         for j in range(N):
             acc = 0.0
@@ -30,7 +31,7 @@ def matmul(A: f32[M, K], B: f32[K, N], C: f32[M, N]):
 
 
 @kdsl.kernel
-def matmul_ikj(A: f32[M, K], B: f32[K, N], C: f32[M, N]):
+def matmul_ikj(A: T[M, K], B: T[K, N], C: T[M, N]):
     """The same product with the row of C as accumulator: the inner loop runs along rows, so it vectorises."""
     for i in range(M):
         for j in range(N):

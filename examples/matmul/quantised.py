@@ -11,10 +11,11 @@ instructions runs vector code. They are compared with NumPy's product of f32, wh
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import ml_dtypes
 import numpy as np
@@ -23,6 +24,7 @@ import kdsl
 from kdsl import bf16, f32, i8, i32, instructions, u8
 
 M, N, K = kdsl.sizes("M N K")
+Name = TypeVar("Name")
 
 
 @kdsl.kernel
@@ -73,11 +75,22 @@ def schedule_bf16(s: kdsl.Schedule) -> kdsl.Schedule:
     return dots(s, instructions.dot2_bf16, 2)
 
 
-def median_ms(runs: dict[str, Callable[[], object]], repeat: int) -> dict[str, float]:
-    """Median wall time of each in milliseconds, one run of each in turn."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
+def median_ms(
+    runs: dict[Name, Callable[[], object]], repeat: int, seconds: float = math.inf, pause: float = 0.0
+) -> dict[Name, float]:
+    """Median wall time of each in milliseconds, one run of each in turn; a run that took `seconds` is done.
+
+    Where threads of one keep a core busy for a while after their work, `pause` seconds lie before each
+    timing, and a run that does not count.
+    """
+    times: dict[Name, list[float]] = {name: [] for name in runs}
     for _ in range(repeat):
         for name, run in runs.items():
+            if sum(times[name]) >= seconds:
+                continue
+            if pause:
+                time.sleep(pause)
+                run()
             start = time.perf_counter()
             run()
             times[name].append(time.perf_counter() - start)

@@ -26,6 +26,7 @@ def results() -> Results:
         **machine.facts(),
         "processor": "A processor",
         "cores": 2,
+        "vector_bits": 512,
         "python": "3.11.7",
         "date": "2026-01-02 03:04 UTC",
         "commit": "abc",
@@ -100,7 +101,7 @@ def test_json_and_back(results: Results, tmp_path: Path) -> None:
 def test_readme_takes_the_table(results: Results) -> None:
     text = tables.in_readme((ROOT / "README.md").read_text(), results)
     assert tables.short(results) in text
-    assert "A processor, 2 cores, Python 3.11.7, NumPy 2.4; 2026-01-02, abc:" in text
+    assert "A processor, 2 cores, vectors of 512 bits; Python 3.11.7, NumPy 2.4; 2026-01-02, abc:" in text
     assert tables.in_readme(text, results) == text
     with pytest.raises(ValueError, match="the README has no"):
         tables.in_readme("no marks", results)
@@ -108,17 +109,18 @@ def test_readme_takes_the_table(results: Results) -> None:
 
 def test_again(results: Results, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    line = {"threads": 1, "peak": 200.0, "kdsl": [50.0, 150.0], "numpy": [25.0, 160.0]}
+    results.curve = {"sizes": [128, 256], "blas": "scipy-openblas", "lines": [line]}
     results.write(tmp_path / "results.json")
     report.main(["--again", str(tmp_path)])
     assert (tmp_path / "results.md").read_text() in capsys.readouterr().out
-    assert "<svg" in (tmp_path / "faster.svg").read_text()
+    for name, said in (("faster.svg", "faster than Numba"), ("matmul.svg", "peak, 200 GFLOP/s")):
+        assert said in (tmp_path / name).read_text()
 
 
 def test_without_matplotlib(
     results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delitem(sys.modules, "benchmarks.plots", raising=False)
-    monkeypatch.delattr("benchmarks.plots", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     results.write(tmp_path / "results.json")
     report.main(["--again", str(tmp_path)])

@@ -18,6 +18,7 @@ VULKAN = vulkan.available() is None
 ROOT = Path(__file__).resolve().parents[2]
 ON_GPU = ["--target", "vulkan"] if VULKAN else ["--target", "cpu"]
 RUNS = {
+    "matmul/compare.py": ["--size", "37", "--repeat", "1", "--type", "f32", "u8*s8"],
     "matmul/matmul.py": ["--size", "37", "--repeat", "1"],
     "matmul/gpu.py": ["--size", "67", "--repeat", "1", *ON_GPU],
     "matmul/quantised.py": ["--size", "67", "--repeat", "1", "--threads", "2"],
@@ -34,6 +35,7 @@ def test_every_example_is_run() -> None:
 MORE = list(RUNS.items())
 MORE.append(("attention/attention.py", [*RUNS["attention/attention.py"], *ON_GPU]))
 MORE.append(("matmul/gpu.py", [*RUNS["matmul/gpu.py"], "--schedule", "registers"]))
+MORE.append(("matmul/compare.py", ["--json", "found.json", "--sizes", "16", "37", "--seconds", "0.01"]))
 
 
 @pytest.mark.parametrize(("name", "arguments"), MORE)
