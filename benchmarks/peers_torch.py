@@ -60,9 +60,19 @@ def layernorm(X: Array, g: Array, b: Array, Y: Array) -> Run:
 
 
 def blur(A: Array, B: Array) -> Run:
-    """The mean of each 3 x 3 window."""
-    (a,) = _tensors(A[None])
-    return lambda: functional.avg_pool2d(a, 3, stride=1)[0]
+    """Two stages on slices, as with NumPy: several times as fast as `avg_pool2d`."""
+    a, b = _tensors(A, B)
+    p, s = torch.empty((A.shape[0], B.shape[1])), torch.empty(B.shape)
+
+    def run() -> None:
+        torch.add(a[:, :-2], a[:, 1:-1], out=p)
+        torch.add(p, a[:, 2:], out=p)
+        torch.mul(p, 1 / 3, out=p)
+        torch.add(p[:-2], p[1:-1], out=s)
+        torch.add(s, p[2:], out=s)
+        torch.mul(s, 1 / 3, out=b)
+
+    return run
 
 
 def conv2d(X: Array, W: Array, Y: Array) -> Run:
