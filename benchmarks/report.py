@@ -74,7 +74,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--again", type=Path, metavar="FOLDER", help="measure nothing: read its results.json")
     parser.add_argument("--readme", action="store_true", help="also put the table into README.md")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.readme and options.only and not options.again:
+        parser.error("the README's table has all cases: --readme without --only (or KDSL_BENCHMARK)")
+    return options
 
 
 def measured(options: argparse.Namespace) -> Results:

@@ -107,6 +107,12 @@ def test_readme_takes_the_table(results: Results) -> None:
         tables.in_readme("no marks", results)
 
 
+def test_readme_takes_no_part(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        report.main(["--readme", "--only", "sum"])
+    assert "the README's table has all cases" in capsys.readouterr().err
+
+
 def test_again(results: Results, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     line = {"threads": 1, "peak": 200.0, "kdsl": [50.0, 150.0], "numpy": [25.0, 160.0]}
