@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from kdsl.errors import ScheduleError
 from kdsl.ir.nodes import Accumulate, Alloc, Load, Loop
 from kdsl.ir.walk import stmts
 from kdsl.sched import Schedule
@@ -215,11 +216,15 @@ def _tile_price(
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A loop to be written out (`lanes` 0), or to be made vectors of so many lanes, also `written_out`."""
+    """A loop to be written out (`lanes` 0), or to be made vectors of so many lanes, also `written_out`.
+
+    `within`: only its copies in a loop of that name.
+    """
 
     loop: str
     lanes: int = 0
     written_out: bool = True
+    within: str = ""
 
 
 def register_tile(
@@ -233,12 +238,22 @@ def marked(s: Schedule, marks: Sequence[Mark]) -> Schedule:
     """The marks made. Vectors come last: each is proved again when something around it changes."""
     for mark in marks:
         if not mark.lanes:
-            s = s.unroll(mark.loop)
+            for name in _copies(s, mark):
+                s = s.unroll(name)
     for mark in marks:
         if mark.lanes:
             after = s.vectorize(mark.loop, mark.lanes)
             s = after.unroll(mark.loop) if mark.written_out and new_loops(s, after) else after
     return s
+
+
+def _copies(s: Schedule, mark: Mark) -> list[str]:
+    """The names of the loops that a mark is for."""
+    if not mark.within:
+        return [mark.loop]
+    every = [(x, outer) for x, outer in walked(s.func.body) if isinstance(x, Loop) and x.var == mark.loop]
+    found = [n for n, (_, outer) in enumerate(every) if any(x.var == mark.within for x in outer)]
+    return [f"{mark.loop}@{n}" if len(every) > 1 else mark.loop for n in found]
 
 
 def arranged(
@@ -251,8 +266,11 @@ def arranged(
     ks = [_stem(t) for t in p.terms]
     s, j_o, j_i = blocks(s, p.columns, width)
     i_o, i_i = "", ""
+    row = View(s.func, target, sizes).place(p.rows) if p.rows else None
     if p.rows and tall == 1:
         i_o = _stem(p.rows)
+    elif p.rows and row is not None and row.constant == tall:
+        i_i = p.rows
     elif p.rows:
         s, i_o, i_i = blocks(s, p.rows, tall)
     k_o = ""
@@ -270,9 +288,34 @@ def arranged(
     if outside and (not p.scalar or k_o):
         s, more = _in_registers(s, p.target, outside[-1], lanes)
         marks += more
+    s, more = _sums_of_lanes(s, View(s.func, target, sizes), p.target, j_i, lanes)
+    marks += more
     marks.append(Mark(j_i, lanes))
     known = {x.var for x in stmts(s.func.body) if isinstance(x, Loop)}
-    marks += [Mark(name) for name in (i_i, *p.written_out) if name in known]
+    # Rows that are no blocks have a name that other loops may have too.
+    marks += [Mark(_stem(i_i), within="" if i_o else j_o)] if i_i else []
+    marks += [Mark(name) for name in p.written_out if name in known]
+    return s, marks
+
+
+def _sums_of_lanes(
+    s: Schedule, view: View, target: str, columns: str, lanes: int
+) -> tuple[Schedule, list[Mark]]:
+    """Where what is done to the sums of a tile reduces them too (to the greatest of a row): one result for
+    each lane, these combined behind. And how the new loops are marked."""
+    marks: list[Mark] = []
+    for p in reversed([p for p in view.places if p.loop.var == columns]):
+        found = [x for x in stmts(p.loop.body) if isinstance(x, Accumulate) and not uses(x, columns)]
+        cells = list(dict.fromkeys(x.buffer for x in found if x.buffer != target))
+        if len(cells) != 1 or p.inner:
+            continue
+        try:
+            after, outer, inner = blocks(s, p.name, lanes)
+            made = after.rfactor(inner, cells[0])
+        except ScheduleError:
+            continue
+        marks += [Mark(outer), *[Mark(name, lanes) for name in (inner, *new_loops(after, made))]]
+        s = made
     return s, marks
 
 

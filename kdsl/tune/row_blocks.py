@@ -6,7 +6,9 @@
         for d: O[i, d] += S[j] * V[j, d]      for i_i: for d: O[...] += ...     # another one
 
 The loop over the rows of a block moves into every nest (and into a loop around some of them that has to keep
-its order), so that a product with one row becomes one with many. Attention in its forms is of this kind.
+its order), so that a product with one row becomes one with many. In strips, the rows of one register tile go
+through all nests before the next ones, so that what is between the nests stays in the first-level cache.
+Attention in its forms is of this kind.
 """
 
 from __future__ import annotations
@@ -51,6 +53,7 @@ def row_blocks(view: View) -> list[RowBlock]:
                 (
                     Knob("block", (12, 24, 48, 96, 192), 48),
                     Knob("tall", (4, 6, 8), 6),
+                    Knob("strips", ("no", "yes"), "yes"),
                     Knob(
                         "pack",
                         ("inside", "around") if p.outer else ("inside",),
@@ -83,7 +86,11 @@ def blocked_rows(
     """The steps: rows in blocks, nests taken apart, a tile of registers for each product."""
     s = prepared(s, block.row, target, sizes)
     s, _, row = blocks(s, block.row, int(values["block"]))
-    s = _inwards(s, row, target, sizes)
+    if values["strips"] == "yes":
+        s, strip, row = blocks(s, row, int(values["tall"]))
+        s = _inwards(_inwards(s, row, target, sizes), strip, target, sizes, but=row)
+    else:
+        s = _inwards(s, row, target, sizes)
     s = apart(s, row, target, sizes)
     terms = _terms(View(s.func, target, sizes), row)
     for term in terms:
@@ -141,9 +148,9 @@ def _tried(s: Schedule, step: str, *args: str) -> Schedule:
         return s
 
 
-def _inwards(s: Schedule, row: str, target: Target, sizes: Mapping[str, int]) -> Schedule:
-    """The loop over rows inside of loops that hold several nests."""
-    refused: set[str] = set()
+def _inwards(s: Schedule, row: str, target: Target, sizes: Mapping[str, int], *, but: str = "") -> Schedule:
+    """The loop over rows inside of loops that hold several nests, `but` one."""
+    refused = {but}
     while True:
         view = View(s.func, target, sizes)
         for p in [p for p in view.places if p.loop.var == row]:
@@ -200,18 +207,20 @@ def _tiled(
     chosen: dict[str, Value] = {k.name: k.default for k in knobs(p, view, int(values["tall"]))}
     if not p.gathered:
         return arranged(s, p, target, sizes, {**chosen, "pack": "none", "order": "rows"})
-    inside = values["pack"] == "inside" or not _whole(view, p)
+    width = int(chosen["wide"]) * int(chosen["lanes"])
+    inside = values["pack"] == "inside" or not _whole(view, p, width)
     chosen |= {"pack": "panel", "order": "columns"}
     return arranged(s, p, target, sizes, chosen, "" if inside else block.around)
 
 
-def _whole(view: View, p: Product) -> bool:
-    """Whether panels count from the start of the operands: no loop around the nest moves them along."""
+def _whole(view: View, p: Product, width: int) -> bool:
+    """Whether panels count from the start of the operands: loops around the nest move them by whole ones."""
     root = view.place(p.rows)
     assert root is not None
     around = [x.var for x in root.outer]
     for a in accesses(root.loop.body):
         for buffer, dim in p.packed:
-            if a.buffer == buffer and any(steps(a, var, view.sizes)[dim] for var in around):
+            moves = [steps(a, var, view.sizes)[dim] for var in around] if a.buffer == buffer else []
+            if any(move is None or move % width for move in moves):
                 return False
     return True
