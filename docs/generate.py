@@ -385,8 +385,8 @@ results agree
 ```
 
 `--size`, `--target` (`cpu`, `vulkan`), `--threads` and `--repeat` change the run. On Vulkan the arrays are
-on the device before; with a driver that runs on the CPU (llvmpipe) the times say little. Below are the
-kernels and schedules; the files have the rest.
+on the device before; with a driver that runs on the CPU (llvmpipe) the times say little. CSR and GELU
+compare with SciPy (`pip install scipy`). Below are the kernels and schedules; the files have the rest.
 
 Larger examples have folders of their own: [matrix products](../examples/matmul/scheduled.py), those of
 [bytes and bf16](../examples/matmul/quantised.py), [all ways in one table](../examples/matmul/compare.py),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -30,6 +31,16 @@ def options(
     found = parser.parse_args()
     kdsl.set_num_threads(found.threads)
     return found
+
+
+def scipy(part: str) -> Any:
+    """The module `scipy.PART`; ends the program where SciPy is not installed."""
+    try:
+        return importlib.import_module(f"scipy.{part}")
+    except ImportError:
+        raise SystemExit(
+            "this program compares with SciPy, which is not installed: pip install scipy"
+        ) from None
 
 
 def normal(*shape: int) -> Array:

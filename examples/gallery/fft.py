@@ -4,7 +4,9 @@
 
 `static_range` writes the eight stages of a transform of 256 points out, so that the loops of each have
 constant bounds. The transforms lie side by side, a column each. A block of 16 of them, with its two work
-arrays, stays in the caches while all stages run. NumPy transforms rows, which it likes best.
+arrays, stays in the caches while all stages run. The innermost loops have 16 iterations, so LLVM makes the
+same vectors of the kernel as written; the schedule says so for sure, and adds threads. NumPy transforms
+rows, which it likes best.
 """
 
 from __future__ import annotations

@@ -12,13 +12,13 @@ import math
 
 import common
 import numpy as np
-from scipy.special import erf
 
 import kdsl
 from kdsl import f32, recipes
 
 N = kdsl.sizes("N")
 SQRT_HALF = math.sqrt(0.5)
+erf = common.scipy("special").erf
 
 
 @kdsl.kernel

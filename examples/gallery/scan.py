@@ -3,8 +3,9 @@
     python examples/gallery/scan.py [--size 16777216] [--target cpu|vulkan]
 
 The three-line form runs in order: each sum waits for the one before, and `parallel` is refused. Written
-in blocks, both passes are parallel over blocks, and only the short loop between them is not. On one
-thread the first pass costs little, as its sums run in vectors; each further thread is gain.
+in blocks, both passes are parallel over blocks, and only the short loop between them is not. Memory bounds
+it: two passes read X twice, so on one thread the three lines are as fast, and further threads gain where
+the memory has more to give than one thread takes.
 """
 
 from __future__ import annotations
