@@ -234,6 +234,32 @@ def register_tile(
     return marked(*arranged(s, p, target, sizes, values))
 
 
+FEW_ROWS = 4
+"""Rows of a product up to which its other operand is not used often enough to be taken in columns."""
+
+
+def few_rows(p: Product, view: View) -> bool:
+    """Whether a product has few rows, and an operand of which whole rows lie in memory."""
+    rows = view.place(p.rows) if p.rows else None
+    return len(p.terms) == 1 and not p.gathered and (rows is None or rows.trips <= FEW_ROWS)
+
+
+def added_rows(s: Schedule, p: Product, values: Values) -> Schedule:
+    """A product with few rows: some rows of the operand at a time, as they lie in memory, are added to the
+    sums of a block of columns, which stay in the first-level cache.
+
+        for j_o: for k_o: for j_i_o: for k_i in unroll(range(6)): for j_i_i in unroll(range(4)): ...
+    """
+    lanes = p.lanes
+    s, j_o, j_b = blocks(s, p.columns, int(values["block"]))
+    s, j, j_i = blocks(s, j_b, int(values["wide"]) * lanes)
+    s, k_o, k_i = blocks(s, p.terms[0], int(values["together"]))
+    around = [_stem(n) for n in (*p.outside, p.rows) if n]
+    s = s.reorder(*around, j_o, k_o, j, k_i, j_i)
+    s, marks = _in_registers(s, p.target, j, lanes)
+    return marked(s, [*marks, Mark(k_i), Mark(j_i, lanes)])
+
+
 def marked(s: Schedule, marks: Sequence[Mark]) -> Schedule:
     """The marks made. Vectors come last: each is proved again when something around it changes."""
     for mark in marks:

@@ -15,7 +15,7 @@ from kdsl.sched import Schedule
 from kdsl.target import Target
 from kdsl.tune.grids import gpu_tile, on_grid
 from kdsl.tune.nests import View
-from kdsl.tune.products import Product, knobs, products, register_tile
+from kdsl.tune.products import Product, added_rows, few_rows, knobs, products, register_tile
 from kdsl.tune.row_blocks import RowBlock, blocked_rows, row_blocks
 from kdsl.tune.rows import TOGETHER, need_vectors, on_threads, stream_knob, vectors
 from kdsl.tune.space import Knob, Sketch, Value, Values
@@ -136,6 +136,8 @@ def ways(schedule: Schedule, target: Target, sizes: Sizes) -> list[Way]:
         if any("@" in n for n in p.band) or any(b.row in p.band for b in rows):
             continue
         out.append(_product(p, view))
+        if few_rows(p, view):
+            out.append(_added(p, view))
     for place in sums(view):
         out.append(_sum(place.name, view))
     for stage in stages(view):
@@ -172,6 +174,18 @@ def _product(p: Product, view: View) -> Way:
 
     rows = p.rows or "one row"
     return Way(f"tile {rows} x {p.columns}", _root(view, p.columns), knobs(p, view), build)
+
+
+def _added(p: Product, view: View) -> Way:
+    def build(s: Schedule, values: Values) -> Schedule:
+        return added_rows(s, p, values)
+
+    columns = view.place(p.columns)
+    assert columns is not None
+    sizes = (512, 1024, 2048, 4096)
+    blocks = Knob("block", sizes, next((n for n in sizes if n >= columns.trips), sizes[-1]))
+    own = (blocks, Knob("wide", (1, 2, 4, 8), 4), Knob("together", (4, 6, 8, 12), 6))
+    return Way(f"rows of {p.terms[0]} x {p.columns}", _root(view, p.columns), own, build)
 
 
 def _stage(stage: Stage, view: View) -> list[Way]:

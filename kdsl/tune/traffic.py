@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
-from kdsl.ir.nodes import Accumulate, Alloc, Atomic, Body, Expr, Func, If, Load, Loop, Stmt, Store
+from kdsl.ir.nodes import Accumulate, Alloc, Atomic, Body, Expr, Func, If, Load, Loop, Stmt, Store, Var
 from kdsl.ir.walk import stmt_bodies, stmt_exprs, stmts, subexprs
 from kdsl.tune.machine import Machine
 from kdsl.tune.ranges import Range, after, middle, range_of, trips
@@ -26,6 +26,10 @@ SERVED = {
 }
 """How much longer bytes take to or from memory than in the best order: of arrays that are only stored, or
 loaded and stored, or only loaded; in vectors wider than a line, of one, or several one after another."""
+
+PAGE = 4096
+JUMP = 400.0
+"""Bytes that memory could have served while it finds the next piece, a page away."""
 
 Footprint = dict[str, float]
 """Bytes by array, in whole lines."""
@@ -168,6 +172,7 @@ class Memory:
         depends on the first vectors that touch it."""
         out: dict[str, float] = {}
         every = [x for x in stmts((s,)) if isinstance(x, Loop)]
+        marks = {x.id: x.mark.kind for x in every if x.mark is not None}
         copies: dict[int, float] = {}
         for x in every:
             for y in x.body:
@@ -183,8 +188,30 @@ class Memory:
             for site in sites:
                 kind = "load" if not site.write else "both" if site.buffer in loaded else "store"
                 form = _form(self.counts[x.id] * self.bytes_each[site.buffer], copies.get(x.id, 1.0))
-                out.setdefault(site.buffer, SERVED[kind][form])
+                if site.buffer not in out:
+                    out[site.buffer] = SERVED[kind][form] * self._jumps(site, marks)
         return out
+
+    def _jumps(self, site: _Site, marks: Mapping[int, str]) -> float:
+        """How much longer it takes when each iteration takes a short piece of another row."""
+        shape = self.shapes.get(site.buffer, ())
+        if len(shape) < 2:
+            return 1.0
+        rows = [{y.name for y in subexprs(e) if isinstance(y, Var)} for e in site.index]
+        # The loops of one piece: those in vectors or written out, and those that go on in the row.
+        inside = list(site.loops)
+        while inside and (
+            marks.get(inside[-1]) in ("unroll", "vectorize") or self._vars[inside[-1]] in rows[-1]
+        ):
+            inside.pop()
+        if not inside or not any(self._vars[inside[-1]] in names for names in rows):
+            return 1.0
+        low, high = self._box(site, frozenset(site.loops[len(inside) :]))[-1]
+        each = self.bytes_each[site.buffer]
+        piece, row = (high - low + 1) * each, shape[-1] * each
+        if row < 2 * piece:
+            return 1.0
+        return 1.0 + JUMP / piece * min(1.0, row / PAGE)
 
     def _moved(self, body: Sequence[Stmt], size: float) -> Footprint:
         whole = self.footprint(body, self._inside(body))

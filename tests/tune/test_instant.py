@@ -12,6 +12,7 @@ from kdsl.errors import KdslError
 from kdsl.sched import Schedule
 from kdsl.tune.auto import instant
 from kdsl.tune.cost import FEATURES, features, predict
+from kdsl.tune.sketches import sketches
 from tests.check import Draw, Program, clone, compare_all, results
 from tests.programs.test_programs import PROGRAMS
 from tests.sched.check import check_forms, check_meaning, schedule_of
@@ -53,6 +54,20 @@ def test_the_order_in_memory_counts_beyond_the_caches() -> None:
 
     assert ratio(M=1 << 14, N=1 << 12) > 1.15
     assert 0.9 < ratio(M=8, N=1024) < 1.1
+
+
+def test_short_pieces_of_rows_take_memory_longer() -> None:
+    """Columns of a matrix that is used once: the wider, the better; whole rows are the best."""
+    start, sizes = schedule_of(kernels.matmul), {"M": 1, "N": 4096, "K": 4096}
+    found = {x.name: x for x in sketches(start, TARGET, sizes)}
+
+    def seconds(name: str, **values: Any) -> float:
+        return predict(found[name].candidate(**values).schedule(start).func, TARGET, sizes)
+
+    columns = [seconds("tile i x j", wide=n) for n in (1, 2, 4, 8)]
+    assert columns == sorted(columns, reverse=True) and columns[0] > 3 * columns[-1]
+    assert seconds("rows of k x j") < 0.8 * columns[-1]
+    assert seconds("rows of k x j") < seconds("vectors")
 
 
 def test_the_same_program_gets_the_same_schedule() -> None:

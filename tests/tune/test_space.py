@@ -117,6 +117,18 @@ def test_rows_of_a_hand_written_schedule_are_in_the_space() -> None:
     assert print_func(s.func) == print_func(kernels.streamed_rows(start).func)
 
 
+@pytest.mark.parametrize("kernel", ["matmul", "matmul_dots"])
+def test_products_of_few_rows(kernel: str) -> None:
+    """Rows of the operand are added as they lie in memory; where many rows use it there is no such way."""
+    start = schedule_of(getattr(kernels, kernel))
+    few, many = (sketches(start, TARGET, {"M": m, "N": 4096, "K": 4096}) for m in (1, 64))
+    assert "rows of k x j" not in {x.name for x in many}
+    sketch = next(x for x in few if x.name == "rows of k x j")
+    s = sketch.candidate(block=512, wide=2).schedule(start)
+    check_forms(s)
+    check_meaning(s, rounds=2)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_sums_of_blocks(form: str) -> None:
     start = schedule_of(kernels.total)
