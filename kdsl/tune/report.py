@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kdsl.errors import KdslError
 from kdsl.sched.html import card, highlighted, pre, schedule_page
-from kdsl.tune.result import duration, tried
+from kdsl.tune.result import duration, figure, tried
 from kdsl.tune.trial import Trial
 
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ def body(result: Result) -> str:
     sizes = "".join([f", {name} = {value}" for name, value in result.sizes.items()])
     least = "at least " if result.at_least else ""
     gained = (
-        f"<p><b>{duration(result.time)}</b> a call, {least}<b>{result.speedup:.3g}</b> times as fast as "
+        f"<p><b>{duration(result.time)}</b> a call, {least}<b>{figure(result.speedup)}</b> times as fast as "
         f"before ({least}{duration(result.baseline)})</p>"
     )
     ended = ", ended by Ctrl-C" if result.interrupted else ""
-    count = f"<p>{html.escape(tried(result.counts))} in {result.seconds:.3g} s{ended}</p>"
+    count = f"<p>{html.escape(tried(result.counts))} in {figure(result.seconds)} s{ended}</p>"
     trace = result.schedule.trace().rstrip().split("\n")
     lines = pre([f"<div>{highlighted(line)}</div>" for line in trace])
     found = f"<details open><summary>As Python</summary>{lines}</details>"
@@ -90,7 +90,7 @@ def curve_svg(result: Result) -> str:
         )
         at = end * n / 4
         anchor = "end" if n == 4 else "middle"
-        parts.append(f'<text x="{x(at):.1f}" y="{HEIGHT - 14}" text-anchor="{anchor}">{at:.3g} s</text>')
+        parts.append(f'<text x="{x(at):.1f}" y="{HEIGHT - 14}" text-anchor="{anchor}">{figure(at)} s</text>')
     for t in dots:
         name = html.escape(f"{t.candidate}: {duration(t.time or 0)}", quote=True)
         parts.append(

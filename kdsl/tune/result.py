@@ -77,12 +77,12 @@ class Result:
         if self.target == "cpu":
             where += f" with {self.threads} thread{'s' * (self.threads != 1)}"
         least = "at least " if self.at_least else ""
-        gained = f"{least}{self.speedup:.3g} times as fast as before ({least}{duration(self.baseline)})"
+        gained = f"{least}{figure(self.speedup)} times as fast as before ({least}{duration(self.baseline)})"
         return "\n".join(
             [
                 f"{self.kernel} on {where}{sizes}",
                 f"best     {duration(self.time)} a call, {gained}",
-                f"tried    {tried(self.counts)} in {self.seconds:.3g} s"
+                f"tried    {tried(self.counts)} in {figure(self.seconds)} s"
                 + (", interrupted" if self.interrupted else ""),
                 f"checked  {self._checked()}",
                 "",
@@ -98,7 +98,7 @@ class Result:
         return "against program order at small ragged sizes"
 
     def __repr__(self) -> str:
-        return f"<kdsl result for {self.kernel}: {self.speedup:.3g} x after {len(self.trials)} trials>"
+        return f"<kdsl result for {self.kernel}: {figure(self.speedup)} x after {len(self.trials)} trials>"
 
     def _repr_html_(self) -> str:
         from kdsl.tune.report import body
@@ -128,4 +128,9 @@ def duration(seconds: float) -> str:
     for scale, unit in ((1e-9, "ns"), (1e-6, "us"), (1e-3, "ms")):
         if seconds < 1000 * scale:
             return f"{seconds / scale:.3g} {unit}"
-    return f"{seconds:.3g} s"
+    return f"{figure(seconds)} s"
+
+
+def figure(x: float) -> str:
+    """Three digits of `x`, or all before the point: 0.0312, 4.7, 1153, and never 1.15e+03."""
+    return f"{x:.0f}" if abs(x) >= 1000 else f"{x:.3g}"

@@ -26,7 +26,7 @@ from kdsl.tune.database import Best, Database, Key
 from kdsl.tune.measure import Job, Outcome
 from kdsl.tune.problem import Problem
 from kdsl.tune.progress import Progress
-from kdsl.tune.result import Result, tried
+from kdsl.tune.result import Result, figure, tried
 from kdsl.tune.search import Search
 from kdsl.tune.space import Candidate
 from kdsl.tune.trial import Trial
@@ -385,7 +385,7 @@ class Session:
             replaced=self.measuring.replaced,
             elsewhere=self._elsewhere(target),
         )
-        self.progress.done(f"{result.kernel}: {tried(result.counts)}, {result.speedup:.3g} times as fast")
+        self.progress.done(f"{result.kernel}: {tried(result.counts)}, {figure(result.speedup)} times as fast")
         return result
 
     def _elsewhere(self, here: str) -> dict[str, tuple[float, str]]:

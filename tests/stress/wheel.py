@@ -8,7 +8,9 @@ Needs the package `build` here and an index of packages (or wheels that pip know
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -41,6 +43,21 @@ assert np.allclose(B, np.exp(A.T), rtol=1e-6)
 print("works")
 """
 
+# What a type checker has to find in a user's file, each in its line.
+TYPED = """
+from typing import Any
+import numpy as np
+import kdsl
+
+def run(kernel: kdsl.Kernel[Any], x: np.ndarray[Any, Any]) -> str:
+    s: kdsl.Schedule = kernel.schedule().split("i", 4)
+    kernel.with_schedule(s)(x)
+    number: int = s.trace()  # E
+    s.unrol("i")  # E
+    kdsl.set_num_threads("two")  # E
+    return s.to_json()
+"""
+
 
 def build(folder: Path) -> Path:
     """The wheel of this checkout, made of its source archive, in `folder`."""
@@ -71,6 +88,19 @@ def missing(wheel: Path) -> list[str]:
     return sorted(wanted - set(zipfile.ZipFile(wheel).namelist()))
 
 
+def typed(folder: Path, python: str) -> str:
+    """What mypy, run here, finds in a user's file beside the package that `python` has installed."""
+    user = folder / "user.py"
+    user.write_text(TYPED)
+    command = (sys.executable, "-m", "mypy", "--strict", "--python-executable", python, str(user))
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MYPYPATH")}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    found = re.findall(r"user.py:(\d+): error", done.stdout)
+    wanted = [str(n) for n, line in enumerate(TYPED.splitlines(), 1) if line.endswith("# E")]
+    assert found == wanted, done.stdout + done.stderr
+    return f"mypy finds {len(found)} of {len(wanted)} mistakes"
+
+
 def check(folder: Path) -> str:
     """Builds, installs and tries the wheel in `folder`."""
     wheel = build(folder)
@@ -84,6 +114,8 @@ def check(folder: Path) -> str:
     said = run(python, str(smoke), cwd=folder).strip()
     said += "; " + run(python, "-m", "kdsl", "devices", cwd=folder).splitlines()[0]
     assert "kdsl" in run(str(Path(python).with_name("kdsl")), "--help", cwd=folder)
+    if importlib.util.find_spec("mypy") is not None:
+        said += f"; {typed(folder, python)}"
     return f"{wheel.name} ({wheel.stat().st_size // 1024} kB): {said}"
 
 

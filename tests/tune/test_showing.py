@@ -6,6 +6,7 @@ import io
 import logging
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import kdsl
 from kdsl.cli import main
 from kdsl.tune.comparing import difference
 from kdsl.tune.progress import Progress
+from kdsl.tune.report import body
 from kdsl.tune.result import Result
 from kdsl.tune.trial import Trial
 from tests.tune import kernels as k
@@ -176,3 +178,9 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main([*tune, "--pin", "lanes"]) == 2
     assert main([*tune, "--export", "/nowhere/at/all"]) == 2
     assert "K0718" in capsys.readouterr().err
+
+
+def test_large_figures_have_all_their_digits(result: Result) -> None:
+    result = replace(result, baseline=2.5, seconds=1234.5)
+    assert "1250 times as fast as before (2.5 s)" in str(result) and "in 1234 s" in str(result)
+    assert "<b>1250</b> times" in body(result) and "e+03" not in body(result)
