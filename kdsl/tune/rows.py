@@ -121,13 +121,23 @@ def _widest(view: View, p: Place) -> int:
 
 
 def stream_knob(view: View) -> tuple[Knob, ...]:
-    """How streams are written, where there are some: light ones beyond the caches line after line."""
+    """How streams are written, where there are some: light ones beyond the caches line after line; half a
+    line at a time where elements are loaded first, since NumPy's whole lines cross into the next."""
     found = streams(view)
     if not found:
         return ()
     here = machine()
-    far = Memory(view.func, view.sizes, here).all_bytes > here.caches[1]
-    return (Knob("stream", STREAMS, "8 x 64" if far and all(_light(p) for p in found) else TOGETHER),)
+    start = TOGETHER
+    if Memory(view.func, view.sizes, here).all_bytes > here.caches[1] and all(_light(p) for p in found):
+        start = "4 x 32" if all(_updates(p) for p in found) else "8 x 64"
+    return (Knob("stream", STREAMS, start),)
+
+
+def _updates(p: Place) -> bool:
+    """Whether a loop loads all that it writes."""
+    every = list(accesses(p.loop.body))
+    loaded = {a.buffer for a in every if isinstance(a, (Load, Accumulate))}
+    return all(a.buffer in loaded for a in every)
 
 
 def _light(p: Place) -> bool:

@@ -79,6 +79,8 @@ class Memory:
                 self.shapes[s.name], self.bytes_each[s.name], self.locals[s.name] = shape, s.dtype.bytes, s
             if isinstance(s, (Store, Accumulate, Atomic)) and s.index:
                 here.append(_Site(s.buffer, s.index, True, loops))
+                if not isinstance(s, Store):
+                    here.append(_Site(s.buffer, s.index, False, loops))
             for e in stmt_exprs(s) if not isinstance(s, Loop) else ():
                 for x in subexprs(e):
                     if isinstance(x, Load) and x.index:

@@ -89,7 +89,7 @@ def test_streams_have_a_knob() -> None:
         found = knob(kernels.layernorm, "stream", "vectors", **sizes)
         assert found is not None and found.default == default
     light, heavy = (knob(k, "stream", "vectors", N=1 << 24) for k in (kernels.saxpy, kernels.gelu))
-    assert light is not None and light.default == "8 x 64"
+    assert light is not None and light.default == "4 x 32"  # loads what it writes
     assert heavy is not None and heavy.default == "together"
     # The last loop of a row of softmax writes what the one before has left in the cache.
     assert knob(kernels.softmax, "stream", "vectors", **large) is None
