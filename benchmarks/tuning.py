@@ -14,6 +14,7 @@ names to tune.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -255,6 +256,7 @@ def record(path: Path = RECORDED) -> None:
                     "time": t.time,
                     "seconds": round(t.seconds, 4),
                     "building": round(t.building, 4),
+                    "loops": hashlib.sha256(b.ir.encode()).hexdigest()[:16],
                     "predicted": b.predicted,
                     "features": [float(f"{x:.6g}") for x in b.features],
                 }
@@ -276,7 +278,7 @@ class Replayed(Builder):
         row = self.rows[candidate.key]
         self.clock += row["building"] / self.workers
         refused = "refused" if row["status"] == "refused" else ""
-        return Built("", "", row["predicted"], tuple(row["features"]), refused)
+        return Built("", row["loops"], row["predicted"], tuple(row["features"]), refused)
 
 
 def simulated(
@@ -294,8 +296,9 @@ def simulated(
     by_seconds: list[tuple[float, float]] = []
     by_trials: list[tuple[float, float]] = []
     measured, best = 0, float("inf")
+    goal = min(r["time"] for r in rows.values() if r["status"] == "ok")
     batch = search.ask(BATCH)
-    while batch:
+    while batch and best > goal:
         following = search.ask(BATCH)
         for c in batch:
             r = rows[c.key]
