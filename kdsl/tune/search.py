@@ -200,7 +200,7 @@ class Search:
         """Those that the model likes best, a few others among them; `each`: the best of each sketch first."""
         assert self.guide is not None
         scores = self.guide.scores(pool)
-        ranked = []
+        ranked: list[Candidate] = []
         for _, _, c in sorted([(s, n, c) for n, (s, c) in enumerate(zip(scores, pool)) if s is not None]):
             loops = self.guide.loops(c)
             if loops in self._loops:
