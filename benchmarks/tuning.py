@@ -14,6 +14,7 @@ names to tune.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -255,6 +256,7 @@ def record(path: Path = RECORDED) -> None:
                     "time": t.time,
                     "seconds": round(t.seconds, 4),
                     "building": round(t.building, 4),
+                    "loops": hashlib.sha256(b.ir.encode()).hexdigest()[:16],
                     "predicted": b.predicted,
                     "features": [float(f"{x:.6g}") for x in b.features],
                 }
@@ -276,7 +278,7 @@ class Replayed(Builder):
         row = self.rows[candidate.key]
         self.clock += row["building"] / self.workers
         refused = "refused" if row["status"] == "refused" else ""
-        return Built("", "", row["predicted"], tuple(row["features"]), refused)
+        return Built("", row["loops"], row["predicted"], tuple(row["features"]), refused)
 
 
 def simulated(
@@ -294,8 +296,9 @@ def simulated(
     by_seconds: list[tuple[float, float]] = []
     by_trials: list[tuple[float, float]] = []
     measured, best = 0, float("inf")
+    goal = min(r["time"] for r in rows.values() if r["status"] == "ok")
     batch = search.ask(BATCH)
-    while batch:
+    while batch and best > goal:
         following = search.ask(BATCH)
         for c in batch:
             r = rows[c.key]
@@ -312,7 +315,7 @@ def simulated(
 
 
 def compare(path: Path = RECORDED, pictures: Path = PICTURES) -> str:
-    """Draws the strategies, and says how good each is after so many candidates."""
+    """Draws the strategies (with matplotlib), and says how good each is after so many candidates."""
     whole = json.loads(path.read_text())
     lines = []
     for (name, problem), picture in zip(problems().items(), ("matmul", "conv2d")):
@@ -330,8 +333,10 @@ def compare(path: Path = RECORDED, pictures: Path = PICTURES) -> str:
             seconds = [next(n for n, time in s if time <= NEAR * best) for s, _ in runs]
             lines.append([name, strategy, *cells, f"{median(tries):.0f}", f"{median(seconds):.1f} s"])
         title = f"{name}: {len(about['candidates'])} candidates, {SEEDS} seeds"
-        pictures.mkdir(exist_ok=True)
-        draw_curves(pictures / f"tuning-{picture}.svg", over_trials, title, across="candidates measured")
+        try:
+            draw_curves(pictures / f"tuning-{picture}.svg", over_trials, title, across="candidates measured")
+        except kdsl.KdslError as error:  # without matplotlib there is the table alone
+            print(error.title, file=sys.stderr)
     head = ["kernel", "strategy", *[f"after {n}" for n in AFTER], "candidates to 0.95", "seconds to 0.95"]
     return table(head, lines)
 

@@ -9,7 +9,7 @@ by what a learned model says of its errors so far: log(time / predicted) from th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log
+from math import exp, log
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from kdsl.tune.building import Builder
 from kdsl.tune.model import Model
 from kdsl.tune.space import Candidate, Sketch
 
-ENOUGH = 12
+ENOUGH = 8
 """Measured candidates from which the learned model has a say."""
 NEW = 4
 """It learns again after so many more."""
@@ -33,6 +33,7 @@ class ModelGuide:
         self._sketches = {s.name: n for n, s in enumerate(sketches)}
         names = dict.fromkeys([k.name for s in sketches for k in s.knobs])
         self._knobs = {name: n for n, name in enumerate(names)}
+        self._scored: dict[object, Candidate] = {}
         self._errors: Model | None = None
         self._learned = 0
 
@@ -42,12 +43,15 @@ class ModelGuide:
             self.times[candidate.key] = candidate, seconds
 
     def likely(self, candidates: Sequence[Candidate], count: int) -> list[Candidate]:
-        """Those to build, by their knobs alone; all of them while little is known."""
-        known = {key: log(seconds) for key, (_, seconds) in self.times.items()}
-        if len(known) < ENOUGH or len(candidates) <= count:
+        """Those to build, by their knobs alone; what is not measured but built teaches by its score."""
+        rows = dict(self.times)
+        others = [c for key, c in self._scored.items() if key not in rows]
+        rows |= {c.key: (c, exp(score)) for c, score in zip(others, self._scores(others))}
+        if len(rows) < ENOUGH or len(candidates) <= count:
             return list(candidates)[:count]
         model = Model(seed=self._seed, trees=40).fit(
-            np.array([self._vector(c) for c, _ in self.times.values()]), np.array(list(known.values()))
+            np.array([self._vector(c) for c, _ in rows.values()]),
+            np.array([log(seconds) for _, seconds in rows.values()]),
         )
         scores = model.predict(np.array([self._vector(c) for c in candidates]))
         # Some of them by chance: the model knows only what is near to what was measured.
@@ -60,12 +64,22 @@ class ModelGuide:
         """log(seconds), about; None for a candidate that is refused."""
         built = self.builder.build(candidates)
         self._update()
-        good = [b for b in built if not b.refusal]
-        errors = np.zeros(len(good))
-        if self._errors is not None and good:
-            errors = self._errors.predict(np.array([b.features for b in good]))
-        found = iter([log(max(b.predicted, 1e-9)) + float(e) for b, e in zip(good, errors)])
+        good = [c for c, b in zip(candidates, built) if not b.refusal]
+        self._scored |= {c.key: c for c in good}
+        found = iter(self._scores(good))
         return [None if b.refusal else next(found) for b in built]
+
+    def loops(self, candidate: Candidate) -> str:
+        """The text of the scheduled function."""
+        return self.builder.known[candidate.key].ir
+
+    def _scores(self, candidates: Sequence[Candidate]) -> list[float]:
+        """log(seconds), about, of candidates that are built."""
+        built = [self.builder.known[c.key] for c in candidates]
+        errors = np.zeros(len(built))
+        if self._errors is not None and built:
+            errors = self._errors.predict(np.array([b.features for b in built]))
+        return [log(max(b.predicted, 1e-9)) + float(e) for b, e in zip(built, errors)]
 
     def _update(self) -> None:
         """Learns the errors of the cost model anew when enough is new."""

@@ -25,10 +25,10 @@ EXPLORED = 0.15
 """The share of candidates that are random."""
 CROSSED = 0.3
 """The share of the others that have two parents."""
-MADE, POOL = 12, 2
+MADE, POOL = 32, 3
 """Candidates that are made, and of these are built, for each one that is measured: building has its price."""
-DRAWS = 2
-"""Random candidates of each sketch that a model sees in the beginning."""
+DRAWN = 16
+"""Random candidates that a model sees in the beginning, at least one of each sketch."""
 ATTEMPTS = 40
 """Draws for a new candidate before all are counted."""
 FEW = 4096
@@ -43,6 +43,9 @@ class Guide(Protocol):
 
     def scores(self, candidates: Sequence[Candidate]) -> list[float | None]:
         """The lower, the better; None for one that is known to be refused."""
+
+    def loops(self, candidate: Candidate) -> str:
+        """What becomes of one that has a score: candidates that come to the same loops take the same time."""
 
     def learn(self, measured: Sequence[tuple[Candidate, float]]) -> None:
         """Takes in candidates with their times in seconds."""
@@ -114,6 +117,7 @@ class Search:
         self.seen: set[object] = set()
         self.measured: list[tuple[Candidate, float]] = []
         self._started = False
+        self._loops: set[str] = set()
 
     def ask(self, count: int) -> list[Candidate]:
         """Up to `count` candidates that have not been asked for; fewer when no others are left."""
@@ -129,7 +133,8 @@ class Search:
         assert self.guide is not None
         if not self._started:
             defaults = [s.candidate() for s in self.space.sketches]
-            draws = [self.space.draw(s) for s in self.space.sketches for _ in range(DRAWS)]
+            each = max(1, DRAWN // len(self.space.sketches))
+            draws = [self.space.draw(s) for s in self.space.sketches for _ in range(each)]
             return self._distinct([*defaults, *draws])
         return self.guide.likely(self._offspring(MADE * count), POOL * count)
 
@@ -195,17 +200,22 @@ class Search:
         """Those that the model likes best, a few others among them; `each`: the best of each sketch first."""
         assert self.guide is not None
         scores = self.guide.scores(pool)
-        ranked = [
-            c
-            for _, _, c in sorted([(s, n, c) for n, (s, c) in enumerate(zip(scores, pool)) if s is not None])
-        ]
+        ranked: list[Candidate] = []
+        for _, _, c in sorted([(s, n, c) for n, (s, c) in enumerate(zip(scores, pool)) if s is not None]):
+            loops = self.guide.loops(c)
+            if loops in self._loops:
+                self.seen.add(c.key)
+            elif loops not in {self.guide.loops(other) for other in ranked}:
+                ranked.append(c)
         self.seen |= {c.key for s, c in zip(scores, pool) if s is None}
         if each:
             first = list({c.sketch.name: c for c in reversed(ranked)}.values())
             first.sort(key=ranked.index)
-            ranked = [*first, *[c for c in ranked if c not in first]]
-            return ranked[:count]
-        others = int(EXPLORED * count + self.rng.random())
-        picked = ranked[: count - others]
-        rest = ranked[count - others :]
-        return picked + self.rng.sample(rest, min(len(rest), count - len(picked)))
+            picked = [*first, *[c for c in ranked if c not in first]][:count]
+        else:
+            others = int(EXPLORED * count + self.rng.random())
+            picked = ranked[: count - others]
+            rest = ranked[count - others :]
+            picked += self.rng.sample(rest, min(len(rest), count - len(picked)))
+        self._loops |= {self.guide.loops(c) for c in picked}
+        return picked

@@ -40,6 +40,9 @@ class Noisy:
     def scores(self, candidates: Any) -> list[float | None]:
         return [seconds(c) * self.rng.uniform(0.6, 1.6) for c in candidates]
 
+    def loops(self, candidate: Candidate) -> str:
+        return repr(candidate.key)
+
     def learn(self, measured: Any) -> None: ...
 
 
