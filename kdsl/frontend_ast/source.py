@@ -241,6 +241,10 @@ def _returns(source: KernelSource) -> Annotation | tuple[Annotation, ...]:
     return checked if isinstance(value, tuple) else checked[0]
 
 
+FAILING = (ArithmeticError, AttributeError, LookupError, RuntimeError, SyntaxError, TypeError, ValueError)
+"""What the text of an annotation may raise: it is any expression."""
+
+
 def annotation_value(fn: Callable[..., Any], name: str, node: ast.expr, loc: Callable[[ast.AST], Loc]) -> Any:
     """The annotation of `name`, evaluated also when it is a string (`from __future__ import annotations`)."""
     value = fn.__annotations__.get(name)
@@ -253,7 +257,7 @@ def annotation_value(fn: Callable[..., Any], name: str, node: ast.expr, loc: Cal
         return eval(value, fn.__globals__, scope)
     except NameError:
         pass
-    except (TypeError, ValueError, AttributeError, SyntaxError) as error:
+    except FAILING as error:
         raise CompileError(
             "K0105",
             f"the annotation `{value}` fails: {error}",
@@ -267,7 +271,7 @@ def annotation_value(fn: Callable[..., Any], name: str, node: ast.expr, loc: Cal
         at = at.f_back
     try:
         return eval(value, fn.__globals__, {**(at.f_locals if at is not None else {}), **scope})
-    except (NameError, TypeError, ValueError, AttributeError) as error:
+    except (NameError, *FAILING) as error:
         raise CompileError(
             "K0105",
             f"the annotation `{value}` fails: {error}",
