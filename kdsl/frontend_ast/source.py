@@ -231,10 +231,10 @@ def _returns(source: KernelSource) -> Annotation | tuple[Annotation, ...]:
     values = value if isinstance(value, tuple) else (value,)
     checked = tuple(_check_annotation(v, node, loc, "the result") for v in values)
     for c in checked:
-        if c is constexpr:
+        if c is constexpr or c is None:
             raise CompileError(
                 "K0105",
-                "a result cannot be `kdsl.constexpr`",
+                f"a result cannot be `{'None' if c is None else 'kdsl.constexpr'}`",
                 loc=loc(node),
                 help="give it a type such as f32",
             )
