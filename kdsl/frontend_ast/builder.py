@@ -102,7 +102,7 @@ def build(source: KernelSource, signature: Signature) -> ir.Func:
     conditions = tuple(ir.Condition(emitter.types.cond(c.cond), c.title, loc=c.loc) for c in program.checks)
     written = {s.buffer for s in stmts(ir_body) if isinstance(s, (ir.Store, ir.Accumulate, ir.Atomic))}
     all_params = tuple(
-        replace(p, written=p.name in written) if isinstance(p, ir.ArrayParam) else p
+        replace(p, written=p.result or p.name in written) if isinstance(p, ir.ArrayParam) else p
         for p in [*params, *results]
     )
     unsolved = binding_plan(all_params, tuple(sizes)).unsolved

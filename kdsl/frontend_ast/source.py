@@ -231,14 +231,18 @@ def _returns(source: KernelSource) -> Annotation | tuple[Annotation, ...]:
     values = value if isinstance(value, tuple) else (value,)
     checked = tuple(_check_annotation(v, node, loc, "the result") for v in values)
     for c in checked:
-        if c is constexpr:
+        if c is constexpr or c is None:
             raise CompileError(
                 "K0105",
-                "a result cannot be `kdsl.constexpr`",
+                f"a result cannot be `{'None' if c is None else 'kdsl.constexpr'}`",
                 loc=loc(node),
                 help="give it a type such as f32",
             )
     return checked if isinstance(value, tuple) else checked[0]
+
+
+FAILING = (ArithmeticError, AttributeError, LookupError, RuntimeError, SyntaxError, TypeError, ValueError)
+"""What the text of an annotation may raise: it is any expression."""
 
 
 def annotation_value(fn: Callable[..., Any], name: str, node: ast.expr, loc: Callable[[ast.AST], Loc]) -> Any:
@@ -253,7 +257,7 @@ def annotation_value(fn: Callable[..., Any], name: str, node: ast.expr, loc: Cal
         return eval(value, fn.__globals__, scope)
     except NameError:
         pass
-    except (TypeError, ValueError, AttributeError, SyntaxError) as error:
+    except FAILING as error:
         raise CompileError(
             "K0105",
             f"the annotation `{value}` fails: {error}",
@@ -267,7 +271,7 @@ def annotation_value(fn: Callable[..., Any], name: str, node: ast.expr, loc: Cal
         at = at.f_back
     try:
         return eval(value, fn.__globals__, {**(at.f_locals if at is not None else {}), **scope})
-    except (NameError, TypeError, ValueError, AttributeError) as error:
+    except (NameError, *FAILING) as error:
         raise CompileError(
             "K0105",
             f"the annotation `{value}` fails: {error}",
