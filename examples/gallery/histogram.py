@@ -4,8 +4,9 @@
 
 All iterations add to the same 256 counters, so `parallel` is refused. `rfactor` gives each block of
 bytes counters of its own and adds these up behind. A second `rfactor` gives every fourth byte its own ones
-too: equal bytes side by side do not wait for each other. A store for each byte is left, one a cycle, which
-is what bounds it. On Vulkan work-groups share one set by `atomic_add`.
+too, so that mixed bytes seldom wait for the last count; a store for each byte is left, one a cycle, which is
+what bounds it. (Where all bytes are equal that gains nothing.) On Vulkan work-groups share one set by
+`atomic_add`.
 """
 
 from __future__ import annotations
