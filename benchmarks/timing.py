@@ -88,7 +88,7 @@ def by_threads(contenders: Contenders, *, seconds: float = 1.0, rounds: int = 15
         for count in dict.fromkeys((1, threads)):
             kdsl.set_num_threads(count)
             other_threads(count)
-            pause = 0.1 if count > 1 else 0.0
+            pause = 0.15 if count > 1 else 0.0
             out[count] = interleaved(contenders, seconds=seconds, rounds=rounds, pause=pause)
     finally:
         kdsl.set_num_threads(threads)

@@ -151,7 +151,7 @@ def row(case: Case, seconds: float) -> list[str]:
             "by hand": lambda: by_hand(*case.args),
             "numpy": case.numpy,
         },
-        pause=0.05,
+        pause=0.15,
     )
     least = "> " if result.at_least else ""
     counts = ", ".join(f"{n} {status}" for status, n in result.counts.most_common())

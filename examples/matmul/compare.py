@@ -137,7 +137,7 @@ def table(types: list[str], n: int, threads: int, repeat: int, tune: float) -> N
                     runs[target, name] = ready(p, make(), name, target)
                 except kdsl.KdslError as error:
                     missing[target, name] = error.title
-        ms = quantised.median_ms(runs, repeat, seconds=1.0, pause=0.05 if threads > 1 else 0.0)
+        ms = quantised.median_ms(runs, repeat, seconds=1.0, pause=0.3 if threads > 1 else 0.0)
         for (target, name), time in ms.items():
             label = "NumPy's f32" if target == "" and type_ not in ("f32", "f64") else name
             share = f"{100 * ms['', 'NumPy'] / time:.0f} %"
@@ -179,7 +179,7 @@ def curve(sizes: list[int], most: int, seconds: float) -> dict[str, Any]:
             p = problem("f32", n)
             kernel, recipe = p.steps["B packed, in blocks"]
             ours = ready(p, kernel.with_schedule(recipe), "B packed, in blocks", "cpu")
-            pause = 0.05 if threads > 1 else 0.0
+            pause = 0.3 if threads > 1 else 0.0
             ms = quantised.median_ms({"kdsl": ours, "numpy": p.numpy}, 15, seconds / 2, pause)
             for name, time in ms.items():
                 line[name].append(2e-6 * n**3 / time)
