@@ -115,63 +115,28 @@ def pixels() -> Array:
 # Numba's product is the BLAS of SciPy, which is that of NumPy once more.
 BLAS = ("numpy", "torch")
 
+
+def _against_blas(
+    name: str,
+    kernel: Any,
+    schedule: Callable[[kdsl.Schedule], kdsl.Schedule],
+    arguments: Callable[[], tuple[Any, ...]],
+) -> Case:
+    return Case(name, "products", "matmul", kernel, schedule, arguments, BLAS, atol=1e-2)
+
+
 CASES = (
     *[
-        Case(
-            f"matmul {n}³",
-            "products",
-            "matmul",
-            k.matmul,
-            k.blocked,
-            partial(product, n, n, n),
-            BLAS,
-            atol=1e-2,
-        )
+        _against_blas(f"matmul {n}³", k.matmul, k.blocked, partial(product, n, n, n))
         for n in (512, 1024, 2048)
     ],
-    Case(
-        "matmul 1000x999x1001",
-        "products",
-        "matmul",
-        k.matmul,
-        k.blocked,
-        lambda: product(1000, 1001, 999),
-        BLAS,
-        atol=1e-2,
-    ),
+    _against_blas("matmul 1000x999x1001", k.matmul, k.blocked, lambda: product(1000, 1001, 999)),
     *[
-        Case(
-            f"matmul {n}³ f64",
-            "products",
-            "matmul",
-            k.matmul_f64,
-            k.blocked_f64,
-            partial(product, n, n, n, np.float64),
-            BLAS,
-            atol=1e-2,
-        )
+        _against_blas(f"matmul {n}³ f64", k.matmul_f64, k.blocked_f64, partial(product, n, n, n, np.float64))
         for n in (512, 1024, 2048)
     ],
-    Case(
-        "matmul 1x1024x1024",
-        "products",
-        "matmul",
-        k.matmul,
-        k.few_rows,
-        lambda: product(1, 1024, 1024),
-        BLAS,
-        atol=1e-2,
-    ),
-    Case(
-        "matmul 1024x8x1024",
-        "products",
-        "matmul",
-        k.matmul_dots,
-        k.few_columns,
-        lambda: product(1024, 8, 1024),
-        BLAS,
-        atol=1e-2,
-    ),
+    _against_blas("matmul 1x1024x1024", k.matmul, k.few_rows, lambda: product(1, 1024, 1024)),
+    _against_blas("matmul 1024x8x1024", k.matmul_dots, k.few_columns, lambda: product(1024, 8, 1024)),
     Case(
         "matmul 1024³ u8 x i8 -> i32",
         "quantised",
