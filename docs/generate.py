@@ -378,9 +378,9 @@ of both, measured in turn in one process:
 
 ```text
 $ python examples/gallery/nbody.py --threads 1
-NumPy                   100.873 ms
-kdsl as written          96.764 ms     1.04 x as fast as NumPy
-kdsl                      9.419 ms    10.71 x as fast as NumPy
+NumPy                    49.911 ms
+kdsl as written          47.208 ms     1.06 x as fast as NumPy
+kdsl                      5.412 ms     9.22 x as fast as NumPy
 results agree
 ```
 
