@@ -107,6 +107,7 @@ class Pool:
             self._set(field, 0)
         for at in range(machine.MAX_RANGES):
             self._set("tickets", machine.CLOSED_ITEM, 64 * at)
+            self._set("thread", 0, 64 * at)
 
     def _get(self, field: str) -> int:
         return int(ctypes.c_int64.from_address(self.address + machine.FIELDS[field]).value)

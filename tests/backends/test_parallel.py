@@ -718,6 +718,39 @@ def test_threads_begin_with_their_own_shares() -> None:
     assert sorted(claimed) == [(0, 0), (1, 32), (2, 64)]
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU: workers have nowhere else to be")
+def test_workers_keep_off_the_callers_cpu() -> None:
+    """Whoever wakes them, and wherever that is; a caller with one CPU leaves them where they were."""
+    kernel = Kernel(ROWS)
+    arguments, sizes = {"A": numbers(50, 5), "out": np.zeros(50, "i8")}, {"N": 50, "M": 5}
+    sleepers = ctypes.c_int32.from_address(pool_address() + pool.FIELDS["sleepers"])
+    cpus = os.sched_getaffinity(0)
+
+    def woken(mine: set[int]) -> list[set[int]]:
+        deadline = time.monotonic() + 10
+        while sleepers.value < 2 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        os.sched_setaffinity(0, mine)
+        assert kernel(arguments, sizes).code == 0
+        workers = [t.native_id for t in threading.enumerate() if t.name.startswith("kdsl-")]
+        return [os.sched_getaffinity(w) for w in workers if w is not None]
+
+    set_num_threads(1)  # ends workers that another test has left
+    set_num_threads(3)
+    assert kernel(arguments, sizes).code == 0
+    try:
+        first, second = sorted(cpus)[:2]
+        for some in (cpus, {first, second}):
+            masks = woken(some)
+            assert len(masks) == 2
+            assert all(m < some and len(m) == len(some) - 1 for m in masks)
+        masks = woken({first})
+        woken({second})
+        assert woken({first}) == masks
+    finally:
+        os.sched_setaffinity(0, cpus)
+
+
 def test_rows_still_vectorise() -> None:
     func = parse_func(
         "def scale(A: f32[N, M], x: f32):\n    for i in parallel(range(N)):\n"

@@ -27,7 +27,7 @@ library without Python, `pthread_create` after `kdsl.pool.init`.
 
 from __future__ import annotations
 
-from kdsl.backends.llvm.pool_threads import Starter, sleep_text, start_text
+from kdsl.backends.llvm.pool_threads import Starter, cpu_text, sleep_text, start_text
 from kdsl.target import Target
 
 STATE = "kdsl.pool"
@@ -56,11 +56,14 @@ FIELDS = {
     "waiting": 260,  # i32: 1 when the caller sleeps until `done` is the number of items
     "signal": 320,  # i32: changes with each job and whenever workers should look around
     "sleepers": 324,  # i32: workers that sleep, or are about to
+    "avoided": 328,  # i32: the CPU that workers keep away from, where the caller last woke them; -1: none
+    "process": 332,  # i32: the process of the workers
     "tickets": 384,  # i64 each, a cache line apart: generation << 32 | next item of the range
+    "thread": 392,  # i32 each, a cache line apart: the kernel's number of the worker, 0 when there is none
 }
 """Where the fields of the state are, in bytes."""
 MAX_RANGES = 64
-"""Threads beyond that start in the share of another."""
+"""Threads beyond that start in the share of another, and are not kept off the caller's CPU."""
 STATE_BYTES = 384 + 64 * MAX_RANGES
 CLOSED_ITEM = 0xFFFFFFFF
 ITEMS_PER_THREAD = 16
@@ -79,6 +82,7 @@ def pool_text(target: Target, starter: Starter = "python") -> str:
         _HEADER,
         start_text(starter, _at("start", "run", "threads", "workers")),
         sleep_text(target),
+        cpu_text(target, _at("avoided", "process", "thread", "workers"), MAX_RANGES),
         _CLOSE.replace("FIELDS", _at("tickets", "ranges", "items", "share")),
         _STOP,
         _WORK.replace("FIELDS", _at(*_JOB, "tickets", "done", "waiting")),
@@ -382,6 +386,7 @@ prepare:
   %asleep = icmp ne i32 %sleepers, 0
   br i1 %asleep, label %call, label %work
 call:
+  call void @avoid(ptr %pool)
   %others = sub i64 %items, 1
   call void @rouse(ptr %signal.at, i64 %others)
   br label %work
@@ -405,6 +410,7 @@ _PARK = """\
 define void @kdsl.pool.park(ptr %pool, i64 %id) #0 {
 entry:
 FIELDS
+  call void @register(ptr %pool, i64 %id)
   br label %again
 again:
   %seen = load atomic i32, ptr %signal.at seq_cst, align 4
@@ -425,6 +431,7 @@ lie.down:
   %b = atomicrmw sub ptr %sleepers.at, i32 1 seq_cst, align 4
   br label %again
 out:
+  call void @unregister(ptr %pool, i64 %id)
   ret void
 }
 """

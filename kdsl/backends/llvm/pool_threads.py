@@ -1,6 +1,11 @@
-"""The threads of the worker pool: how they start, in a process with Python or without, and how they sleep.
+"""The threads of the worker pool: how they start, in a process with Python or without, sleep, and find a CPU.
 
 `pool.py` has the pool itself. A thread that has nothing to do spins for a while and then sleeps on a futex.
+
+Linux may wake a sleeper on the CPU of the thread that wakes it, though others are idle (in virtual machines
+it takes a CPU whose host thread sleeps for a busy one). But here the waker goes on working: until load is
+balanced, tens of milliseconds later, both share that CPU. So workers are kept off the caller's CPU: before
+it wakes them from another CPU than the last time, the caller takes its own CPU out of their affinity masks.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ MOST_THREADS = 1024
 SPIN_NS = 50_000
 
 _FUTEX_NUMBER = {"x86_64": 202, "aarch64": 98}
+_GETTID_NUMBER = {"x86_64": 186, "aarch64": 178}
 _PAUSE = {"x86_64": "call void @llvm.x86.sse2.pause()", "aarch64": "call void @llvm.aarch64.hint(i32 1)"}
 _PAUSE_DECLARATION = {"x86_64": "void @llvm.x86.sse2.pause()", "aarch64": "void @llvm.aarch64.hint(i32)"}
 
@@ -40,6 +46,15 @@ def sleep_text(target: Target) -> str:
     return "\n".join([_futex(_FUTEX_NUMBER[machine]), spin, f"declare {_PAUSE_DECLARATION[machine]}"])
 
 
+def cpu_text(target: Target, fields: str, lines: int) -> str:
+    """`void register(ptr %pool, i64 %id)`, `void unregister(...)`, `void avoid(ptr %pool)`.
+
+    `fields` gives the addresses of avoided, process, thread and workers; there are `lines` threads.
+    """
+    text = _CPU.replace("FIELDS", fields).replace("LINES", str(lines))
+    return text.replace("GETTID", str(_GETTID_NUMBER[_machine(target)]))
+
+
 _PYTHON_START = """\
 declare i32 @PyGILState_Ensure()
 declare void @PyGILState_Release(i32)
@@ -60,14 +75,12 @@ FIELDS
 }
 """
 
-# glibc and musl on Linux: sigset_t and cpu_set_t have 128 bytes; SIG_BLOCK is 0, SIG_SETMASK 2,
-# _SC_NPROCESSORS_ONLN 84.
+# glibc and musl on Linux: sigset_t has 128 bytes; SIG_BLOCK is 0, SIG_SETMASK 2, _SC_NPROCESSORS_ONLN 84.
 _PTHREAD_START = """\
 declare i32 @pthread_once(ptr, ptr)
 declare i32 @pthread_create(ptr, ptr, ptr, ptr)
 declare i32 @pthread_detach(ptr)
 declare i32 @pthread_sigmask(i32, ptr, ptr)
-declare i32 @sched_getaffinity(i32, i64, ptr)
 declare i64 @sysconf(i32)
 declare ptr @getenv(ptr)
 declare i64 @strtol(ptr, ptr, i32)
@@ -174,6 +187,104 @@ define internal void @rouse(ptr %word, i64 %sleepers) #0 {{
   call i64 (i64, ...) @syscall(i64 {number}, ptr %word, i64 129, i64 %sleepers, ptr null, ptr null, i64 0)
   ret void
 }}
+"""
+
+
+# glibc and musl on Linux: cpu_set_t has 128 bytes.
+_CPU = """\
+declare i32 @getpid()
+declare i32 @sched_getcpu()
+declare i32 @sched_getaffinity(i32, i64, ptr)
+declare i32 @sched_setaffinity(i32, i64, ptr)
+
+; Notes the worker that calls this, which the caller does not know yet.
+define internal void @register(ptr %pool, i64 %id) #0 {
+entry:
+FIELDS
+  %thread.i64 = call i64 (i64, ...) @syscall(i64 GETTID)
+  %thread = trunc i64 %thread.i64 to i32
+  %process = call i32 @getpid()
+  %known = icmp ult i64 %id, LINES
+  br i1 %known, label %note, label %out
+note:
+  %offset = shl i64 %id, 6
+  %at = getelementptr i8, ptr %thread.at, i64 %offset
+  store atomic i32 %process, ptr %process.at monotonic, align 4
+  store atomic i32 %thread, ptr %at release, align 8
+  store atomic i32 -1, ptr %avoided.at release, align 4
+  br label %out
+out:
+  ret void
+}
+
+define internal void @unregister(ptr %pool, i64 %id) #0 {
+entry:
+FIELDS
+  %known = icmp ult i64 %id, LINES
+  br i1 %known, label %note, label %out
+note:
+  %offset = shl i64 %id, 6
+  %at = getelementptr i8, ptr %thread.at, i64 %offset
+  store atomic i32 0, ptr %at release, align 8
+  br label %out
+out:
+  ret void
+}
+
+; Lets workers run where the calling thread may, but for the CPU where it is. Where that leaves none, the
+; system refuses it, and they stay as they are. After a fork the threads that are noted are the parent's.
+define internal void @avoid(ptr %pool) #0 {
+entry:
+FIELDS
+  %cpus = alloca [16 x i64], align 8
+  %cpu = call i32 @sched_getcpu()
+  %old = load atomic i32, ptr %avoided.at acquire, align 4
+  %new = icmp ne i32 %cpu, %old
+  %fits = icmp ult i32 %cpu, 1024
+  %change = and i1 %new, %fits
+  br i1 %change, label %look, label %out
+look:
+  store atomic i32 %cpu, ptr %avoided.at release, align 4
+  %process = load atomic i32, ptr %process.at monotonic, align 4
+  %this = call i32 @getpid()
+  %ours = icmp eq i32 %process, %this
+  %got = call i32 @sched_getaffinity(i32 0, i64 128, ptr %cpus)
+  %good = icmp sge i32 %got, 0
+  %may = and i1 %ours, %good
+  br i1 %may, label %mask, label %out
+mask:
+  %word = lshr i32 %cpu, 6
+  %word.at = getelementptr i64, ptr %cpus, i32 %word
+  %place.i32 = and i32 %cpu, 63
+  %place = zext i32 %place.i32 to i64
+  %bit = shl i64 1, %place
+  %rest = xor i64 %bit, -1
+  %all = load i64, ptr %word.at, align 8
+  %others = and i64 %all, %rest
+  store i64 %others, ptr %word.at, align 8
+  %workers = load atomic i64, ptr %workers.at acquire, align 8
+  %behind = add i64 %workers, 1
+  %ids = call i64 @llvm.umin.i64(i64 %behind, i64 LINES)
+  br label %test
+test:
+  %id = phi i64 [ 1, %mask ], [ %next, %following ]
+  %more = icmp ult i64 %id, %ids
+  br i1 %more, label %worker, label %out
+worker:
+  %offset = shl i64 %id, 6
+  %at = getelementptr i8, ptr %thread.at, i64 %offset
+  %thread = load atomic i32, ptr %at acquire, align 8
+  %there = icmp ne i32 %thread, 0
+  br i1 %there, label %move, label %following
+move:
+  %r = call i32 @sched_setaffinity(i32 %thread, i64 128, ptr %cpus)
+  br label %following
+following:
+  %next = add i64 %id, 1
+  br label %test
+out:
+  ret void
+}
 """
 
 
