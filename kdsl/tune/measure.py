@@ -22,6 +22,7 @@ from kdsl.errors import KdslError
 from kdsl.ir.printer import print_func
 from kdsl.tune.building import Built, Rows
 from kdsl.tune.problem import Problem
+from kdsl.tune.timing import knockout, typical
 from kdsl.tune.trial import Status
 from kdsl.tune.worker import BASE
 from kdsl.tune.workers import Failed, Workers
@@ -40,6 +41,9 @@ GRACE_S = 3.0
 """A worker that was to stop a kernel by itself is killed so much later."""
 HOPELESS = 4.0
 """A candidate whose first run takes so many times the best one's time is not timed again."""
+NEARLY = 0.93
+"""Beside which one the others are timed changes only when one takes less than this share of its time: were it
+always the one that was lucky last, later candidates would seem too fast beside earlier ones."""
 LONG_S = 0.2
 """A kernel that takes so long as it is, is timed once, and while others work."""
 POLL_S = 0.02
@@ -96,7 +100,7 @@ class Measurer:
     silence: Path | None = None
     """A file that measurers of one machine lock while they time."""
     incumbent: str | None = None
-    """The id of the best one so far."""
+    """The id of one of the best so far, beside which the others are timed."""
     time: float | None = None
     """Its time."""
 
@@ -175,7 +179,7 @@ class Measurer:
             found = self._ask(
                 {"do": "time", "ids": [BASE], "seconds": length, "limit": seconds}, seconds + length
             )
-            return min(found["times"][BASE]), False
+            return typical(found["times"][BASE]), False
         except Failed as failed:
             if failed.status == "slow":
                 return seconds, True
@@ -261,16 +265,19 @@ class Measurer:
         if self.time is not None and first > max(HOPELESS * self.time, 0.05):
             return Outcome("ok", first, "run once: far behind")
         ids = [job.id] if self.incumbent is None else [job.id, self.incumbent]
-        times = self.in_turn(ids, min(0.1, max(0.02, 6 * first)), least=3)
-        mine = min(times[job.id])
-        if self.incumbent is not None and mine < 1.03 * min(times[self.incumbent]):
-            # Too close to tell from noise: once more, twice as long.
-            again = self.in_turn(ids, min(0.25, max(0.04, 12 * first)), least=4)
-            times = {id: times[id] + again[id] for id in ids}
-            mine = min(times[job.id])
-        if self.incumbent is None or mine < min(times[self.incumbent]):
+        mine = self._beside(self.in_turn(ids, min(0.1, max(0.04, 6 * first)), least=3), job.id)
+        if self.time is not None and mine < 1.03 * self.time:
+            # Too close to tell from noise: by itself once more, twice as long.
+            mine = self._beside(self.in_turn(ids, min(0.25, max(0.08, 12 * first)), least=4), job.id)
+        if self.time is None or mine < NEARLY * self.time:
             self.incumbent, self.time = job.id, mine
         return Outcome("ok", mine)
+
+    def _beside(self, times: Mapping[str, Sequence[float]], id: str) -> float:
+        """Its time on the incumbent's scale: a machine that is slower now does not count against it."""
+        if self.incumbent is None or self.time is None:
+            return typical(times[id])
+        return typical(times[id]) / typical(times[self.incumbent]) * self.time
 
     def in_turn(
         self, ids: Sequence[str], seconds: float, least: int, early: bool = True
@@ -287,19 +294,20 @@ class Measurer:
     # -- the end
 
     def ranking(self, jobs: Sequence[Job], seconds: float) -> list[tuple[str, float]]:
-        """(id, time) of the jobs that still run, timed in turn, the fastest first."""
-        left = [job.id for job in jobs if self.there(job)]
+        """(id, time) of the jobs that still run, the fastest first (see `timing.knockout`)."""
+        return knockout([job.id for job in jobs if self.there(job)], seconds, self._together)
+
+    def _together(self, ids: Sequence[str], seconds: float) -> dict[str, list[float]]:
+        """Times in turn of those that still run."""
+        left = list(ids)
         while left:
             try:
                 with self._silence(alone=True):
-                    times = self.in_turn(left, seconds, least=5, early=False)
-                # The lower quartile: other work on the machine only ever makes a call slower.
-                typical = {id: sorted(times[id])[len(times[id]) // 4] for id in left}
-                return sorted(typical.items(), key=lambda row: row[1])
+                    return self.in_turn(left, seconds, least=5, early=False)
             except Failed:
                 # Which one it was is not known: keep those that still run alone.
                 left = [id for id in left if self._runs(id)]
-        return []
+        return {}
 
     def _runs(self, id: str) -> bool:
         try:

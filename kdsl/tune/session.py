@@ -31,10 +31,12 @@ from kdsl.tune.search import Search
 from kdsl.tune.space import Candidate
 from kdsl.tune.trial import Trial
 
-FINALISTS = 4
-FINALS = 0.1
+FINALISTS, LEAST = 24, 4
+"""So many of the best are timed again, or fewer when the time is not for `ROUNDS` of all; at least four."""
+ROUNDS = 40
+FINALS = 0.12
 """The share of the time that is kept for timing the best few again; at most `FINALS_S`."""
-FINALS_S = 4.0
+FINALS_S = 6.0
 SLOW_S = 2.0
 """Where program order takes longer, the best one is compared with the next best on fresh inputs."""
 REFUSED_IN_A_ROW = 400
@@ -347,22 +349,21 @@ class Session:
         target = self.measuring.target
         good = self._good.get(target, {})
         ranked = sorted(good.values(), key=lambda row: row[1])
-        finalists = [e for e, time in ranked if time <= 1.25 * ranked[0][1]][:FINALISTS]
         current_ir = self.current.ir()
         current = next((e for e, _ in ranked if e.job.ir == current_ir), None)
         seconds = 0.5 if interrupted else FINALS_S
         if self.budget.seconds is not None:
-            seconds = min(seconds, max(0.2, 0.6 * FINALS * self.budget.seconds))
-        jobs = [e.job for e in finalists]
-        if current is not None and good[current.job.id][1] < 0.1 * seconds and current not in finalists:
-            jobs.append(current.job)
+            seconds = min(seconds, max(0.2, 0.6 * (self.budget.seconds - self.elapsed)))
+        finalists = _finalists(ranked, seconds)
         times = {id: time for id, (_, time) in good.items()}
-        again = dict(self.measuring.ranking(jobs, seconds)) if len(jobs) > 1 else {}
-        times.update(again)
+        if len(finalists) > 1:
+            again = self.measuring.ranking([e.job for e in finalists], seconds)
+            times.update(again)
+            finalists = [good[id][0] for id, _ in again]
+        best, verified = self._winner(finalists, current)
         baseline = self._baseline
-        if current is not None and current.job.id in again:
-            baseline = again[current.job.id], False
-        best, verified = self._winner(sorted(finalists, key=lambda e: times[e.job.id]), current)
+        if current is not None and best is not None and best is not current:
+            baseline = self._before(current, best, times[best.job.id], 0.2 * seconds), False
         schedule, time_a_call = self.current, baseline[0]
         if best is not None and best is not current:
             schedule, time_a_call = self._shortest(best.steps), times[best.job.id]
@@ -388,6 +389,16 @@ class Session:
         self.progress.done(f"{result.kernel}: {tried(result.counts)}, {figure(result.speedup)} times as fast")
         return result
 
+    def _before(self, current: Entry, best: Entry, best_time: float, seconds: float) -> float:
+        """Seconds of a call of the kernel as it was, timed beside the best one unless that takes too long."""
+        before = self._good[self.measuring.target][current.job.id][1]
+        if before > 0.5 * seconds:
+            return before
+        found = dict(self.measuring.ranking([best.job, current.job], seconds))
+        if len(found) < 2:
+            return before
+        return best_time * found[current.job.id] / found[best.job.id]
+
     def _elsewhere(self, here: str) -> dict[str, tuple[float, str]]:
         """The best time and steps of each other target."""
         best = {
@@ -412,6 +423,15 @@ class Session:
     def _shortest(self, steps: str) -> Schedule:
         """The schedule without the steps that make no difference to its loops."""
         return fewest_steps(self.start.replay(rows_of(steps)), self.start.replay)
+
+
+def _finalists(ranked: Sequence[tuple[Entry, float]], seconds: float) -> list[Entry]:
+    """Those that may be the fastest: a short timing says no more."""
+    if not ranked:
+        return []
+    best = ranked[0][1]
+    count = max(LEAST, min(FINALISTS, int(seconds / (ROUNDS * best))))
+    return [entry for entry, time in ranked if time <= 1.25 * best][:count]
 
 
 def fewest_steps(schedule: Schedule, replayed: Callable[[Sequence[Row]], Schedule]) -> Schedule:

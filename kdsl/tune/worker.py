@@ -175,14 +175,20 @@ class Serving:
     def time(
         self, ids: list[str], seconds: float, limit: float, least: int = 2, early: bool = True
     ) -> dict[str, Any]:
-        """Seconds of a call of each, in turn, for `seconds`; the first one may give up `early`."""
+        """Seconds of a call of each, for `seconds`; the first one may give up `early`.
+
+        In turn, each time beginning with another one: whoever comes next finds the caches as the last one
+        left them. Entries of the same place in the lists are of the same round.
+        """
         bounds = [self.bound_full(id) for id in ids]
         repeats = [self.repeats(b, limit) for b in bounds]
         times: list[list[float]] = [[] for _ in ids]
         until = time.perf_counter() + seconds
         while len(times[0]) < least or time.perf_counter() < until:
-            for bound, n, into in zip(bounds, repeats, times):
-                into.append(self.sample(bound, n, limit))
+            turn = len(times[0])
+            for n in range(len(ids)):
+                at = (n + turn) % len(ids)
+                times[at].append(self.sample(bounds[at], repeats[at], limit))
             if early and len(ids) > 1 and len(times[0]) >= 2 and min(times[0]) > SLOWER * min(times[1]):
                 break
         return {"times": dict(zip(ids, times))}
