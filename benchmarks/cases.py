@@ -169,7 +169,7 @@ CASES = (
         lambda: (np.float32(1e-3), normal(1 << 24), np.zeros(1 << 24, np.float32)),
     ),
     Case("sum 2²⁴", "elements", "total", k.total, k.shared_sum, lambda: (normal(1 << 24),), atol=1.0),
-    Case("sum 2¹⁸", "elements", "total", k.total, k.one_sum, lambda: (normal(1 << 18),), atol=0.1),
+    Case("sum 2¹⁸", "elements", "total", k.total, k.shared_sum, lambda: (normal(1 << 18),), atol=0.1),
     Case("softmax 4096x1024", "rows", "softmax", k.softmax, k.by_rows, lambda: like(normal(4096, 1024))),
     Case(
         "layernorm 4096x1024",

@@ -130,14 +130,9 @@ def streamed(s: kdsl.Schedule) -> kdsl.Schedule:
     return recipes.vector_stream(s, "i", 8, 4).parallel("i_o")
 
 
-def one_sum(s: kdsl.Schedule) -> kdsl.Schedule:
-    """Four registers of partial sums."""
-    return recipes.vector_sum(s, "i", 64)
-
-
 def shared_sum(s: kdsl.Schedule) -> kdsl.Schedule:
     """Blocks with a partial sum each, for all threads; eight half cache lines at a time."""
-    return recipes.reduce_registers(s.split("i", 1 << 17).rfactor("i_o"), "i_i").parallel("i_o")
+    return recipes.reduce_registers(s.split("i", 1 << 15).rfactor("i_o"), "i_i").parallel("i_o")
 
 
 def by_rows(s: kdsl.Schedule) -> kdsl.Schedule:

@@ -102,25 +102,25 @@ def reduce_registers(s: Schedule, loop: str, lanes: int = 8, count: int = 8) -> 
 
 
 def reduce_tree(
-    s: Schedule, loop: str, block: int = 1 << 17, lanes: int = 64, *, parallel: bool = True
+    s: Schedule, loop: str, block: int = 1 << 15, lanes: int = 64, *, parallel: bool = True
 ) -> Schedule:
     """A loop that reduces into one cell, in blocks with a partial result each, which threads share out.
 
     before:
         for i in range(N):
             total += X[i]
-    after: reduce_tree(s, "i", 131072, 64)
-        total_r: f32[(N + 131071) // 131072]
+    after: reduce_tree(s, "i", 32768, 64)
+        total_r: f32[(N + 32767) // 32768]
         ... total_r = -0.0 ...
-        for i_o in parallel(range((N + 131071) // 131072)):
-            for i_i in range(2048):
+        for i_o in parallel(range((N + 32767) // 32768)):
+            for i_i in range(512):
                 for i_i_v in vectorize(range(64)):
-                    if i_o * 131072 + i_i * 64 + i_i_v < N:
-                        total_r[i_o] += X[i_o * 131072 + i_i * 64 + i_i_v]
-        for i_o_r in range((N + 131071) // 131072):
+                    if i_o * 32768 + i_i * 64 + i_i_v < N:
+                        total_r[i_o] += X[i_o * 32768 + i_i * 64 + i_i_v]
+        for i_o_r in range((N + 32767) // 32768):
             total += total_r[i_o_r]
 
-    fits: `+= *= min max` over more elements than a cache holds; for fewer, `vector_sum` has less to start.
+    fits: `+= *= min max` over some 10^5 elements or more; for fewer, `vector_sum` has less to start.
     """
     s = s.split(loop, block).rfactor(f"{loop}_o").vectorize(f"{loop}_i", lanes)
     return s.parallel(f"{loop}_o") if parallel else s

@@ -237,6 +237,6 @@ def _sum(name: str, view: View) -> Way:
         block, lanes, form = int(values["block"]), int(values["lanes"]), str(values["form"])
         return partial_sums(s, name, block, lanes, form, target, sizes)
 
-    blocks = Knob("block", (1 << 12, 1 << 14, 1 << 16, 1 << 17, 1 << 18), 1 << 17)
+    blocks = Knob("block", (1 << 12, 1 << 14, 1 << 15, 1 << 16, 1 << 17), 1 << 15)
     kept = (blocks, Knob("lanes", (2, 4, 8), 4), Knob("form", FORMS, "8 x 32"))
     return Way(f"partial sums of {name}", _root(view, name), kept, build)

@@ -60,7 +60,7 @@ SMALL: dict[str, tuple[Any, Steps]] = {
     "pack": (transposed, lambda s: recipes.pack(s.split("j", 4), "X", "j_o", lanes=4)),
     "pack in panels": (transposed, lambda s: recipes.pack(s, "X", "i", panel=2, lanes=2)),
     "few rows": (k.matmul, k.few_rows),
-    "sum": (k.total, k.one_sum),
+    "sum": (k.total, lambda s: recipes.vector_sum(s, "i", 8)),
     "reduce_registers": (k.total, lambda s: recipes.reduce_registers(s, "i", 2, 3)),
     "vector_stream": (k.saxpy, lambda s: recipes.vector_stream(s, "i", 4, 2)),
     "reduce_tree": (k.total, lambda s: recipes.reduce_tree(s, "i", 4, 2)),
