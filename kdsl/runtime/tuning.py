@@ -32,7 +32,7 @@ from kdsl.tune.problem import Problem
 from kdsl.tune.progress import Progress
 from kdsl.tune.result import Result
 from kdsl.tune.search import STRATEGIES, Search, StrategyName
-from kdsl.tune.session import Budget, Measuring, Session
+from kdsl.tune.session import Budget, Session
 from kdsl.tune.sketches import sketches
 from kdsl.tune.space import Sketch
 from kdsl.tune.workers import command
@@ -82,23 +82,21 @@ def autotune(
     start = started(prefix, asked.func, asked.launcher)
     problem, limits, cores = asked.problem, limits or Limits(), min(WORKERS, available())
     with contextlib.ExitStack() as stack:
-        remote: Measurer | None = None
-        measuring: Measuring
+        measuring: Measurer | ExecutorMeasuring
         if executor is None:
             folder = tempfile.TemporaryDirectory(prefix="kdsl-tune-", ignore_cleanup_errors=True)
             at = Path(stack.enter_context(folder))
             problem.save(at, asked.arrays)
-            remote = Measurer(problem, at, command(WORKER), cores, limits, target=asked.fingerprint)
-            stack.callback(remote.close)
-            measuring = remote
+            measuring = Measurer(problem, at, command(WORKER), cores, limits, target=asked.fingerprint)
+            stack.callback(measuring.close)
         else:
             measuring = ExecutorMeasuring(
-                executor, uuid.uuid4().hex, problem, asked.arrays, limits, asked.fingerprint
+                executor, uuid.uuid4().hex, problem, asked.arrays, limits, asked.fingerprint, asked.target
             )
         # The workers start meanwhile.
         found = pinned(_sketches(space, start, asked), pins or {})
         # A space that was derived is derived by the workers too; others are this process's alone.
-        build_by = remote if space is None else None
+        build_by = measuring if space is None else None
         builder = Builder(start, asked.target, problem.sizes, problem.threads, build_by)
         result = Session(
             problem,

@@ -19,14 +19,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from kdsl.errors import KdslError
 from kdsl.runtime.auto import fingerprint_of
 from kdsl.runtime.targets import resolve
+from kdsl.target import Target
+from kdsl.tune.building import POLL_S, Built, Rebuilding
 from kdsl.tune.inputs import Array
-from kdsl.tune.measure import POLL_S, Job, Limits, Measurer, Outcome
+from kdsl.tune.measure import Job, Limits, Measurer, Outcome, silent
 from kdsl.tune.problem import Problem
 from kdsl.tune.workers import command
 
@@ -56,7 +59,7 @@ class _Session:
 
 
 _sessions: OrderedDict[str, _Session] = OrderedDict()
-_lock = threading.RLock()
+_lock, _building = threading.RLock(), threading.Lock()
 
 
 def task(
@@ -83,15 +86,30 @@ def task(
             return "failed", "", (error.code, error.title, list(error.notes), error.help)
 
 
+def build(problem: str, target: Target, request: Mapping[str, Any]) -> Built:
+    """Builds a candidate (see `building.Remote`); runs where the executor likes, while nobody times there."""
+    with _building, silent(_silence(), alone=False):
+        return _rebuilding(problem, target).build(**request)
+
+
+@lru_cache(maxsize=KEPT)
+def _rebuilding(problem: str, target: Target) -> Rebuilding:
+    return Rebuilding(Problem.from_json(problem), target)
+
+
+def _silence() -> Path:
+    """The file that the sessions of all workers on this machine lock while they time."""
+    user = os.getuid() if hasattr(os, "getuid") else ""
+    return Path(tempfile.gettempdir()) / f"kdsl-timing-{user}.lock"
+
+
 def _open(session: str, limits: Limits, problem: Problem, arrays: Mapping[str, Array]) -> None:
     while len(_sessions) >= KEPT:
         _sessions.popitem(last=False)[1].close()
     folder = tempfile.TemporaryDirectory(prefix="kdsl-tune-", ignore_cleanup_errors=True)
     problem.save(Path(folder.name), arrays)
-    user = os.getuid() if hasattr(os, "getuid") else ""
-    silence = Path(tempfile.gettempdir()) / f"kdsl-timing-{user}.lock"
     target = fingerprint_of(resolve(problem.target), problem.threads)
-    measurer = Measurer(problem, Path(folder.name), command(WORKER), 1, limits, target, silence)
+    measurer = Measurer(problem, Path(folder.name), command(WORKER), 1, limits, target, _silence())
     measurer.begin()
     _sessions[session] = _Session(measurer, folder, target)
 
@@ -129,11 +147,14 @@ class ExecutorMeasuring:
     arrays: Mapping[str, Array]
     limits: Limits
     target: str
+    built_for: Target
+    """Whose vectors and caches candidates are built for, wherever that is done."""
     replaced: int = 0
     """Tasks that were lost with their worker, and sent again."""
     _text: str = field(init=False)
     _sent: dict[Future[Answer], tuple[list[Job], bool]] = field(default_factory=dict)
     """Tasks for which `measure` will wait: their jobs, and whether they were sent before."""
+    _builds: list[Future[Built]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._text = self.problem.to_json()
@@ -151,6 +172,23 @@ class ExecutorMeasuring:
         self.target = answer[1]
         time, bound = answer[2]
         return float(time), bool(bound)
+
+    def build(self, request: Mapping[str, Any]) -> Future[Built | None]:
+        """Has a worker build a candidate (see `building.Remote`)."""
+        answer: Future[Built | None] = Future()
+
+        def done(task: Future[Built]) -> None:
+            try:
+                answer.set_result(task.result())
+            except _LOST:
+                answer.set_result(None)
+            except BaseException as error:
+                answer.set_exception(error)
+
+        self._builds = [task for task in self._builds if not task.done()]
+        self._builds.append(self.executor.submit(build, self._text, self.built_for, request))
+        self._builds[-1].add_done_callback(done)
+        return answer
 
     def prepare(self, jobs: Sequence[Job]) -> None:
         """Sends jobs; nobody waits for them."""
@@ -202,8 +240,10 @@ class ExecutorMeasuring:
 
     def finish(self) -> None:
         """Takes back what nobody waits for any more."""
-        for future in self._sent:
-            future.cancel()
+        for sent in self._sent:
+            sent.cancel()
+        for begun in self._builds:
+            begun.cancel()
         self._sent.clear()
 
     def ranking(self, jobs: Sequence[Job], seconds: float) -> list[tuple[str, float]]:

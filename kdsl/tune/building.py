@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -23,7 +23,9 @@ from kdsl.ir.printer import print_func
 from kdsl.sched import Schedule
 from kdsl.target import Target
 from kdsl.tune.cost import features, predict
-from kdsl.tune.space import Candidate
+from kdsl.tune.problem import Problem
+from kdsl.tune.sketches import sketches
+from kdsl.tune.space import Candidate, Sketch, Value
 
 Row = tuple[str, Mapping[str, Any]]
 """A step: a primitive's name and its arguments."""
@@ -81,10 +83,36 @@ def built(
     return Built.of(schedule, target, sizes, threads, began)
 
 
+class Rebuilding:
+    """Builds candidates of a space that kdsl derives, in another process than the search."""
+
+    def __init__(self, problem: Problem, target: Target) -> None:
+        self.problem, self.target = problem, target
+        self._known: tuple[str, Schedule, dict[str, Sketch]] | None = None
+
+    def build(self, prefix: str, sketch: str, values: dict[str, Value]) -> Built:
+        """Takes the steps of a candidate behind those of `prefix`."""
+        problem = self.problem
+        if self._known is None or self._known[0] != prefix:
+            start = Schedule(problem.func).replay(rows_of(prefix))
+            found = sketches(start, self.target, problem.sizes)
+            self._known = prefix, start, {s.name: s for s in found}
+        _, start, named = self._known
+        return built(Candidate(named[sketch], values), start, self.target, problem.sizes, problem.threads)
+
+
 class Remote(Protocol):
     """Workers that build."""
 
-    def build(self, request: Mapping[str, Any]) -> Future[Built]: ...
+    def build(self, request: Mapping[str, Any]) -> Future[Built | None]:
+        """A request has "prefix" (steps as JSON), "sketch" (its name) and "values" of knobs.
+
+        None: the worker was lost, and nobody knows.
+        """
+
+
+POLL_S = 0.02
+"""Whoever waits for workers looks so often whether there is something else to do."""
 
 
 @dataclass
@@ -98,8 +126,10 @@ class Builder:
     remote: Remote | None = None
     refused: Callable[[Candidate, Built], None] = lambda candidate, built: None
     """Told of each candidate that is refused."""
+    waiting: Callable[[], None] = lambda: None
+    """Called again and again while workers are waited for."""
     known: dict[object, Built] = field(default_factory=dict)
-    _begun: dict[object, Future[Built]] = field(default_factory=dict)
+    _begun: dict[object, Future[Built | None]] = field(default_factory=dict)
 
     def begin(self, candidates: Sequence[Candidate]) -> None:
         """Has the workers build these; nobody waits for it."""
@@ -109,7 +139,7 @@ class Builder:
         for c in candidates:
             if c.key not in self.known and c.key not in self._begun:
                 self._begun[c.key] = self.remote.build(
-                    {"do": "build", "prefix": steps, "sketch": c.sketch.name, "values": dict(c.values)}
+                    {"prefix": steps, "sketch": c.sketch.name, "values": dict(c.values)}
                 )
 
     def ready(self, candidates: Sequence[Candidate]) -> bool:
@@ -127,9 +157,14 @@ class Builder:
         return [self.known[c.key] for c in candidates]
 
     def _one(self, candidate: Candidate) -> Built:
-        begun = self._begun.pop(candidate.key, None)
+        begun = self._begun.get(candidate.key)
         if begun is not None:
-            return begun.result()
+            while not begun.done():
+                self.waiting()
+                wait([begun], POLL_S)
+            found = self._begun.pop(candidate.key).result()
+            if found is not None:
+                return found
         return built(candidate, self.start, self.target, self.sizes, self.threads)
 
 

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from kdsl.errors import KdslError
 from kdsl.ir.printer import print_func
-from kdsl.tune.building import Built, Rows
+from kdsl.tune.building import POLL_S, Built, Rows
 from kdsl.tune.problem import Problem
 from kdsl.tune.timing import knockout, typical
 from kdsl.tune.trial import Status
@@ -46,8 +46,6 @@ NEARLY = 0.93
 always the one that was lucky last, later candidates would seem too fast beside earlier ones."""
 LONG_S = 0.2
 """A kernel that takes so long as it is, is timed once, and while others work."""
-POLL_S = 0.02
-"""Whoever waits for a candidate looks so often whether there is something else to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +129,9 @@ class Measurer:
         self.finish()
         self.workers.close()
 
-    def build(self, request: Mapping[str, Any]) -> Future[Built]:
+    def build(self, request: Mapping[str, Any]) -> Future[Built | None]:
         """Has a worker build a candidate (see `building.Remote`)."""
-        return self._threads.submit(self._build, request)
+        return self._threads.submit(self._build, {"do": "build", **request})
 
     def _build(self, request: Mapping[str, Any]) -> Built:
         number = self._free.get()
@@ -346,15 +344,8 @@ class Measurer:
             return Outcome(status, None, failed.message)
         return Outcome("ok" if wrong is None else "wrong", None, wrong or "")
 
-    @contextlib.contextmanager
-    def _silence(self, alone: bool) -> Iterator[None]:
-        """While it lasts, no other measurer of this machine times; `alone`: none compiles either."""
-        if self.silence is None or fcntl is None:
-            yield
-            return
-        with open(self.silence, "a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-            yield
+    def _silence(self, alone: bool) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self.silence is None else silent(self.silence, alone)
 
     def _ask(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """Asks the worker that times."""
@@ -365,6 +356,17 @@ class Measurer:
         if id != self.incumbent:
             with contextlib.suppress(Failed):
                 self.workers.ask(0, {"do": "forget", "ids": [id]}, GRACE_S)
+
+
+@contextlib.contextmanager
+def silent(file: Path, alone: bool) -> Iterator[None]:
+    """While it lasts, no measurer of this machine times; `alone`: none compiles or builds either."""
+    if fcntl is None:
+        yield
+        return
+    with open(file, "a") as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
 
 
 def twice(work: Callable[[], T]) -> T:

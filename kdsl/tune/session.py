@@ -94,6 +94,10 @@ class Batch:
     entries: list[Entry] | None = None
 
 
+class TimeOver(Exception):
+    """The time for the search is over, and there is a result."""
+
+
 @dataclass
 class Session:
     """What a tuning needs. `start` is the kernel in program order, `current` its schedule as it is."""
@@ -115,6 +119,7 @@ class Session:
     def __post_init__(self) -> None:
         self.key = Key(self.problem.key, sizes_class(self.problem.sizes), self.measuring.target)
         self.builder.refused = self._refused
+        self.builder.waiting = self._waiting
         self._start = time.monotonic()
         self._good: dict[str, dict[str, tuple[Entry, float]]] = {}
         """Per target and job: what worked, and its time."""
@@ -126,6 +131,7 @@ class Session:
         self._number = 0
         self._best: dict[str, float] = {}
         self._in_a_row = 0
+        self._searching = False
         self._each: float | None = None
         """Seconds that a candidate takes, lately."""
         self._program_order = self._baseline = (0.0, False)
@@ -143,6 +149,11 @@ class Session:
             return float("inf")
         kept = min(FINALS * self.budget.seconds, FINALS_S)
         return self.budget.seconds - kept - self.elapsed
+
+    def _waiting(self) -> None:
+        """Ends the search when its time is over, whatever workers are at; not before there is a result."""
+        if self._searching and self._left() <= 0 and self._good:
+            raise TimeOver
 
     def _tries_left(self) -> int:
         """Candidates that may still be tried."""
@@ -167,7 +178,10 @@ class Session:
                 self._recall()
             first = self._asked(0)
             self._first()
+            self._searching = True
             self._loop(first)
+        except TimeOver:
+            pass
         except KeyboardInterrupt:
             interrupted = True
         self.measuring.finish()
@@ -281,6 +295,7 @@ class Session:
         sent when they are built."""
 
         def meanwhile() -> None:
+            self._waiting()
             if following is not None and self.builder.ready(following.pool):
                 self._picked(following)
 
@@ -301,8 +316,6 @@ class Session:
                     self._best[target] = outcome.time
                     self._keep(jobs[job.id].steps, outcome.time, self._baseline[0], target)
             self._told(jobs[job.id], outcome)
-            if self._left() <= 0:
-                return
             meanwhile()
         for entry in again:
             known = self._by_ir.get(entry.job.ir)

@@ -30,15 +30,13 @@ import numpy as np
 from kdsl.errors import KdslError
 from kdsl.ir.nodes import Func
 from kdsl.ir.parser import parse_func
-from kdsl.sched import Schedule
 from kdsl.target import Target
 from kdsl.tune import inputs
-from kdsl.tune.building import built, declare, rows_of
+from kdsl.tune.building import Rebuilding, declare
 from kdsl.tune.comparing import difference
 from kdsl.tune.inputs import Array, small_sizes
 from kdsl.tune.problem import Problem, holds
-from kdsl.tune.sketches import sketches
-from kdsl.tune.space import Candidate, Sketch, Value
+from kdsl.tune.space import Value
 from kdsl.tune.trial import Status
 
 BASE = "base"
@@ -96,7 +94,7 @@ class Serving:
         self.full: dict[str, Array] = {}
         self.reference: dict[str, Array] | None = None
         self.terms = 1.0
-        self.sketches: tuple[str, Schedule, dict[str, Sketch]] | None = None
+        self.rebuilding: Rebuilding | None = None
 
     # -- requests
 
@@ -119,14 +117,9 @@ class Serving:
 
     def build(self, prefix: str, sketch: str, values: dict[str, Value]) -> dict[str, Any]:
         """Takes the steps of a candidate of the space that kdsl derives from the kernel."""
-        if self.sketches is None or self.sketches[0] != prefix:
-            start = Schedule(self.problem.func).replay(rows_of(prefix))
-            found = sketches(start, self.runner.target, self.problem.sizes)
-            self.sketches = prefix, start, {s.name: s for s in found}
-        _, start, named = self.sketches
-        candidate = Candidate(named[sketch], values)
-        problem = self.problem
-        return built(candidate, start, self.runner.target, problem.sizes, problem.threads).to_json()
+        if self.rebuilding is None:
+            self.rebuilding = Rebuilding(self.problem, self.runner.target)
+        return self.rebuilding.build(prefix, sketch, values).to_json()
 
     def check(self, id: str, cases: int, limit: float) -> dict[str, Any]:
         """Compares with the kernel in program order at so many small sizes that meet the conditions."""

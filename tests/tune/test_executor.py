@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 import kdsl
+from kdsl.runtime.targets import resolve
+from kdsl.runtime.tuning_executor import ExecutorMeasuring
+from kdsl.sched import Schedule
+from kdsl.tune.building import Builder
+from kdsl.tune.inputs import Layout
+from kdsl.tune.measure import Limits
+from kdsl.tune.problem import Problem
+from kdsl.tune.sketches import sketches
 from tests.runtime.process import ROOT
 from tests.tune import kernels as k
 
@@ -34,6 +43,36 @@ def test_processes_of_the_standard_library(path: None) -> None:
     np.testing.assert_allclose(C, A @ B, rtol=1e-4, atol=1e-4)
     # All were measured on this machine, under its fingerprint.
     assert len({t.target for t in result.trials}) == 1 and not result.elsewhere
+
+
+def test_candidates_are_built_by_the_workers_too() -> None:
+    class Lost(Executor):
+        """The first task is done, the others are lost."""
+
+        requests: ClassVar[list[Any]] = []
+
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+            task: Future[Any] = Future()
+            self.requests.append(args[-1])
+            if len(self.requests) == 1:
+                task.set_result(fn(*args, **kwargs))
+            else:
+                task.set_exception(BrokenProcessPool("lost"))
+            return task
+
+    A, B, C = k.product(40, 48, 24)
+    func, target = k.matmul.schedule().func, resolve("cpu")
+    arrays = {"A": A, "B": B, "C": C}
+    layouts = {name: Layout.of(array, kdsl.f32) for name, array in arrays.items()}
+    problem = Problem(func, "cpu", {"M": 40, "N": 24, "K": 48}, {}, layouts, 1)
+    measuring = ExecutorMeasuring(Lost(), "s", problem, arrays, Limits(), "here", target)
+    start = Schedule(func)
+    builder = Builder(start, target, problem.sizes, 1, measuring)
+    one, two = [s.candidate() for s in sketches(start, target, problem.sizes)][:2]
+    found = builder.build([one, two])
+    # What a lost worker does not build is built here.
+    assert [request["sketch"] for request in Lost.requests] == [one.sketch.name, two.sketch.name]
+    assert [b.ir for b in found] == [b.ir for b in Builder(start, target, problem.sizes, 1).build([one, two])]
 
 
 def test_errors_of_a_kernel_reach_the_caller(path: None) -> None:
