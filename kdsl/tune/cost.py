@@ -39,6 +39,10 @@ class Prediction:
     forks: float
 
 
+SHARED = float(1 << 14)
+"""Statements of a parallel loop below which it runs in the calling thread: about what generated code asks."""
+
+
 def predict(
     func: Func, target: Target, sizes: Mapping[str, int], *, threads: int = 1, on: Machine | None = None
 ) -> float:
@@ -86,10 +90,11 @@ def _shared(body: Body, worker: Worker, threads: int) -> tuple[float, float]:
                 continue
             trips = worker.trips(s)
             if s.mark is not None and s.mark.kind == "parallel":
-                weight = times * max(trips, 1) * _size(s)
-                whole += weight
-                left += weight * ceil(trips / threads) / max(trips, 1)
-                entries += times
+                weight = max(trips, 1) * _size(s)
+                shared = weight >= SHARED
+                whole += times * weight
+                left += times * weight * (ceil(trips / threads) / max(trips, 1) if shared else 1.0)
+                entries += times if shared else 0.0
                 continue
             if any(isinstance(x, Loop) and x.mark and x.mark.kind == "parallel" for x in stmts(s.body)):
                 a, b, c = visit(s.body, times * trips)

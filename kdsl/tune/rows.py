@@ -10,7 +10,8 @@ nobody touched before can be streams: a vector written out several times, line a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from math import prod
 
 from kdsl.analysis.linear import extent
 from kdsl.errors import ScheduleError
@@ -18,6 +19,7 @@ from kdsl.ir.nodes import Accumulate, Alloc, Break, Call, Const, If, Load, Loop,
 from kdsl.ir.walk import stmt_exprs, stmts, subexprs
 from kdsl.sched import Schedule
 from kdsl.target import Target
+from kdsl.tune.cost import SHARED
 from kdsl.tune.machine import machine
 from kdsl.tune.nests import Access, Place, View, accesses, stride, uses
 from kdsl.tune.pressure import MATH
@@ -171,12 +173,15 @@ def _vector(s: Schedule, view: View, p: Place, registers: int) -> Schedule:
     for q in sorted(chain[:3], key=lambda q: (_price(view, q, p), chain.index(q))):
         if _price(view, q, p) >= _price(view, None, p):
             break
-        try:
-            made = _made(s, view, q, chain[0], short, lanes)
-            need_vectors(made)
-        except ScheduleError:
-            continue
-        return made
+        last = chain[0]
+        for inside in (last,) if q.loop.id == last.loop.id else (last, q):
+            # Where it cannot come innermost, its lanes run the loops in it: each has a sum of its own.
+            try:
+                made = _made(s, view, q, inside, short if inside is last else [], lanes)
+                need_vectors(made)
+            except ScheduleError:
+                continue
+            return made
     return s
 
 
@@ -255,11 +260,31 @@ def on_threads(s: Schedule, target: Target, sizes: Mapping[str, int]) -> Schedul
         if not todo:
             return s
         tried.add(todo[0].loop.id)
-        if _heavy(todo[0]) and view.parallel(todo[0]):
+        if _heavy(todo[0]) and _worth(view, todo[0]) and view.parallel(todo[0]):
             try:
                 s = s.parallel(todo[0].name)
             except ScheduleError:
                 continue
+
+
+def _worth(view: View, p: Place) -> bool:
+    """Whether starting threads costs less than they gain: always for a whole nest, which may be larger in
+    another call; inside of a loop that starts them again and again only when there is much to do."""
+    if not p.outer:
+        return True
+    paths = [p.trips * prod([view.of(x).trips for x in chain]) for chain in _chains(p.loop)]
+    return max(paths, default=p.trips) >= SHARED
+
+
+def _chains(loop: Loop) -> Iterator[tuple[Loop, ...]]:
+    """The loops in `loop` down to each innermost one."""
+    inner = [x for x in loop.body if isinstance(x, Loop)]
+    inner += [y for x in loop.body if isinstance(x, If) for y in (*x.then, *x.orelse) if isinstance(y, Loop)]
+    for x in inner:
+        for chain in _chains(x):
+            yield x, *chain
+    if not inner:
+        yield ()
 
 
 def _heavy(p: Place) -> bool:
