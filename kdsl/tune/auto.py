@@ -13,7 +13,7 @@ from kdsl.sched import Schedule
 from kdsl.target import Target
 from kdsl.tune.cost import predict
 from kdsl.tune.nests import View
-from kdsl.tune.sketches import Rest, Way, sketch, ways
+from kdsl.tune.sketches import Rest, Way, sketch, threads_alone, ways
 from kdsl.tune.space import Candidate
 
 LOOKS = 3
@@ -65,6 +65,8 @@ def ranked(
 
     look(None)
     unscheduled = look(Candidate(plain, plain.defaults))
+    for shared in threads_alone(schedule, target, known) if threads > 1 else ():
+        look(Candidate(shared, {}))
     best: dict[str, tuple[float, Way]] = {}
     for way in ways(schedule, target, known):
         alone = sketch((way,), rest)

@@ -15,6 +15,7 @@ from kdsl.sched import Schedule
 from kdsl.target import Target
 from kdsl.tune.grids import gpu_tile, on_grid
 from kdsl.tune.nests import View
+from kdsl.tune.planes import Plane, in_blocks, planes
 from kdsl.tune.products import Product, added_rows, few_rows, knobs, products, register_tile
 from kdsl.tune.row_blocks import RowBlock, blocked_rows, row_blocks
 from kdsl.tune.rows import TOGETHER, need_vectors, on_threads, stream_knob, vectors
@@ -72,7 +73,8 @@ class Rest:
 def sketches(schedule: Schedule, target: Target, sizes: Sizes) -> list[Sketch]:
     """The sketches of a schedule, proved with their defaults; the one without steps is the last.
 
-    Each way of one nest alone, the others in vectors; then the first way of all nests together.
+    Each way of one nest alone, the others in vectors; then the first way of all nests together; then program
+    order on all threads, for what the compiler makes better vectors of.
     """
     rest = Rest.of(View(schedule.func, target, sizes))
     found = [s for s in (sketch((), rest),) if works(s, schedule)]
@@ -88,7 +90,14 @@ def sketches(schedule: Schedule, target: Target, sizes: Sizes) -> list[Sketch]:
             together.append(way)
     if len(together) > 1:
         found.append(sketch(together, rest))
-    return [*found, Sketch("program order", (), lambda s, _: s)]
+    return [*found, *threads_alone(schedule, target, sizes), Sketch("program order", (), lambda s, _: s)]
+
+
+def threads_alone(schedule: Schedule, target: Target, sizes: Sizes) -> list[Sketch]:
+    """Program order on all threads, where loops can be shared: one sketch, or none."""
+    if target.kind != "cpu" or on_threads(schedule, target, sizes) is schedule:
+        return []
+    return [Sketch("threads", (), lambda s, _: on_threads(s, target, sizes))]
 
 
 def sketch(ways: Iterable[Way], rest: Rest) -> Sketch:
@@ -138,6 +147,8 @@ def ways(schedule: Schedule, target: Target, sizes: Sizes) -> list[Way]:
         out.append(_product(p, view))
         if few_rows(p, view):
             out.append(_added(p, view))
+    for plane in planes(view):
+        out.append(_plane(plane, view))
     for place in sums(view):
         out.append(_sum(place.name, view))
     for stage in stages(view):
@@ -217,6 +228,14 @@ def _rows(block: RowBlock, view: View) -> Way:
         return blocked_rows(s, block, values, target, sizes)
 
     return Way(f"blocks of {block.row}", _root(view, block.row), block.knobs, build)
+
+
+def _plane(plane: Plane, view: View) -> Way:
+    def build(s: Schedule, values: Values) -> Schedule:
+        return in_blocks(s, plane, values)
+
+    name = f"blocks of {plane.outer} x {plane.inner}"
+    return Way(name, _root(view, plane.inner), plane.knobs, build)
 
 
 def _time(found: Sweeps, view: View) -> Way:

@@ -30,6 +30,9 @@ loaded and stored, or only loaded; in vectors wider than a line, of one, or seve
 PAGE = 4096
 JUMP = 400.0
 """Bytes that memory could have served while it finds the next piece, a page away."""
+PARTS = 3 * LINE
+"""What a piece counts for that is a part of a line: the other parts come from the cache, in turn with those
+of other rows, whose lines are fetched at the same time."""
 
 Footprint = dict[str, float]
 """Bytes by array, in whole lines."""
@@ -192,6 +195,10 @@ class Memory:
                 form = _form(self.counts[x.id] * self.bytes_each[site.buffer], copies.get(x.id, 1.0))
                 if site.buffer not in out:
                     out[site.buffer] = SERVED[kind][form] * self._jumps(site, marks)
+        for x in every:
+            for site in self._sites[x.id]:
+                if site.buffer not in out:
+                    out[site.buffer] = self._jumps(site, marks)
         return out
 
     def _jumps(self, site: _Site, marks: Mapping[int, str]) -> float:
@@ -213,7 +220,7 @@ class Memory:
         piece, row = (high - low + 1) * each, shape[-1] * each
         if row < 2 * piece:
             return 1.0
-        return 1.0 + JUMP / piece * min(1.0, row / PAGE)
+        return 1.0 + JUMP / (piece if piece >= LINE else PARTS) * min(1.0, row / PAGE)
 
     def _moved(self, body: Sequence[Stmt], size: float) -> Footprint:
         whole = self.footprint(body, self._inside(body))

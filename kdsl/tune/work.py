@@ -44,6 +44,8 @@ from kdsl.tune.traffic import Memory
 
 WAYS, PAGE = 8, 4096
 """Lines with the same place in the first-level cache of the usual CPU, and the bytes between them."""
+LARGE = 1024
+"""Bytes of a row from which elements below each other count as far apart."""
 HALF = 32
 """Bytes of the widest vectors of which two start in a cycle."""
 LATENCY = 4.0
@@ -301,10 +303,10 @@ class Worker:
         return total
 
     def _apart(self, a: Load, vector: Around) -> float:
-        """How much slower elements come that lie rows apart: rows of some powers of two share a few places of
-        the first cache."""
-        row = self._row_bytes(a, vector.loop.var)
-        return 5.0 if row >= 1024 and row % 1024 == 0 else 1.0
+        """How much slower elements come that lie rows apart, more of them than their places in the first
+        cache: a few where rows are some power of two."""
+        row = int(self._row_bytes(a, vector.loop.var))
+        return 5.0 if row >= LARGE and vector.trips > WAYS * (PAGE // gcd(row, PAGE)) else 1.0
 
     def _hoisted(self, a: Load | Store | Accumulate | Atomic, loops: Loops, stores: bool = False) -> float:
         """How often in each execution: loops written out in which the cell stays do it once; so does the loop

@@ -70,3 +70,27 @@ def product(m: int, n: int, k: int) -> tuple[Any, ...]:
 def vector(n: int) -> tuple[Any, ...]:
     """Arguments of `scale`."""
     return np.arange(n, dtype=np.float32), np.zeros(n, np.float32), 2.0
+
+
+@kdsl.kernel
+def transposed(X: f32[M, N], Y: f32[N, M]):
+    for i in range(M):
+        for j in range(N):
+            Y[j, i] = X[i, j] + 1
+
+
+@kdsl.kernel
+def columns(X: f32[M, N], y: f32[N]):
+    for j in range(N):
+        y[j] = 0.0
+        for i in range(M):
+            y[j] += X[i, j]
+
+
+@kdsl.kernel
+def running(X: f32[M, N], w: f32[N], Y: f32[M, N]):
+    for i in range(M):
+        s = f32(0)
+        for j in range(N):
+            s += X[i, j] * w[j]
+            Y[i, j] = s

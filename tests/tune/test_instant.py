@@ -16,6 +16,7 @@ from kdsl.tune.sketches import sketches
 from tests.check import Draw, Program, clone, compare_all, results
 from tests.programs.test_programs import PROGRAMS
 from tests.sched.check import check_forms, check_meaning, schedule_of
+from tests.tune import kernels as small
 
 TARGET = llvm.host_target()
 SAMPLE = [p for p in PROGRAMS if "cpu" in p.targets][3::12]
@@ -68,6 +69,12 @@ def test_short_pieces_of_rows_take_memory_longer() -> None:
     assert columns == sorted(columns, reverse=True) and columns[0] > 3 * columns[-1]
     assert seconds("rows of k x j") < 0.8 * columns[-1]
     assert seconds("rows of k x j") < seconds("vectors")
+
+
+@pytest.mark.parametrize("n", (700, 1024, 4096))
+def test_transposes_become_blocks(n: int) -> None:
+    start = schedule_of(small.transposed)
+    assert "tile" in marks(instant(start, TARGET, {"M": n, "N": n}))
 
 
 def test_the_same_program_gets_the_same_schedule() -> None:

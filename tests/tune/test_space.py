@@ -17,6 +17,7 @@ from kdsl.tune.sketches import sketches
 from kdsl.tune.space import Knob, Sketch
 from kdsl.tune.sums import FORMS
 from tests.sched.check import check_forms, check_meaning, schedule_of
+from tests.tune import kernels as small
 
 TARGET = llvm.host_target()
 SIZES = {"M": 256, "N": 256, "K": 256, "H": 64, "W": 64, "C": 16, "D": 16}
@@ -138,6 +139,40 @@ def test_sums_of_blocks(form: str) -> None:
     assert ("unroll" in {step.name for step in s.steps}) == (form != "together")
     check_forms(s)
     check_meaning(s, rounds=2)
+
+
+def test_planes_in_blocks() -> None:
+    """Loops that move along memory in different arrays, and no others."""
+    start = schedule_of(small.transposed)
+    found = {x.name: x for x in sketches(start, TARGET, {"M": 700, "N": 900})}
+    for tall, broad in ((4, 16), (16, 4)):
+        s = found["blocks of i x j"].candidate(tall=tall, broad=broad).schedule(start)
+        assert [step.name for step in s.steps] == ["tile", "reorder", "vectorize", "parallel"]
+        check_forms(s)
+        check_meaning(s, rounds=2)
+    for kernel in (kernels.matmul, kernels.softmax, kernels.blur):
+        assert not [x for x in space(kernel) if x.name.startswith("blocks of")]
+
+
+def test_sums_of_columns_are_added_row_by_row() -> None:
+    start = schedule_of(small.columns)
+    found = {x.name: x for x in sketches(start, TARGET, {"M": 700, "N": 900})}
+    s = found["vectors"].candidate().schedule(start)
+    # Threads for the loop over a row would start once for each row.
+    assert s.trace().splitlines()[1:4] == [
+        '    s = s.reorder("i", "j")',
+        '    s = s.vectorize("j", lanes=64)',
+        '    s = s.parallel("j@0")',
+    ]
+    check_forms(s)
+    check_meaning(s, rounds=2)
+
+
+def test_program_order_on_threads() -> None:
+    start = schedule_of(small.running)
+    found = {x.name: x for x in sketches(start, TARGET, {"M": 64, "N": 512})}
+    assert [str(step) for step in found["threads"].candidate().schedule(start).steps] == ['s.parallel("i")']
+    assert "threads" not in {x.name for x in sketches(schedule_of(kernels.total), TARGET, {"N": 1 << 20})}
 
 
 def test_a_prefix_is_kept() -> None:
