@@ -116,7 +116,7 @@ class Search:
         self.guide = guide
         self.seen: set[object] = set()
         self.measured: list[tuple[Candidate, float]] = []
-        self._started = False
+        self._rounds = 0
         self._loops: set[str] = set()
 
     def ask(self, count: int) -> list[Candidate]:
@@ -131,8 +131,13 @@ class Search:
         if self.strategy == "evolution":
             return self._offspring(count)
         assert self.guide is not None
-        if not self._started:
-            defaults = [s.candidate() for s in self.space.sketches]
+        defaults = [s.candidate() for s in self.space.sketches]
+        if self._rounds == 0:
+            # No more: something good is soon measured, however long candidates take to be built.
+            if new := self._distinct(defaults):
+                return new
+            self._rounds = 1  # an earlier tuning has tried them
+        if self._rounds == 1:
             each = max(1, DRAWN // len(self.space.sketches))
             draws = [self.space.draw(s) for s in self.space.sketches for _ in range(each)]
             return self._distinct([*defaults, *draws])
@@ -141,7 +146,8 @@ class Search:
     def pick(self, pool: Sequence[Candidate], count: int) -> list[Candidate]:
         """Those of a pool to be measured."""
         if self.strategy == "guided":
-            pool, self._started = self._picked(pool, count, each=not self._started), True
+            pool = self._picked(pool, count, each=self._rounds < 2)
+            self._rounds += 1
         self.seen |= {c.key for c in pool}
         return list(pool)
 

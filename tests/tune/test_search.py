@@ -91,6 +91,21 @@ def test_it_ends_when_all_has_been_tried(strategy: str) -> None:
     assert search.ask(4) == []
 
 
+def test_the_defaults_come_first() -> None:
+    search = Search(SKETCHES, 0, "guided", Noisy())  # type: ignore[arg-type]
+    first = search.pool(2)
+    assert {c.key for c in first} == {s.candidate().key for s in SKETCHES}
+    asked = search.pick(first, 1)
+    # Those that were not taken are looked at again, among random ones.
+    left = {c.key for c in first} - {c.key for c in asked}
+    second = search.pool(2)
+    assert left < {c.key for c in second} and asked[0].key not in {c.key for c in second}
+    again = Search(SKETCHES, 0, "guided", Noisy())  # type: ignore[arg-type]
+    for s in SKETCHES:
+        again.tell(s.candidate(), 1.0)
+    assert again.pool(2)
+
+
 def test_refused_candidates_are_never_asked_for() -> None:
     class Refusing(Noisy):
         def scores(self, candidates: Any) -> list[float | None]:
