@@ -34,6 +34,8 @@ PARTS = 3 * LINE
 """What a piece counts for that is a part of a line: the other parts come from the cache, in turn with those
 of other rows, whose lines are fetched at the same time."""
 
+Box = list[Range]
+"""A range of each subscript."""
 Footprint = dict[str, float]
 """Bytes by array, in whole lines."""
 
@@ -115,20 +117,28 @@ class Memory:
 
     def footprint(self, body: Sequence[Stmt], running: frozenset[int]) -> Footprint:
         """The bytes that statements touch while the loops `running` run and the others stand still."""
-        boxes: dict[str, list[Range]] = {}
+        boxes: dict[str, list[Box]] = {}
         for s in body:
             for site in self._sites[s.id]:
-                if self.resident(site.buffer):
-                    continue
-                box = self._box(site, running)
-                old = boxes.get(site.buffer)
-                if old is None or len(old) != len(box):
-                    boxes[site.buffer] = box
-                else:
-                    boxes[site.buffer] = [(min(a[0], b[0]), max(a[1], b[1])) for a, b in zip(old, box)]
-        return {name: self._bytes(name, box) for name, box in boxes.items()}
+                if not self.resident(site.buffer):
+                    self._add(boxes.setdefault(site.buffer, []), site.buffer, self._box(site, running))
+        return {name: sum([self._bytes(name, box) for box in found]) for name, found in boxes.items()}
 
-    def _box(self, site: _Site, running: frozenset[int]) -> list[Range]:
+    def _add(self, boxes: list[Box], name: str, box: Box) -> None:
+        """Adds a box of an array: as one with another where that is no more than the two, as in a stencil.
+
+        The two operands of `A @ A` are rows here and columns there, and stay apart.
+        """
+        for n, old in enumerate(boxes):
+            if len(old) != len(box):
+                continue
+            both = [(min(a[0], b[0]), max(a[1], b[1])) for a, b in zip(old, box)]
+            if self._bytes(name, both) <= self._bytes(name, old) + self._bytes(name, box):
+                boxes[n] = both
+                return
+        boxes.append(box)
+
+    def _box(self, site: _Site, running: frozenset[int]) -> Box:
         known: dict[str, Range] = {n: (float(v), float(v)) for n, v in self.sizes.items()}
         for n in site.loops:
             span = self.spans[n]

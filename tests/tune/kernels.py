@@ -94,3 +94,13 @@ def running(X: f32[M, N], w: f32[N], Y: f32[M, N]):
         for j in range(N):
             s += X[i, j] * w[j]
             Y[i, j] = s
+
+
+@kdsl.kernel
+def square_relu(A: f32[N, N], b: f32[N], Y: f32[N, N]):
+    for i in range(N):
+        for j in range(N):
+            s = b[j]
+            for k in range(N):
+                s += A[i, k] * A[k, j]
+            Y[i, j] = max(s, f32(0))

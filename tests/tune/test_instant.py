@@ -71,6 +71,11 @@ def test_short_pieces_of_rows_take_memory_longer() -> None:
     assert seconds("rows of k x j") < seconds("vectors")
 
 
+def test_an_array_that_is_both_operands() -> None:
+    """Its rows and its columns are apart in memory, whatever lies between them."""
+    assert {"tile", "split"} & marks(instant(schedule_of(small.square_relu), TARGET, {"N": 256}))
+
+
 @pytest.mark.parametrize("n", (700, 1024, 4096))
 def test_transposes_become_blocks(n: int) -> None:
     start = schedule_of(small.transposed)
