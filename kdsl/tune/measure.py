@@ -170,7 +170,10 @@ class Measurer:
         """Seconds of a call in program order, and whether that is only a lower bound: it was stopped then."""
         try:
             run = {"do": "run", "id": BASE, "limit": seconds}
-            once: float = self.workers.ask(0, run, seconds + GRACE_S)["seconds"]
+            first = self.workers.ask(0, run, seconds + GRACE_S)
+            once: float = first["seconds"]
+            if "ended" in first:
+                return once, True
             if once > min(LONG_S, 0.2 * seconds):
                 return once, False
             length = min(0.2 * seconds, max(0.05, 3 * once))

@@ -7,8 +7,9 @@
     {"do": "time", "ids": ["7", "3"], "seconds": 0.1, "limit": 2.0}   ->  {"times": {"7": [...], "3": [...]}}
 
 Requests and answers are lines of JSON on two pipes; a request that fails is answered by `{"error": status,
-"message": text}`. Code lies in the session's folder as `ID.code`, so that another worker can go on when one
-has died. The process ends when its requests do: with the one that sent them.
+"message": text}`, with `"ends": true` when the process ends behind it. Code lies in the session's folder as
+`ID.code`, so that another worker can go on when one has died. The process ends when its requests do: with the
+one that sent them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from kdsl.errors import KdslError
+from kdsl.errors import KdslError, TargetError
 from kdsl.ir.nodes import Func
 from kdsl.ir.parser import parse_func
 from kdsl.target import Target
@@ -41,6 +42,8 @@ from kdsl.tune.trial import Status
 
 BASE = "base"
 """The id of the kernel in program order."""
+TRUSTED = "trusted"
+"""The id of the same on the CPU: what candidates are compared with at small sizes is no driver's word."""
 SAMPLE_S = 0.0002
 """A sample is as many calls as take so long, at least one."""
 SLOWER = 1.25
@@ -73,6 +76,9 @@ class Runner(Protocol):
 
     def load(self, func: Func, path: Path) -> Any:
         """The program of such a file."""
+
+    def trusted(self, func: Func) -> Any:
+        """A program of `func` for the CPU, where that is another target; else None."""
 
     def bind(self, program: Any, values: Sequence[Any], sizes: Mapping[str, int]) -> Bound:
         """The program with a call's values, one for each parameter that is no result."""
@@ -147,8 +153,14 @@ class Serving:
         bound = self.bound_full(id)
         self.restore(bound, self.problem.outputs)
         start = time.perf_counter()
-        with deadline(limit):
-            bound.run()
+        try:
+            with deadline(limit):
+                bound.run()
+        except TargetError:
+            if id != BASE:
+                raise
+            # What the device cannot do in program order it may do scheduled.
+            return {"seconds": time.perf_counter() - start, "wrong": None, "ended": True}
         seconds = time.perf_counter() - start
         got = {name: bound.read(name) for name in self.problem.outputs}
         if id == BASE:
@@ -223,6 +235,8 @@ class Serving:
         return self.funcs[id]
 
     def program(self, id: str) -> Any:
+        if id == TRUSTED and id not in self.programs:
+            self.programs[id] = self.runner.trusted(self.func(BASE)) or self.program(BASE)
         if id not in self.programs:
             self.programs[id] = self.runner.load(self.func(id), self.folder / f"{id}.code")
         return self.programs[id]
@@ -240,7 +254,7 @@ class Serving:
         key = json.dumps([sizes, seed])
         if key not in self.expected:
             try:
-                self.expected[key] = self.small(BASE, sizes, seed, limit)
+                self.expected[key] = self.small(TRUSTED, sizes, seed, limit)
             except KdslError as error:
                 self.expected[key] = error.title
             except Stopped:
@@ -374,12 +388,22 @@ def answer(serving: Serving, request: Mapping[str, Any]) -> dict[str, Any]:
         with quiet(request.get("quiet", ())):
             return do(**{k: v for k, v in request.items() if k not in ("do", "quiet")})
     except Stopped:
-        return {"error": "slow", "message": ""}
+        # What was sent to a device goes on: a new process does not wait for it.
+        return {"error": "slow", "message": "", "ends": serving.runner.target.kind != "cpu"}
     except MemoryError as error:
         status, text = "crashed", f"out of memory: {error}" if str(error) else "out of memory"
     except KdslError as error:
-        status, text = "refused" if request["do"] == "compile" else "crashed", error.title
+        status, text = _STATUS.get(error.code, "crashed"), error.title
+        if request["do"] == "compile":
+            status = "refused"
+        return {"error": status, "message": text, "ends": error.code in _UNUSABLE}
     return {"error": status, "message": text}
+
+
+_STATUS: dict[str, Status] = {"K0523": "hung", "K0525": "refused", "K0526": "refused", "K0607": "refused"}
+"""What it means that a device has not finished in time, or cannot do what a candidate asks for."""
+_UNUSABLE = ("K0521", "K0522", "K0523")
+"""The driver has failed, the device is lost or still busy: nothing can be told of later candidates."""
 
 
 def serve(runner: Runner, requests: BinaryIO, answers: BinaryIO) -> None:
@@ -401,8 +425,11 @@ def serve(runner: Runner, requests: BinaryIO, answers: BinaryIO) -> None:
     serving = Serving(runner)
     while True:
         request = json.loads(waiting.get())
-        answers.write(json.dumps(answer(serving, request)).encode() + b"\n")
+        answered = answer(serving, request)
+        answers.write(json.dumps(answered).encode() + b"\n")
         answers.flush()
+        if answered.get("ends"):
+            os._exit(0)
 
 
 def pipes() -> tuple[BinaryIO, BinaryIO]:

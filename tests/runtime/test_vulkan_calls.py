@@ -339,10 +339,10 @@ def test_loops_are_done_or_there_is_an_error() -> None:
         for kernel, args in ((chain, ()), (chain_while, ()), (chain_until, (1 << 40,))):
             X = np.zeros(n, np.float32)
             done.append(tried(kernel, X, *args))
-            assert not done[-1] or (X == np.arange(n)).all()
+            assert not done[-1] or (np.arange(n) == X).all()
         Y = np.zeros(3, np.float32)
         done.append(tried(rows_of_sums, np.ones((3, n), np.float32), Y))
-        assert not done[-1] or (Y == n).all()
+        assert not done[-1] or (n == Y).all()
         if n < 65_535:
             assert all(done)
         elif "llvmpipe" in vulkan.devices()[0].name:
