@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -26,6 +26,10 @@ from kdsl.tune.cost import features, predict
 from kdsl.tune.problem import Problem
 from kdsl.tune.sketches import sketches
 from kdsl.tune.space import Candidate, Sketch, Value
+
+if TYPE_CHECKING:
+    from kdsl.ir.nodes import Func
+    from kdsl.sched.schedule import Launcher
 
 Row = tuple[str, Mapping[str, Any]]
 """A step: a primitive's name and its arguments."""
@@ -71,6 +75,21 @@ class Built:
         return Built(**{**row, **{name: tuple(row[name]) for name in ("features", "instructions")}})
 
 
+@dataclass(frozen=True, slots=True)
+class _Device:
+    """What `held_to` lends a schedule: a target, and nothing that runs."""
+
+    on: Target
+
+    def target(self) -> Target | None:
+        return self.on if self.on.kind == "vulkan" else None
+
+
+def held_to(func: Func, target: Target) -> Schedule:
+    """The schedule of `func` without steps, which are held to the limits of a target that is a GPU."""
+    return Schedule(func, cast("Launcher", _Device(target)))
+
+
 def built(
     candidate: Candidate, start: Schedule, target: Target, sizes: Mapping[str, int], threads: int
 ) -> Built:
@@ -94,7 +113,7 @@ class Rebuilding:
         """Takes the steps of a candidate behind those of `prefix`."""
         problem = self.problem
         if self._known is None or self._known[0] != prefix:
-            start = Schedule(problem.func).replay(rows_of(prefix))
+            start = held_to(problem.func, self.target).replay(rows_of(prefix))
             found = sketches(start, self.target, problem.sizes)
             self._known = prefix, start, {s.name: s for s in found}
         _, start, named = self._known

@@ -15,6 +15,7 @@ from kdsl.errors import ScheduleError
 from kdsl.ir.nodes import Accumulate, Alloc, Loop
 from kdsl.ir.walk import stmts
 from kdsl.sched import Schedule
+from kdsl.sched.grid.limits import shared_arrays
 from kdsl.sched.recipes import gpu_register_tile, gpu_share, gpu_sum
 from kdsl.sched.recipes import gpu_tile as shared_tile
 from kdsl.target import Target
@@ -41,6 +42,8 @@ Sizes = Mapping[str, int]
 
 TOO_MUCH = "K0369"
 """Work-groups would have more shared memory than the device."""
+KEPT = 64
+"""Bytes of shared memory that the compiler may need itself."""
 LONG = 16
 """Loops of fewer iterations are not shared by a work-group."""
 
@@ -78,7 +81,8 @@ def _product(p: Product, view: View) -> list[Way]:
         s = _outside(_in_cells(s, p, view), p)
         x, y = shape_of(values["group"])
         size = int(values["tall"]), int(values["wide"])
-        return _in_shared_memory(s, p, operands, (x, y), size, int(values["depth"]))
+        most = limits.shared_bytes - KEPT
+        return _in_shared_memory(s, p, operands, (x, y), size, int(values["depth"]), most)
 
     across = [n for n in (4, 8, 16, 32, 64) if n <= min(limits.invocations, limits.block[0])] or [1]
     own = (tall, wide, Knob("across", tuple(across), 8 if 8 in across else across[-1]))
@@ -141,17 +145,25 @@ def _in_shared_memory(
     group: tuple[int, int],
     registers: tuple[int, int],
     depth: int,
+    most: int,
 ) -> Schedule:
     """So many terms at a time, or as many as the device's memory is for."""
     (x, y), (tall, wide) = group, registers
     while True:
         size = y * tall, x * wide, depth
         try:
-            return shared_tile(s, p.rows, p.columns, p.terms, operands, size, registers, min(4, wide))
+            made = shared_tile(s, p.rows, p.columns, p.terms, operands, size, registers, min(4, wide))
+            if depth == 1 or _shared_bytes(made) <= most:
+                return made
         except ScheduleError as error:
             if error.code != TOO_MUCH or depth == 1:
                 raise
-            depth //= 2
+        depth //= 2
+
+
+def _shared_bytes(s: Schedule) -> int:
+    """Bytes of shared memory of a work-group."""
+    return sum(sum(shared_arrays(x).values()) for x in s.func.body if isinstance(x, Loop))
 
 
 # -------------------------------------------------------------------------- rows

@@ -46,6 +46,8 @@ TRUSTED = "trusted"
 """The id of the same on the CPU: what candidates are compared with at small sizes is no driver's word."""
 SAMPLE_S = 0.0002
 """A sample is as many calls as take so long, at least one."""
+DRIVER_S = 30.0
+"""A driver has compiled a kernel, at its first run, by then."""
 SLOWER = 1.25
 """A candidate whose best time is so much above the other's is not timed further."""
 
@@ -133,6 +135,7 @@ class Serving:
         func, problem = self.func(id), self.problem
         small = small_sizes(problem.func.sizes, problem.sizes)
         met = [c for c in small if holds(func.conditions, c, problem.scalars)]
+        self.warm(id)
         for seed, sizes in enumerate(met[:cases]):
             want = self.expectation(sizes, seed, limit)
             if isinstance(want, str):
@@ -150,6 +153,7 @@ class Serving:
         """Runs once on the caller's arrays. The results of the first candidate are those that all others
         must have; its own are compared with those of program order, if that was not too slow.
         """
+        self.warm(id)
         bound = self.bound_full(id)
         self.restore(bound, self.problem.outputs)
         start = time.perf_counter()
@@ -248,6 +252,17 @@ class Serving:
         with deadline(limit, stopped=True):
             bound.run()
         return {name: bound.read(name) for name in self.problem.outputs}
+
+    def warm(self, id: str) -> None:
+        """Has the driver of a device compile a program, which may take seconds: a call with few elements."""
+        if self.runner.target.kind == "cpu":
+            return
+        func, problem = self.func(id), self.problem
+        for sizes in small_sizes(problem.func.sizes, problem.sizes):
+            if holds(func.conditions, sizes, problem.scalars):
+                with contextlib.suppress(KdslError):
+                    self.small(id, sizes, 0, DRIVER_S)
+                return
 
     def expectation(self, sizes: Mapping[str, int], seed: int, limit: float) -> dict[str, Array] | str:
         """What the kernel in program order leaves; the error that it raises."""
