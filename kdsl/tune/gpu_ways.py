@@ -147,18 +147,23 @@ def _in_shared_memory(
     depth: int,
     most: int,
 ) -> Schedule:
-    """So many terms at a time, or as many as the device's memory is for."""
+    """So many terms at a time, or as many as the device's memory is for; if need be smaller tiles."""
     (x, y), (tall, wide) = group, registers
     while True:
         size = y * tall, x * wide, depth
         try:
-            made = shared_tile(s, p.rows, p.columns, p.terms, operands, size, registers, min(4, wide))
-            if depth == 1 or _shared_bytes(made) <= most:
+            made = shared_tile(s, p.rows, p.columns, p.terms, operands, size, (tall, wide), min(4, wide))
+            if _shared_bytes(made) <= most or depth * tall * wide == 1:
                 return made
         except ScheduleError as error:
-            if error.code != TOO_MUCH or depth == 1:
+            if error.code != TOO_MUCH or depth * tall * wide == 1:
                 raise
-        depth //= 2
+        if depth > 1:
+            depth //= 2
+        elif wide >= tall:
+            wide //= 2
+        else:
+            tall //= 2
 
 
 def _shared_bytes(s: Schedule) -> int:
