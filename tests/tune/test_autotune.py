@@ -345,7 +345,7 @@ def test_a_space_of_a_gpu_from_end_to_end(tmp_path: Path) -> None:
         return s.unroll("i_i_i").vectorize("j_i_i")
 
     result = kdsl.autotune(
-        k.matmul, (A, B, C), target="vulkan", space=space, trials=2, pins={"tall": 4}, progress=False
+        k.matmul, (A, B, C), target="vulkan", space=space, trials=2, seconds=8, pins={"tall": 4}
     )
     assert {(t.values["shared"], t.values["tall"], t.status) for t in result.trials if t.values} == {
         ("False", 4, "ok"),
@@ -392,7 +392,7 @@ def test_the_space_of_a_gpu_comes_from_the_kernel() -> None:
         return s
 
     X = np.ones(70_000, np.float32)
-    result = kdsl.autotune(total, (X,), target="vulkan", trials=3, progress=False)
+    result = kdsl.autotune(total, (X,), target="vulkan", trials=3, seconds=8)
     assert result.counts["ok"] >= 1 and not result.counts["wrong"]
     assert any(step.name == "rfactor" for step in result.schedule.steps)
     assert float(result.schedule(X)) == 70_000
@@ -404,7 +404,7 @@ def test_the_space_of_a_gpu_comes_from_the_kernel() -> None:
         prefix=lambda s: s.split("k", 4),
         pins={"sketch": "tile i x j", "tall": 2, "wide": 2},
         trials=1,
-        progress=False,
+        seconds=8,
     )
     assert behind.counts["ok"] >= 1 and str(behind.schedule.steps[:1] or "s.split").find("s.split") >= 0
 
