@@ -22,7 +22,9 @@ from kdsl.ir.parser import parse_func
 from kdsl.ir.printer import print_func
 from kdsl.sched import Schedule
 from kdsl.target import Target
-from kdsl.tune.cost import features, predict
+from kdsl.tune.cost import features, prediction
+from kdsl.tune.grids import as_lanes
+from kdsl.tune.machine import machine
 from kdsl.tune.problem import Problem
 from kdsl.tune.sketches import sketches
 from kdsl.tune.space import Candidate, Sketch, Value
@@ -30,6 +32,10 @@ from kdsl.tune.space import Candidate, Sketch, Value
 if TYPE_CHECKING:
     from kdsl.ir.nodes import Func
     from kdsl.sched.schedule import Launcher
+
+FAR = 10.0
+"""How many times as long a load takes on a GPU as on a CPU, beside arithmetic: kernels that load much for few
+operations are slow there."""
 
 Row = tuple[str, Mapping[str, Any]]
 """A step: a primitive's name and its arguments."""
@@ -58,12 +64,14 @@ class Built:
     def of(schedule: Schedule, target: Target, sizes: Mapping[str, int], threads: int, start: float) -> Built:
         """What becomes of a schedule; `start` is when its building began."""
         func = schedule.func
-        predicted = predict(func, target, sizes, threads=threads)
-        found = features(func, target, sizes, threads=threads)
+        seen, by = as_lanes(func, target) if target.kind == "vulkan" else (func, target)
+        p = prediction(seen, by, sizes, threads=threads)
+        far = FAR * p.work.loads / machine().hertz if target.kind == "vulkan" else 0.0
+        found = features(seen, by, sizes, threads=threads)
         seconds = time.perf_counter() - start
         numbers = tuple([float(x) for x in np.asarray(found)])
         text = print_func(func)
-        return Built(schedule.to_json(), text, float(predicted), numbers, "", seconds, declared(schedule))
+        return Built(schedule.to_json(), text, p.seconds + far, numbers, "", seconds, declared(schedule))
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""

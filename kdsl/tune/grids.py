@@ -11,12 +11,13 @@ the two innermost loops, and an invocation may take several elements.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import takewhile
 
 from kdsl.errors import ScheduleError
-from kdsl.ir.nodes import Alloc, Loop
+from kdsl.ir.nodes import Alloc, Body, Func, Loop, Mark, Stmt
 from kdsl.ir.printer import stored_buffers
-from kdsl.ir.walk import stmts
+from kdsl.ir.walk import map_stmt, stmts
 from kdsl.sched import Schedule
 from kdsl.target import Limits, Target
 from kdsl.tune.nests import Place, View
@@ -196,3 +197,30 @@ def planes(view: View) -> bool:
     return any(len(b) > 1 for b in _bands(view)) or any(
         len(chain(view, p)) > 1 for p in open_nests(view) if not p.outer
     )
+
+
+REGISTERS = 64
+"""Registers of an invocation, about."""
+
+
+def as_lanes(func: Func, target: Target) -> tuple[Func, Target]:
+    """A function for a GPU, and the GPU, as the cost model, which is one of CPUs, can look at them.
+
+    Invocations along x are lanes, as many in a register as a subgroup has; those along y and z, and
+    work-groups, are loops; vectors are written out.
+    """
+
+    def body(stmts: Body) -> Body:
+        return tuple([stmt(s) for s in stmts])
+
+    def stmt(s: Stmt) -> Stmt:
+        s = map_stmt(s, lambda e: e, body)
+        if not isinstance(s, Loop) or s.mark is None:
+            return s
+        if s.mark.kind == "bind":
+            return replace(s, mark=Mark("vectorize") if s.mark.axis == "block.x" else None)
+        return replace(s, mark=Mark("unroll")) if s.mark.kind == "vectorize" else s
+
+    lanes = max(4, target.limits.subgroup)
+    seen = replace(target, vector_bytes=4 * lanes, vector_registers=REGISTERS)
+    return replace(func, body=body(func.body)), seen

@@ -100,6 +100,7 @@ class Serving:
         self.bound: dict[str, Bound] = {}
         self.expected: dict[str, dict[str, Array] | str] = {}
         self.full: dict[str, Array] = {}
+        self.working: dict[str, Array] = {}
         self.reference: dict[str, Array] | None = None
         self.terms = 1.0
         self.rebuilding: Rebuilding | None = None
@@ -204,10 +205,12 @@ class Serving:
 
     def fresh(self, id: str, against: str, seed: int, limit: float) -> dict[str, Any]:
         """Compares two programs on inputs that neither has seen."""
+        self.load_full()
         types = {p.name: p.dtype for p in self.problem.func.arrays}
         given = {name: inputs.fresh(array, types[name], seed) for name, array in self.full.items()}
         results: list[dict[str, Array]] = []
         for program in (against, id):
+            self.warm(program)
             mine = {name: inputs.like(array, types[name]) for name, array in given.items()}
             bound = self.runner.bind(self.program(program), self.problem.values(mine), self.problem.sizes)
             try:
@@ -278,9 +281,8 @@ class Serving:
 
     def bound_full(self, id: str) -> Bound:
         """A program on the caller's arrays: those it writes have a second copy, shared by all programs."""
-        if not self.full:
-            for name, layout in self.problem.arrays.items():
-                self.full[name] = inputs.load(self.folder / f"{name}.bin", layout)
+        if not self.working:
+            self.load_full()
             types = {p.name: p.dtype for p in self.problem.func.arrays}
             self.working = {
                 name: inputs.like(array, types[name]) if name in self.problem.outputs else array
@@ -290,6 +292,12 @@ class Serving:
             values = self.problem.values(self.working)
             self.bound[id] = self.runner.bind(self.program(id), values, self.problem.sizes)
         return self.bound[id]
+
+    def load_full(self) -> None:
+        """Reads the caller's arrays."""
+        for name, layout in self.problem.arrays.items():
+            if name not in self.full:
+                self.full[name] = inputs.load(self.folder / f"{name}.bin", layout)
 
     def restore(self, bound: Bound, names: Sequence[str]) -> None:
         """Gives arrays that were written their first contents."""

@@ -409,6 +409,23 @@ def test_the_space_of_a_gpu_comes_from_the_kernel() -> None:
     assert behind.counts["ok"] >= 1 and str(behind.schedule.steps[:1] or "s.split").find("s.split") >= 0
 
 
+@pytest.mark.usefixtures("on_vulkan")
+def test_a_device_that_is_still_busy_gets_another_worker() -> None:
+    """A candidate that is stopped leaves its work on the device: nobody waits for that."""
+    args = k.product(320, 320, 320)
+
+    def space(s: Any, how: Any = kdsl.choice("tile", "rows")) -> Any:
+        tile = how == "tile"
+        return kdsl.recipes.gpu_register_tile(s, "i", "j", ["k"]) if tile else s.bind("i", "grid.x")
+
+    limits = Limits(run_s=0.05)
+    result = kdsl.autotune(
+        k.matmul, args, target="vulkan", space=space, trials=2, seconds=6, limits=limits, strategy="random"
+    )
+    slow = [t for t in result.trials if t.status == "slow"]
+    assert all(t.status in ("ok", "slow") for t in result.trials) and result.replaced >= len(slow)
+
+
 def test_instructions_of_the_users_own_reach_the_workers() -> None:
     N = kdsl.sizes("N")
 

@@ -17,7 +17,7 @@ from kdsl.runtime.device_code import launches_of
 from kdsl.sched import Schedule
 from kdsl.target import Limits, Target
 from kdsl.tune.auto import instant
-from kdsl.tune.building import held_to, rows_of
+from kdsl.tune.building import built, held_to, rows_of
 from kdsl.tune.grids import SHAPES, fits, group_knob, shape_of
 from kdsl.tune.sketches import sketches
 from kdsl.tune.space import Sketch
@@ -187,3 +187,15 @@ def test_work_groups_of_a_device() -> None:
     assert (wide.default == "64" and narrow.default == "16") or narrow.default == "8 x 4"
     one = group_knob(Limits(invocations=1, block=(1, 1, 1)), planes=True)
     assert one.values == ("1",) and one.default == "1"
+
+
+def test_tiles_are_predicted_to_be_fast() -> None:
+    """Invocations are lanes to the cost model, and loads are far: more sums in registers are better."""
+    start, found = space(kernels.matmul_dots)
+    sketch = next(x for x in found if x.name == "tile i x j")
+    sizes = {n: SIZES[n] for n in start.func.sizes}
+    one, four, eight = (
+        built(sketch.candidate(tall=n, wide=n, across=8), start, GPU, sizes, 1).predicted for n in (1, 4, 8)
+    )
+    plain = built(found[-1].candidate(), start, GPU, sizes, 1).predicted
+    assert found[-1].name == "program order" and eight < four < one < plain
