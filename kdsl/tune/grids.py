@@ -192,7 +192,7 @@ def elementwise(view: View) -> bool:
     return any(not b[-1].inner for b in _bands(view))
 
 
-def planes(view: View) -> bool:
+def has_planes(view: View) -> bool:
     """Whether there may be two independent loops in a nest: one of them may wait for arrays of its own."""
     return any(len(b) > 1 for b in _bands(view)) or any(
         len(chain(view, p)) > 1 for p in open_nests(view) if not p.outer

@@ -14,7 +14,7 @@ from kdsl.errors import ScheduleError
 from kdsl.sched import Schedule
 from kdsl.target import Target
 from kdsl.tune.gpu_ways import gpu_ways
-from kdsl.tune.grids import EACH, elementwise, group_knob, on_grid, open_nests, planes, shape_of
+from kdsl.tune.grids import EACH, elementwise, group_knob, has_planes, on_grid, open_nests, shape_of
 from kdsl.tune.nests import View
 from kdsl.tune.planes import Plane, in_blocks, planes
 from kdsl.tune.products import Product, added_rows, few_rows, knobs, products, register_tile
@@ -43,7 +43,7 @@ class Rest:
     def of(view: View) -> Rest:
         """Those of a program, with the knobs that mean something for it."""
         if view.target.kind == "vulkan":
-            group = group_knob(view.target.limits, planes=planes(view))
+            group = group_knob(view.target.limits, planes=has_planes(view))
             each = (Knob("each", EACH, EACH[0]),) if elementwise(view) else ()
             knobs: tuple[Knob, ...] = (group, *each)
         else:
