@@ -191,6 +191,7 @@ arrays, and give a schedule. They hold no proofs of their own: where a kernel do
 | `time_tile(s, time, first, second, columns, rows)` | stencils: all time steps for a block of rows |
 | `gpu_elementwise(s, loop, lanes, invocations)` | element by element on a GPU, in vectors of 4 |
 | `gpu_sum(s, loop, block, invocations)` | sums into one cell on a GPU, combined in work-groups |
+| `gpu_rows(s, row, columns, invocations)` | rows on a GPU: each a work-group, which adds up together |
 | `gpu_tile(s, rows, columns, terms, operands, size)` | a product on a GPU: shared memory, sums in registers |
 | `gpu_register_tile(s, rows, columns, terms, registers)` | a product for drivers that run on a CPU |
 

@@ -359,6 +359,10 @@ CODES: dict[str, tuple[str, str]] = {
     "K0604": ("The step of a `range` is 0.", "range(0, n, step)"),
     "K0605": ("An integer was raised to a negative power.", "n ** -1"),
     "K0606": ("There was no memory for a local array or a result.", "kdsl.empty((N, N, N), f64)"),
+    "K0607": (
+        "A Vulkan driver ended a loop too early: it allows an invocation so many iterations and no more.",
+        'total.on("vulkan")(X)',
+    ),
     "K0610": ("The interpreter met a local element that was never written.", "T = kdsl.empty(4, f32)"),
     # K07: the command line
     "K0701": ("A kernel is named by its file and its name.", "kdsl show matmul"),

@@ -17,7 +17,9 @@ from kdsl.target import Target
 if TYPE_CHECKING:
     from kdsl.ir.nodes import Func
 
-FaultKind = Literal["index", "zero_division", "assertion", "zero_step", "negative_power", "memory", "print"]
+FaultKind = Literal[
+    "index", "zero_division", "assertion", "zero_step", "negative_power", "memory", "loops", "print"
+]
 
 
 @dataclass(frozen=True, slots=True)

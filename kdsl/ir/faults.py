@@ -13,10 +13,11 @@ from kdsl.errors import (
     KernelMemoryError,
     KernelValueError,
     KernelZeroDivisionError,
+    TargetError,
 )
 from kdsl.source import Loc
 
-Kind = Literal["index", "zero_division", "assertion", "zero_step", "negative_power", "memory"]
+Kind = Literal["index", "zero_division", "assertion", "zero_step", "negative_power", "memory", "loops"]
 
 
 def fault(
@@ -53,6 +54,14 @@ def fault(
                 f"no memory for the local array `{text}` ({value} bytes)",
                 loc=loc,
                 help="make it smaller",
+            )
+        case "loops":
+            return TargetError(
+                "K0607",
+                "the device ended this loop too early",
+                loc=loc,
+                notes=[f"its driver gives all loops of an invocation {extent:,} iterations together"],
+                help="give each invocation less to do: `bind` more loops, or split a sum with `rfactor`",
             )
 
 

@@ -183,10 +183,10 @@ class Chooser:
         known = self._load(what)
         if known is not None:
             return str(known["steps"])
-        from kdsl.sched import Schedule
         from kdsl.tune.auto import instant
+        from kdsl.tune.building import held_to
 
-        steps = instant(Schedule(self.func), self.target, self.sizes, threads=threads).to_json()
+        steps = instant(held_to(self.func, self.target), self.target, self.sizes, threads=threads).to_json()
         self._store(what, {"steps": steps})
         return steps
 

@@ -43,19 +43,9 @@ class Runner:
 
     def compile(self, func: Func, path: Path) -> None:
         """Writes the code of `func`: its header's length, the header, the code."""
-        artifact = self._artifact(func)
+        artifact = _artifact(func, self.target)
         head = json.dumps(stored.header(func.name, artifact, Places.of(func))).encode()
         path.write_bytes(struct.pack("<I", len(head)) + head + artifact.code)
-
-    def _artifact(self, func: Func) -> Artifact:
-        if self.target.kind == "vulkan":
-            from kdsl.runtime.device_code import spirv_artifact
-
-            return spirv_artifact(func, self.target, None)
-        from kdsl.backends import llvm
-        from kdsl.runtime.compile import lowered
-
-        return llvm.compile(lowered(func, self.target), self.target, entry=False)
 
     def load(self, func: Func, path: Path) -> CpuExecutor | VulkanExecutor:
         """The program of such a file."""
@@ -63,16 +53,13 @@ class Runner:
         (length,) = struct.unpack_from("<I", data)
         entry = Entry(json.loads(data[4 : 4 + length]), data[4 + length :])
         artifact = stored.artifact(entry, self.target, Places.of(func).locs)
-        aliases = frozenset(func.options.may_alias)
-        interface = Interface(func.name, func.params, func.sizes, aliases, False)
-        if self.target.kind == "vulkan":
-            from kdsl.runtime.vulkan_executor import VulkanExecutor
+        return _program(func, artifact)
 
-            return VulkanExecutor.of(interface, artifact, lambda: artifact)
-        from kdsl.backends import llvm
-        from kdsl.runtime.frame import CpuExecutor
-
-        return CpuExecutor.of(interface, llvm.load(artifact), lambda: artifact)
+    def trusted(self, func: Func) -> CpuExecutor | None:
+        """See `kdsl.tune.worker.Runner`."""
+        if self.target.kind == "cpu":
+            return None
+        return _program(func, _artifact(func, resolve("cpu")))  # type: ignore[return-value]
 
     def bind(
         self, program: CpuExecutor | VulkanExecutor, values: Sequence[Any], sizes: Mapping[str, int]
@@ -84,9 +71,34 @@ class Runner:
             for p in program.interface.results
         ]
         named = dict(zip([p.name for p in params], [*values, *results]))
-        if self.target.kind == "vulkan":
-            return _OnDevice.of(program, named, sizes, self.target.name)  # type: ignore[arg-type]
-        return _OnCpu(program.prepared(list(named.values()), sizes), named)  # type: ignore[union-attr]
+        if hasattr(program, "prepared"):
+            return _OnCpu(program.prepared(list(named.values()), sizes), named)
+        return _OnDevice.of(program, named, sizes, self.target.name)
+
+
+def _artifact(func: Func, target: Target) -> Artifact:
+    """The code of a function for one call after another."""
+    if target.kind == "vulkan":
+        from kdsl.runtime.device_code import spirv_artifact
+
+        return spirv_artifact(func, target, None)
+    from kdsl.backends import llvm
+    from kdsl.runtime.compile import lowered
+
+    return llvm.compile(lowered(func, target), target, entry=False)
+
+
+def _program(func: Func, artifact: Artifact) -> CpuExecutor | VulkanExecutor:
+    """The program of code for one of the targets."""
+    interface = Interface(func.name, func.params, func.sizes, frozenset(func.options.may_alias), False)
+    if artifact.target.kind == "vulkan":
+        from kdsl.runtime.vulkan_executor import VulkanExecutor
+
+        return VulkanExecutor.of(interface, artifact, lambda: artifact)
+    from kdsl.backends import llvm
+    from kdsl.runtime.frame import CpuExecutor
+
+    return CpuExecutor.of(interface, llvm.load(artifact), lambda: artifact)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kdsl.ir.nodes import Loop
+from kdsl.ir.nodes import Accumulate, Alloc, Loop
 from kdsl.ir.walk import stmts
+from kdsl.sched.rewriting.arith import names_in
 
 if TYPE_CHECKING:
     from kdsl.sched.rewriting.layout import Layout
@@ -344,12 +345,14 @@ def gpu_tile(
     s: Schedule,
     rows: str,
     columns: str,
-    terms: str,
+    terms: str | Sequence[str],
     operands: Sequence[str],
     size: tuple[int, int, int] = (64, 64, 8),
     registers: tuple[int, int] = (8, 8),
     lanes: int = 4,
     tail: Tail = "guard",
+    *,
+    outside: Sequence[str] = (),
 ) -> Schedule:
     """A product on a GPU: each work-group a tile, with operands in shared memory and sums in registers.
 
@@ -374,14 +377,16 @@ def gpu_tile(
                                     for j_i_i in unroll(range(2)):
                                         for j_i_i_v in vectorize(range(4)): ...
 
-    fits: sums over `terms` for a plane of cells, made in a local scalar. `size`: rows, columns and terms of a
-    tile; `registers`: rows and columns of one invocation; a work-group has size / registers of them.
+    fits: sums over `terms` for a plane of cells, made in a local scalar. `size`: rows, columns and (of the
+    first loop over terms) terms of a tile; `registers`: rows and columns of one invocation; a work-group has
+    size / registers of them. Loops named by `outside` (of the same nest) stay around the tile.
     `tail="perfect"` is for sizes that these divide: checked at the call, and faster.
     """
-    i, j, k = rows, columns, terms
+    i, j, (k, *more) = rows, columns, [terms] if isinstance(terms, str) else terms
     s = s.tile([i, j], list(size[:2]), tail).tile([f"{i}_i", f"{j}_i"], list(registers))
     s = s.split(k, size[2], tail=tail)
-    s = s.reorder(f"{i}_o", f"{j}_o", f"{i}_i_o", f"{j}_i_o", f"{k}_o", f"{k}_i", f"{i}_i_i", f"{j}_i_i")
+    inside = (f"{k}_o", f"{k}_i", *more, f"{i}_i_i", f"{j}_i_i")
+    s = s.reorder(*outside, f"{i}_o", f"{j}_o", f"{i}_i_o", f"{j}_i_o", *inside)
     s = s.bind(f"{i}_o", "grid.y").bind(f"{j}_o", "grid.x")
     s = s.bind(f"{i}_i_o", "block.y").bind(f"{j}_i_o", "block.x")
     for operand in operands:
@@ -455,7 +460,67 @@ def gpu_sum(s: Schedule, loop: str, block: int = 4096, invocations: int = 64) ->
     return s.rfactor(f"{loop}_i_i").bind(f"{loop}_i_i", "block.x").vectorize(f"{loop}_i_i_r")
 
 
+def gpu_rows(s: Schedule, row: str, columns: Sequence[str], invocations: int = 64) -> Schedule:
+    """Rows on a GPU: each a work-group, whose invocations share each loop over it and add up together.
+
+    before:
+        for i in range(M):
+            total = 0.0
+            for j in range(N):
+                total += X[i, j]
+            for j_1 in range(N):
+                Y[i, j_1] = X[i, j_1] / total
+    after: gpu_rows(s, "i", ["j", "j_1"])
+        for i in bind(range(M), "grid.x"):
+            total_r: f32[64]
+            ... total_r = -0.0 ...
+            for j_i in bind(range(64), "block.x"):
+                for j_o in range((N + 63) // 64):
+                    if j_o * 64 + j_i < N:
+                        total_r[j_i] += X[i, j_o * 64 + j_i]
+            for j_i_r in vectorize(range(64)):         # a GPU does this together
+                total += total_r[j_i_r]
+            for j_1_i in bind(range(64), "block.x"): ... Y[i, j_1_o * 64 + j_1_i] = ...
+
+    fits: softmax, normalisations, products with a vector: long rows that do not depend on each other;
+    neighbouring invocations take neighbouring elements.
+    """
+    for column in columns:
+        s = gpu_share(s, column, invocations)
+    return s.bind(row, "grid.x")
+
+
+def gpu_share(s: Schedule, loop: str, invocations: int = 64) -> Schedule:
+    """A loop of a work-group, shared by its invocations: as `gpu_rows` does it for each of its loops."""
+    stem = loop.partition("@")[0]
+    taken = {x.var for x in stmts(s.func.body) if isinstance(x, Loop)}
+    n = next(n for n in range(1, len(taken) + 2) if not {_numbered(stem, w, n) for w in "oi"} & taken)
+    outer, inner = _numbered(stem, "o", n), _numbered(stem, "i", n)
+    s = s.split(loop, invocations, into=(outer, inner)).reorder(inner, outer)
+    for buffer in _reduced(s, inner):
+        before, s = s, s.rfactor(inner, buffer)
+        for name in _new_loops(before, s):
+            if buffer in _reduced(s, name):
+                s = s.vectorize(name)
+    return s.bind(inner, "block.x")
+
+
 # ------------------------------------------------------------------------ helpers
+
+
+def _numbered(stem: str, which: str, n: int) -> str:
+    """The name of a part of a split loop; `n` tells several of one name apart."""
+    return f"{stem}_{which}{n if n > 1 else ''}"
+
+
+def _reduced(s: Schedule, loop: str) -> list[str]:
+    """What the iterations of a loop reduce into: made outside of it, the same cells in each of them."""
+    found = next(x for x in stmts(s.func.body) if isinstance(x, Loop) and x.var == loop)
+    inside = list(stmts(found.body))
+    made = {x.name for x in inside if isinstance(x, Alloc)}
+    sums = [x for x in inside if isinstance(x, Accumulate) and x.buffer not in made]
+    moving = {x.buffer for x in sums if loop in names_in(x.index)}
+    return list(dict.fromkeys([x.buffer for x in sums if x.buffer not in moving]))
 
 
 def _new_loops(before: Schedule, after: Schedule) -> list[str]:

@@ -13,8 +13,8 @@ from kdsl.sched import Schedule
 from kdsl.target import Target
 from kdsl.tune.cost import predict
 from kdsl.tune.nests import View
-from kdsl.tune.sketches import Rest, Way, sketch, threads_alone, ways
-from kdsl.tune.space import Candidate
+from kdsl.tune.sketches import Rest, sketch, threads_alone, ways
+from kdsl.tune.space import Candidate, Way
 
 LOOKS = 3
 """Candidates that are looked at beyond the first ones of the sketches."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -22,10 +22,20 @@ from kdsl.ir.parser import parse_func
 from kdsl.ir.printer import print_func
 from kdsl.sched import Schedule
 from kdsl.target import Target
-from kdsl.tune.cost import features, predict
+from kdsl.tune.cost import features, prediction
+from kdsl.tune.grids import as_lanes
+from kdsl.tune.machine import machine
 from kdsl.tune.problem import Problem
 from kdsl.tune.sketches import sketches
 from kdsl.tune.space import Candidate, Sketch, Value
+
+if TYPE_CHECKING:
+    from kdsl.ir.nodes import Func
+    from kdsl.sched.schedule import Launcher
+
+FAR = 10.0
+"""How many times as long a load takes on a GPU as on a CPU, beside arithmetic: kernels that load much for few
+operations are slow there."""
 
 Row = tuple[str, Mapping[str, Any]]
 """A step: a primitive's name and its arguments."""
@@ -54,12 +64,14 @@ class Built:
     def of(schedule: Schedule, target: Target, sizes: Mapping[str, int], threads: int, start: float) -> Built:
         """What becomes of a schedule; `start` is when its building began."""
         func = schedule.func
-        predicted = predict(func, target, sizes, threads=threads)
-        found = features(func, target, sizes, threads=threads)
+        seen, by = as_lanes(func, target) if target.kind == "vulkan" else (func, target)
+        p = prediction(seen, by, sizes, threads=threads)
+        far = FAR * p.work.loads / machine().hertz if target.kind == "vulkan" else 0.0
+        found = features(seen, by, sizes, threads=threads)
         seconds = time.perf_counter() - start
         numbers = tuple([float(x) for x in np.asarray(found)])
         text = print_func(func)
-        return Built(schedule.to_json(), text, float(predicted), numbers, "", seconds, declared(schedule))
+        return Built(schedule.to_json(), text, p.seconds + far, numbers, "", seconds, declared(schedule))
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -69,6 +81,21 @@ class Built:
     def from_json(row: Mapping[str, Any]) -> Built:
         """What `to_json` gave."""
         return Built(**{**row, **{name: tuple(row[name]) for name in ("features", "instructions")}})
+
+
+@dataclass(frozen=True, slots=True)
+class _Device:
+    """What `held_to` lends a schedule: a target, and nothing that runs."""
+
+    on: Target
+
+    def target(self) -> Target | None:
+        return self.on if self.on.kind == "vulkan" else None
+
+
+def held_to(func: Func, target: Target) -> Schedule:
+    """The schedule of `func` without steps, which are held to the limits of a target that is a GPU."""
+    return Schedule(func, cast("Launcher", _Device(target)))
 
 
 def built(
@@ -94,7 +121,7 @@ class Rebuilding:
         """Takes the steps of a candidate behind those of `prefix`."""
         problem = self.problem
         if self._known is None or self._known[0] != prefix:
-            start = Schedule(problem.func).replay(rows_of(prefix))
+            start = held_to(problem.func, self.target).replay(rows_of(prefix))
             found = sketches(start, self.target, problem.sizes)
             self._known = prefix, start, {s.name: s for s in found}
         _, start, named = self._known

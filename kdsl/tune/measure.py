@@ -24,7 +24,7 @@ from kdsl.tune.building import POLL_S, Built, Rows
 from kdsl.tune.problem import Problem
 from kdsl.tune.timing import knockout, typical
 from kdsl.tune.trial import Status
-from kdsl.tune.worker import BASE
+from kdsl.tune.worker import BASE, DRIVER_S
 from kdsl.tune.workers import Failed, Workers
 
 try:
@@ -119,6 +119,11 @@ class Measurer:
         """Workers that died and were replaced."""
         return self.workers.replaced
 
+    @property
+    def _grace(self) -> float:
+        """Seconds that a worker may take longer than the kernel: drivers compile when they first run one."""
+        return GRACE_S + (0.0 if self.problem.target == "cpu" else DRIVER_S)
+
     def finish(self) -> None:
         """Ends the workers that build and compile: from now on there is silence."""
         self.workers.end(1)
@@ -170,7 +175,10 @@ class Measurer:
         """Seconds of a call in program order, and whether that is only a lower bound: it was stopped then."""
         try:
             run = {"do": "run", "id": BASE, "limit": seconds}
-            once: float = self.workers.ask(0, run, seconds + GRACE_S)["seconds"]
+            first = self.workers.ask(0, run, seconds + self._grace)
+            once: float = first["seconds"]
+            if "ended" in first:
+                return once, True
             if once > min(LONG_S, 0.2 * seconds):
                 return once, False
             length = min(0.2 * seconds, max(0.05, 3 * once))
@@ -230,7 +238,7 @@ class Measurer:
         def checked() -> str | None:
             self.workers.ask(number, job.request(), self.limits.compile_s)
             check = {"do": "check", "id": job.id, "cases": CASES, "limit": self.limits.check_s}
-            found = self.workers.ask(number, check, 2 * CASES * self.limits.check_s + GRACE_S)
+            found = self.workers.ask(number, check, 2 * CASES * self.limits.check_s + self._grace)
             wrong: str | None = found["wrong"]
             return wrong
 
@@ -349,7 +357,7 @@ class Measurer:
 
     def _ask(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """Asks the worker that times."""
-        return self.workers.ask_alone(request, seconds + GRACE_S)
+        return self.workers.ask_alone(request, seconds + self._grace)
 
     def _forget(self, id: str) -> None:
         """Frees a candidate in the worker that times; its files stay, as it may come back at the end."""

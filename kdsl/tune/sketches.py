@@ -7,19 +7,20 @@ because a step is refused, makes the sketch disappear.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from kdsl.errors import ScheduleError
 from kdsl.sched import Schedule
 from kdsl.target import Target
-from kdsl.tune.grids import gpu_tile, on_grid
+from kdsl.tune.gpu_ways import gpu_ways
+from kdsl.tune.grids import EACH, elementwise, group_knob, has_planes, on_grid, open_nests, shape_of
 from kdsl.tune.nests import View
 from kdsl.tune.planes import Plane, in_blocks, planes
 from kdsl.tune.products import Product, added_rows, few_rows, knobs, products, register_tile
 from kdsl.tune.row_blocks import RowBlock, blocked_rows, row_blocks
 from kdsl.tune.rows import TOGETHER, need_vectors, on_threads, stream_knob, vectors
-from kdsl.tune.space import Knob, Sketch, Value, Values
+from kdsl.tune.space import Knob, Sketch, Value, Values, Way
 from kdsl.tune.stages import Stage, at_rows, at_tiles, stages
 from kdsl.tune.sums import FORMS, partial_sums, sums
 from kdsl.tune.sweeps import Sweeps, sweeps, time_tiles
@@ -28,16 +29,6 @@ MOST = 24
 """Ways of one program; further alternatives are left out."""
 
 Sizes = Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """What can be done to one nest: `root` names its outermost loop, `build` takes the steps."""
-
-    name: str
-    root: str
-    knobs: tuple[Knob, ...]
-    build: Callable[[Schedule, Values], Schedule]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +42,21 @@ class Rest:
     @staticmethod
     def of(view: View) -> Rest:
         """Those of a program, with the knobs that mean something for it."""
-        knobs: tuple[Knob, ...] = (Knob("invocations", (16, 32, 64, 128), 64),)
-        if view.target.kind != "vulkan":
+        if view.target.kind == "vulkan":
+            group = group_knob(view.target.limits, planes=has_planes(view))
+            each = (Knob("each", EACH, EACH[0]),) if elementwise(view) else ()
+            knobs: tuple[Knob, ...] = (group, *each)
+        else:
             registers, threads = Knob("registers", (1, 2, 4, 8), 4), Knob("threads", ("one", "all"), "all")
             knobs = (registers, *stream_knob(view), threads)
         return Rest(view.target, view.sizes, knobs)
+
+    def behind(self, way: Way, schedule: Schedule) -> Rest:
+        """Without knobs where a way that works leaves nothing to a GPU's grids."""
+        if self.target.kind != "vulkan":
+            return self
+        s = way.build(schedule, {k.name: k.default for k in way.knobs})
+        return self if open_nests(View(s.func, self.target, self.sizes)) else replace(self, knobs=())
 
     @property
     def name(self) -> str:
@@ -63,7 +64,8 @@ class Rest:
 
     def __call__(self, s: Schedule, values: Values) -> Schedule:
         if self.target.kind == "vulkan":
-            return on_grid(s, self.target, self.sizes, int(values["invocations"]))
+            group = values.get("group") or group_knob(self.target.limits, planes=False).default
+            return on_grid(s, self.target, self.sizes, shape_of(group), str(values.get("each", EACH[0])))
         stream = str(values.get("stream", TOGETHER))
         s = vectors(s, self.target, self.sizes, int(values["registers"]), stream=stream)
         need_vectors(s)
@@ -82,7 +84,7 @@ def sketches(schedule: Schedule, target: Target, sizes: Sizes) -> list[Sketch]:
     for way in ways(schedule, target, sizes):
         alone = sketch((way,), rest)
         if works(alone, schedule):
-            found.append(alone)
+            found.append(sketch((way,), rest.behind(way, schedule)))
             first.setdefault(way.root, way)
     together: list[Way] = []
     for way in first.values():
@@ -118,7 +120,9 @@ def sketch(ways: Iterable[Way], rest: Rest) -> Sketch:
         return rest(s, values)
 
     name = " + ".join([f"{w.name}" for w in chosen]) or rest.name
-    return Sketch(name, (*[k for ks in own for k in ks], *rest.knobs), build)
+    knobs = [k for ks in own for k in ks]
+    # A way's work-groups are those of what it leaves, too.
+    return Sketch(name, (*knobs, *[k for k in rest.knobs if all(k.name != x.name for x in knobs)]), build)
 
 
 def works(sketch: Sketch, schedule: Schedule) -> bool:
@@ -134,9 +138,7 @@ def ways(schedule: Schedule, target: Target, sizes: Sizes) -> list[Way]:
     """The ways of all nests, those of one nest from the most promising one. None is tried yet."""
     view = View(schedule.func, target, sizes)
     if target.kind == "vulkan":
-        return _unique(
-            [_gpu(p, view) for p in products(view) if p.rows and not any("@" in n for n in p.band)]
-        )
+        return _unique(gpu_ways(view))
     out: list[Way] = []
     rows = row_blocks(view)
     for block in rows:
@@ -161,14 +163,6 @@ def ways(schedule: Schedule, target: Target, sizes: Sizes) -> list[Way]:
 def _unique(ways: list[Way]) -> list[Way]:
     """Not more than `MOST` of them; of several of one name the first."""
     return list({(w.root, w.name): w for w in reversed(ways)}.values())[::-1][:MOST]
-
-
-def _gpu(p: Product, view: View) -> Way:
-    def build(s: Schedule, values: Values) -> Schedule:
-        return gpu_tile(s, p, int(values["tall"]), int(values["wide"]), int(values["across"]))
-
-    sizes = (Knob("tall", (2, 4, 8), 8), Knob("wide", (2, 4, 8), 8), Knob("across", (4, 8, 16), 8))
-    return Way(f"tile {p.rows} x {p.columns}", _root(view, p.columns), sizes, build)
 
 
 def _root(view: View, name: str) -> str:

@@ -83,3 +83,13 @@ class Candidate:
     def schedule(self, start: Schedule) -> Schedule:
         """`start` with the steps of the candidate. Raises `ScheduleError` when one is refused."""
         return self.sketch.build(start, self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What can be done to one nest: `root` names its outermost loop, `build` takes the steps."""
+
+    name: str
+    root: str
+    knobs: tuple[Knob, ...]
+    build: Build

@@ -7,8 +7,9 @@
     {"do": "time", "ids": ["7", "3"], "seconds": 0.1, "limit": 2.0}   ->  {"times": {"7": [...], "3": [...]}}
 
 Requests and answers are lines of JSON on two pipes; a request that fails is answered by `{"error": status,
-"message": text}`. Code lies in the session's folder as `ID.code`, so that another worker can go on when one
-has died. The process ends when its requests do: with the one that sent them.
+"message": text}`, with `"ends": true` when the process ends behind it. Code lies in the session's folder as
+`ID.code`, so that another worker can go on when one has died. The process ends when its requests do: with the
+one that sent them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from kdsl.errors import KdslError
+from kdsl.errors import KdslError, TargetError
 from kdsl.ir.nodes import Func
 from kdsl.ir.parser import parse_func
 from kdsl.target import Target
@@ -41,8 +42,12 @@ from kdsl.tune.trial import Status
 
 BASE = "base"
 """The id of the kernel in program order."""
+TRUSTED = "trusted"
+"""The id of the same on the CPU: what candidates are compared with at small sizes is no driver's word."""
 SAMPLE_S = 0.0002
 """A sample is as many calls as take so long, at least one."""
+DRIVER_S = 30.0
+"""A driver has compiled a kernel, at its first run, by then."""
 SLOWER = 1.25
 """A candidate whose best time is so much above the other's is not timed further."""
 
@@ -74,6 +79,9 @@ class Runner(Protocol):
     def load(self, func: Func, path: Path) -> Any:
         """The program of such a file."""
 
+    def trusted(self, func: Func) -> Any:
+        """A program of `func` for the CPU, where that is another target; else None."""
+
     def bind(self, program: Any, values: Sequence[Any], sizes: Mapping[str, int]) -> Bound:
         """The program with a call's values, one for each parameter that is no result."""
 
@@ -92,6 +100,7 @@ class Serving:
         self.bound: dict[str, Bound] = {}
         self.expected: dict[str, dict[str, Array] | str] = {}
         self.full: dict[str, Array] = {}
+        self.working: dict[str, Array] = {}
         self.reference: dict[str, Array] | None = None
         self.terms = 1.0
         self.rebuilding: Rebuilding | None = None
@@ -127,6 +136,7 @@ class Serving:
         func, problem = self.func(id), self.problem
         small = small_sizes(problem.func.sizes, problem.sizes)
         met = [c for c in small if holds(func.conditions, c, problem.scalars)]
+        self.warm(id)
         for seed, sizes in enumerate(met[:cases]):
             want = self.expectation(sizes, seed, limit)
             if isinstance(want, str):
@@ -144,11 +154,18 @@ class Serving:
         """Runs once on the caller's arrays. The results of the first candidate are those that all others
         must have; its own are compared with those of program order, if that was not too slow.
         """
+        self.warm(id)
         bound = self.bound_full(id)
         self.restore(bound, self.problem.outputs)
         start = time.perf_counter()
-        with deadline(limit):
-            bound.run()
+        try:
+            with deadline(limit):
+                bound.run()
+        except TargetError:
+            if id != BASE:
+                raise
+            # What the device cannot do in program order it may do scheduled.
+            return {"seconds": time.perf_counter() - start, "wrong": None, "ended": True}
         seconds = time.perf_counter() - start
         got = {name: bound.read(name) for name in self.problem.outputs}
         if id == BASE:
@@ -188,10 +205,12 @@ class Serving:
 
     def fresh(self, id: str, against: str, seed: int, limit: float) -> dict[str, Any]:
         """Compares two programs on inputs that neither has seen."""
+        self.load_full()
         types = {p.name: p.dtype for p in self.problem.func.arrays}
         given = {name: inputs.fresh(array, types[name], seed) for name, array in self.full.items()}
         results: list[dict[str, Array]] = []
         for program in (against, id):
+            self.warm(program)
             mine = {name: inputs.like(array, types[name]) for name, array in given.items()}
             bound = self.runner.bind(self.program(program), self.problem.values(mine), self.problem.sizes)
             try:
@@ -223,6 +242,8 @@ class Serving:
         return self.funcs[id]
 
     def program(self, id: str) -> Any:
+        if id == TRUSTED and id not in self.programs:
+            self.programs[id] = self.runner.trusted(self.func(BASE)) or self.program(BASE)
         if id not in self.programs:
             self.programs[id] = self.runner.load(self.func(id), self.folder / f"{id}.code")
         return self.programs[id]
@@ -235,12 +256,23 @@ class Serving:
             bound.run()
         return {name: bound.read(name) for name in self.problem.outputs}
 
+    def warm(self, id: str) -> None:
+        """Has the driver of a device compile a program, which may take seconds: a call with few elements."""
+        if self.runner.target.kind == "cpu":
+            return
+        func, problem = self.func(id), self.problem
+        for sizes in small_sizes(problem.func.sizes, problem.sizes):
+            if holds(func.conditions, sizes, problem.scalars):
+                with contextlib.suppress(KdslError):
+                    self.small(id, sizes, 0, DRIVER_S)
+                return
+
     def expectation(self, sizes: Mapping[str, int], seed: int, limit: float) -> dict[str, Array] | str:
         """What the kernel in program order leaves; the error that it raises."""
         key = json.dumps([sizes, seed])
         if key not in self.expected:
             try:
-                self.expected[key] = self.small(BASE, sizes, seed, limit)
+                self.expected[key] = self.small(TRUSTED, sizes, seed, limit)
             except KdslError as error:
                 self.expected[key] = error.title
             except Stopped:
@@ -249,9 +281,8 @@ class Serving:
 
     def bound_full(self, id: str) -> Bound:
         """A program on the caller's arrays: those it writes have a second copy, shared by all programs."""
-        if not self.full:
-            for name, layout in self.problem.arrays.items():
-                self.full[name] = inputs.load(self.folder / f"{name}.bin", layout)
+        if not self.working:
+            self.load_full()
             types = {p.name: p.dtype for p in self.problem.func.arrays}
             self.working = {
                 name: inputs.like(array, types[name]) if name in self.problem.outputs else array
@@ -261,6 +292,12 @@ class Serving:
             values = self.problem.values(self.working)
             self.bound[id] = self.runner.bind(self.program(id), values, self.problem.sizes)
         return self.bound[id]
+
+    def load_full(self) -> None:
+        """Reads the caller's arrays."""
+        for name, layout in self.problem.arrays.items():
+            if name not in self.full:
+                self.full[name] = inputs.load(self.folder / f"{name}.bin", layout)
 
     def restore(self, bound: Bound, names: Sequence[str]) -> None:
         """Gives arrays that were written their first contents."""
@@ -374,12 +411,22 @@ def answer(serving: Serving, request: Mapping[str, Any]) -> dict[str, Any]:
         with quiet(request.get("quiet", ())):
             return do(**{k: v for k, v in request.items() if k not in ("do", "quiet")})
     except Stopped:
-        return {"error": "slow", "message": ""}
+        # What was sent to a device goes on: a new process does not wait for it.
+        return {"error": "slow", "message": "", "ends": serving.runner.target.kind != "cpu"}
     except MemoryError as error:
         status, text = "crashed", f"out of memory: {error}" if str(error) else "out of memory"
     except KdslError as error:
-        status, text = "refused" if request["do"] == "compile" else "crashed", error.title
+        status, text = _STATUS.get(error.code, "crashed"), error.title
+        if request["do"] == "compile":
+            status = "refused"
+        return {"error": status, "message": text, "ends": error.code in _UNUSABLE}
     return {"error": status, "message": text}
+
+
+_STATUS: dict[str, Status] = {"K0523": "hung", "K0525": "refused", "K0526": "refused", "K0607": "refused"}
+"""What it means that a device has not finished in time, or cannot do what a candidate asks for."""
+_UNUSABLE = ("K0521", "K0522", "K0523")
+"""The driver has failed, the device is lost or still busy: nothing can be told of later candidates."""
 
 
 def serve(runner: Runner, requests: BinaryIO, answers: BinaryIO) -> None:
@@ -401,8 +448,11 @@ def serve(runner: Runner, requests: BinaryIO, answers: BinaryIO) -> None:
     serving = Serving(runner)
     while True:
         request = json.loads(waiting.get())
-        answers.write(json.dumps(answer(serving, request)).encode() + b"\n")
+        answered = answer(serving, request)
+        answers.write(json.dumps(answered).encode() + b"\n")
         answers.flush()
+        if answered.get("ends"):
+            os._exit(0)
 
 
 def pipes() -> tuple[BinaryIO, BinaryIO]:

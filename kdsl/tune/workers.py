@@ -68,6 +68,8 @@ class Worker:
         except KeyboardInterrupt:
             self.close()  # its answer would be taken for that to the next request
             raise
+        if answer.get("ends"):
+            self.close()
         if "error" in answer:
             raise Failed(answer["error"], answer["message"])
         return answer

@@ -292,6 +292,75 @@ def test_limits_of_the_device() -> None:
         plus(one[: 1 << 29], one[: 1 << 29])
 
 
+@kdsl.kernel(target="vulkan")
+def chain(X: f32[N]):
+    for i in range(1, N):
+        X[i] = X[i - 1] + 1
+
+
+@kdsl.kernel(target="vulkan")
+def chain_while(X: f32[N]):
+    i = 1
+    while i < N:
+        X[i] = X[i - 1] + 1
+        i += 1
+
+
+@kdsl.kernel(target="vulkan")
+def chain_until(X: f32[N], n: i64):
+    for i in range(1, N):
+        if i == n:
+            break
+        X[i] = X[i - 1] + 1
+
+
+@kdsl.kernel(target="vulkan")
+def rows_of_sums(X: f32[M, N], Y: f32[M]):
+    for i in range(M):
+        s = 0.0
+        for j in range(N):
+            s += X[i, j]
+        Y[i] = s
+
+
+def test_loops_are_done_or_there_is_an_error() -> None:
+    """llvmpipe ends loops after 65535 iterations of an invocation, and says nothing."""
+
+    def tried(kernel: Any, *args: Any) -> bool:
+        try:
+            kernel(*args)
+        except kdsl.TargetError as error:
+            assert error.code == "K0607"
+            return False
+        return True
+
+    for n in (40_000, 65_530, 65_537, 200_000):
+        done = []
+        for kernel, args in ((chain, ()), (chain_while, ()), (chain_until, (1 << 40,))):
+            X = np.zeros(n, np.float32)
+            done.append(tried(kernel, X, *args))
+            assert not done[-1] or (np.arange(n) == X).all()
+        Y = np.zeros(3, np.float32)
+        done.append(tried(rows_of_sums, np.ones((3, n), np.float32), Y))
+        assert not done[-1] or (n == Y).all()
+        if n < 65_535:
+            assert all(done)
+        elif "llvmpipe" in vulkan.devices()[0].name:
+            assert not any(done)
+        X = np.zeros(n, np.float32)
+        assert tried(chain_until, X, 100) and X.max() == 99
+
+
+def test_the_error_of_a_loop_that_was_ended() -> None:
+    if "llvmpipe" not in vulkan.devices()[0].name:
+        pytest.skip("not llvmpipe")
+    with pytest.raises(kdsl.TargetError) as caught:
+        chain(np.zeros(100_000, np.float32))
+    error = caught.value
+    assert error.code == "K0607" and error.title == "the device ended this loop too early"
+    assert "65,535 iterations" in str(error) and "for i in range(1, N):" in str(error)
+
+
 def test_other_forms_are_refused() -> None:
     for form in (saxpy.llvm, saxpy.asm, saxpy.schedule().llvm):
         with pytest.raises(kdsl.TargetError, match="K0531"):

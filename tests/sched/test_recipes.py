@@ -74,6 +74,13 @@ SMALL: dict[str, tuple[Any, Steps]] = {
         k.matmul_dots,
         lambda s: recipes.gpu_tile(s, "i", "j", "k", ["A", "B"], (2, 4, 2), (1, 2), 2),
     ),
+    "gpu_tile of several terms": (
+        k.conv2d,
+        lambda s: recipes.gpu_tile(
+            s, "d", "x", ["c", "ky", "kx"], ["X", "F"], (2, 4, 2), (1, 2), 2, outside=["y"]
+        ),
+    ),
+    "gpu_rows": (scaled_rows, lambda s: recipes.gpu_rows(s, "i", ["j", "j_1"], 4)),
     "window": (k.blur, lambda s: k.window(s, 4)),
     "window of integers": (k.blur_u16, lambda s: k.window(s, 8)),
 }

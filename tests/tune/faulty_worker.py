@@ -4,6 +4,7 @@
 8 lanes    it never comes back, in Python code that no deadline reaches
 2 lanes    it asks for more memory than it may have
 16 lanes   its results are wrong
+64 lanes   its device is lost
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from kdsl.errors import TargetError
 from kdsl.ir.printer import print_func
 from kdsl.runtime.tuning_worker import Runner
 from kdsl.tune import worker
@@ -72,8 +74,12 @@ def spoil(bound: Any) -> None:
             value.reshape(-1)[-1] += 1
 
 
+def lose(_: Any) -> None:
+    raise TargetError("K0522", "the Vulkan device was lost")
+
+
 faults: dict[int, Any] = {}
-FAULTS = {"range(4)": crash, "range(8)": hang, "range(2)": allocate, "range(16)": spoil}
+FAULTS = {"range(64)": lose, "range(4)": crash, "range(8)": hang, "range(2)": allocate, "range(16)": spoil}
 
 if __name__ == "__main__":
     requests, answers = worker.pipes()

@@ -13,14 +13,13 @@ from typing import Any
 
 from kdsl.backends.base import Artifact
 from kdsl.backends.spirv import features
-from kdsl.backends.spirv.entry import Entry, Parameters, emit_entry, used_buffers, used_names
+from kdsl.backends.spirv.entry import Entry, Parameters, emit_entry, is_tested, used_buffers, used_names
 from kdsl.backends.spirv.faults import STATUS, STATUS_WORDS, SiteTable, State
 from kdsl.backends.spirv.manifest import VERSION, FieldKind, fields, pack, passed_as, program, text
 from kdsl.backends.spirv.memory import Bindings, Buffer, extent_expr, stored_kind
 from kdsl.backends.spirv.module import Module
 from kdsl.backends.spirv.narrow import Interval, Ranges
 from kdsl.backends.spirv.opcodes import Storage
-from kdsl.backends.spirv.statements import body_can_fault
 from kdsl.dtypes import DType, i32, i64, u32
 from kdsl.ir.launch import Dispatch, HostIf, HostLoop, HostSteps, Launches
 from kdsl.ir.nodes import Loop, ScalarParam
@@ -56,7 +55,7 @@ def compile(launches: Launches, target: Target) -> Artifact:
         dtype = made[name].dtype if array is None else array.dtype
         shape = made[name].shape if array is None else tuple([extent_expr(e) for e in array.shape])
         buffers[name] = Buffer(name, dtype, shape, Storage.StorageBuffer, stored_kind(dtype))
-    faults = any(body_can_fault(p.dispatch.body) for p in placed)
+    faults = any(is_tested(p.dispatch.body, target) for p in placed)
     if faults:
         bindings.add((STATUS,))
         bindings.written.add(STATUS)

@@ -8,14 +8,15 @@ matmul_0:                              matmul_0.body:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from kdsl.analysis.axes import waits
 from kdsl.backends.spirv import features
 from kdsl.backends.spirv.arith import Arith, kind_of
+from kdsl.backends.spirv.endings import may_end, test_ending
 from kdsl.backends.spirv.expressions import Expressions
-from kdsl.backends.spirv.faults import STATUS, SiteTable, State, Status
+from kdsl.backends.spirv.faults import SITE, STATUS, SiteTable, State, Status
 from kdsl.backends.spirv.lanes import wanted_sizes
 from kdsl.backends.spirv.manifest import Field
 from kdsl.backends.spirv.memory import Bindings, Buffer, Memory
@@ -123,7 +124,7 @@ def emit_entry(
     bindings.written |= writes
     if any(map(waits, stmts(body))):
         bindings.coherent |= reads & writes
-    own_state = state if body_can_fault(body) else None
+    own_state = state if is_tested(body, target) else None
     code = Code(module).start()
     options = func.options
     arith = Arith(
@@ -156,11 +157,23 @@ def emit_entry(
         inner, function = function, module.new()
         module.name(function, dispatch.name)
         inputs.code = code = Code(module).start()
-        _reporting(code, inner, dispatch, groups, inputs, bindings, parameters, own_state, shared)
+
+        def ended() -> None:
+            if may_end(body, target):
+                size = next((f for f in parameters.fields if f.kind == "size"), None)
+                known = Status(code, bindings).load(SITE) if size is None else parameters.load(code, size)
+                test_ending(Arith(code), body, target, known, own_state, sites)
+
+        _reporting(code, inner, dispatch, groups, inputs, bindings, parameters, own_state, shared, ended)
         code.finish(function)
         reads, writes = reads | {STATUS}, writes | {STATUS}
     module.entry(function, dispatch.name, list(inputs.variables.values()), dispatch.block)
     return Entry(dispatch.name, groups, dispatch.block, shared.bytes, frozenset(reads), frozenset(writes))
+
+
+def is_tested(body: Body, target: Target) -> bool:
+    """Whether something in `body` is tested when it runs: it can fault, or the driver may end its loops."""
+    return body_can_fault(body) or may_end(body, target)
 
 
 def _float_zero(e: Expr) -> bool:
@@ -303,8 +316,9 @@ def _reporting(
     parameters: Parameters,
     state: State,
     shared: _SharedMemory,
+    ended: Callable[[], None],
 ) -> None:
-    """Calls the body and reports a fault, unless a dispatch before this one has failed."""
+    """Calls the body, tests how it `ended`, and reports a fault, unless a dispatch before has failed."""
     m = code.module
     a = Arith(code)
     status = Status(code, bindings)
@@ -327,6 +341,7 @@ def _reporting(
     def run() -> None:
         state.clear(code)
         code.value("FunctionCall", "void", body)
+        ended()
         status.report(state, number, key)
 
     if sequence is None:
