@@ -23,6 +23,7 @@ from kdsl.analysis.program import Program
 from kdsl.analysis.recompute import Production as Production
 from kdsl.analysis.recompute import RecomputeCheck
 from kdsl.analysis.rewrites import RewriteCheck
+from kdsl.analysis.slices import sliced
 from kdsl.analysis.small import examined
 from kdsl.analysis.strides import delinearised
 from kdsl.analysis.verdict import Origin as Origin
@@ -53,8 +54,8 @@ def check_mark(func: Func, loop_id: int, kind: MarkQuestion, lanes: int | None =
     `lanes` (for "vectorize"): iterations in one chunk; without it the whole loop is one.
     """
 
-    # How other loops are to be lowered makes no difference: one question for all that they may be marked.
-    bare = _bare(func)
+    # How other loops are to be lowered makes no difference, nor does most of what stands elsewhere.
+    bare = _bare(sliced(func, loop_id))
 
     def answer() -> Verdict:
         program = _program(bare).fork()

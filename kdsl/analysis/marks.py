@@ -16,6 +16,7 @@ from typing import Any, Literal
 from kdsl.analysis.affine import all_of, at_least, formula_names, symbol
 from kdsl.analysis.program import Dim, Leaf, Program, Use
 from kdsl.analysis.relations import Relations, names
+from kdsl.analysis.turns import numbered, signs
 from kdsl.analysis.values import Values
 from kdsl.analysis.verdict import Unproved, Verdict
 from kdsl.analysis.witness import Point, smallest, violation
@@ -107,6 +108,8 @@ class MarkCheck:
     def pair(self, source: Leaf, first: Use, target: Leaf, second: Use) -> Point | Unproved | bool:
         """A point at which `first` and a later `second` conflict; False when there is none."""
         r = self.relations
+        if self.never(source, first, target, second):
+            return False
         if first.buffer.key == second.buffer.key:
             same = r.meetings(source, first, target, second)
         else:
@@ -122,6 +125,17 @@ class MarkCheck:
         if first.exact and second.exact and first.buffer.key == second.buffer.key:
             return smallest(r, meeting)
         return doubt(r.values, first, second)
+
+    def never(self, source: Leaf, first: Use, target: Leaf, second: Use) -> bool:
+        """True when subscripts alone say that the two uses meet in no two iterations of the loop."""
+        if first.buffer.key != second.buffer.key:
+            return False
+        known = signs(self.program.values, first, numbered(source.dims), second, numbered(target.dims))
+        if known is None:
+            return True
+        last = len(self.loop) - 1
+        wanted = {(n, n): 0 for n in range(last)} | {(last, last): self.loop[-1].direction}
+        return any(wanted.get(pair, sign) != sign for pair, sign in known.items())
 
     def out_of_step(self, use: Use) -> Unproved | None:
         """Inner loops whose lanes start at different values run at no common time."""

@@ -7,14 +7,17 @@ same expression of the same iterations. Iterations are then compared for every v
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from kdsl.analysis.affine import Form, Formula, any_of, at_least, equal, formula_names, symbol
 from kdsl.analysis.program import Leaf, Program, Unknown, is_unknown
 from kdsl.analysis.relations import Relations, names
+from kdsl.analysis.shapes import shape
 from kdsl.analysis.state import State
+from kdsl.analysis.turns import numbered, permuted
 from kdsl.analysis.verdict import Origin, Unproved, Violation
 from kdsl.analysis.witness import missing, smallest
 from kdsl.ir.nodes import Const, Expr, Load, Var
@@ -25,27 +28,49 @@ DIFFERENT = "data decide when it runs, and not visibly as in the original"
 Pairs = list[tuple[Form, Form]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Copy:
-    """A leaf made from another. `context` holds at the iterations of both that belong together.
+    """A leaf made from another, of which `dims` and `unknowns` are. `context` holds at the iterations of both
+    that belong together.
 
-    `relation` is { [original dims, unknowns] -> [dims] }, `times` { [original dims] -> [dims] }.
+    `numbers`: where its loops are just those of the original, the place of each among these.
     """
 
     leaf: Leaf
     context: tuple[Formula, ...]
-    relation: Any
-    pairs: Any
+    dims: tuple[str, ...]
+    unknowns: tuple[str, ...]
+    numbers: Mapping[str, int] | None
+    relations: Relations
+
+    @cached_property
+    def relation(self) -> Any:
+        """{ [original dims, unknowns] -> [dims] }."""
+        return self.relations.relation(self.context, (*self.dims, *self.unknowns), names(self.leaf.dims))
+
+    @cached_property
+    def pairs(self) -> Any:
+        """{ [original dims] -> [dims] }."""
+        if not self.unknowns:
+            return self.relation
+        return self.relations.relation(self.context, self.dims, names(self.leaf.dims))
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A leaf of the original with its copies. `exact`: no unknowns decide where it runs."""
+    """A leaf of the original with its copies. `exact`: no unknowns decide where it runs. `same`: there is one
+    copy, which runs at the same points, whatever the order of loops."""
 
     leaf: Leaf
     copies: tuple[Copy, ...]
     unknowns: tuple[str, ...]
     exact: bool
+    same: bool
+
+    @property
+    def numbers(self) -> Mapping[str, int]:
+        """The number of each loop around the original."""
+        return numbered(self.leaf.dims)
 
 
 @dataclass(slots=True)
@@ -79,27 +104,34 @@ class Matching:
         exact = leaf.exact and not unknowns
         copies = []
         for new in made:
-            context = self.joined(leaf, new)
-            if isinstance(context, Unproved):
-                return context
+            iterations = self.iterations(leaf, new)
+            if isinstance(iterations, Unproved):
+                return iterations
+            context = *new.context, *[equal(symbol(d.name) - f) for d, f in zip(leaf.dims, iterations)]
             own = self.opaque(context)
             exact = exact and new.exact and not own
             identified = self.identify(leaf, unknowns, new, own, context)
             if identified is None:
                 return Unproved(DIFFERENT, leaf.stmt.loc)
             context = (*context, *identified)
-            dims, inner = names(leaf.dims), names(new.dims)
-            relation = self.relations.relation(context, (*dims, *unknowns), inner)
-            pairs = self.relations.relation(context, dims, inner) if unknowns else relation
-            copies.append(Copy(new, context, relation, pairs))
-        return Match(leaf, tuple(copies), unknowns, exact)
+            renamed = permuted(new.dims, iterations)
+            copies.append(Copy(new, context, names(leaf.dims), unknowns, renamed, self.relations))
+        return Match(leaf, tuple(copies), unknowns, exact, exact and self.alone(leaf, copies))
 
-    def joined(self, leaf: Leaf, new: Leaf) -> tuple[Formula, ...] | Unproved:
-        """The context of `new`, and the iterations of `leaf` in terms of it."""
+    def alone(self, leaf: Leaf, copies: Sequence[Copy]) -> bool:
+        """Whether there is one copy at the same points, as can be seen from how both are described."""
+        if len(copies) != 1 or copies[0].numbers is None:
+            return False
+        values = self.relations.values
+        before = shape(values, leaf.context, numbered(leaf.dims))
+        return before is not None and before == shape(values, copies[0].leaf.context, copies[0].numbers)
+
+    def iterations(self, leaf: Leaf, new: Leaf) -> list[Form] | Unproved:
+        """The iterations of `leaf` in terms of the loops around `new`."""
         iters = dict(self.origin(new).iters)
         scope = self.after.scope(new)
         turns = [d for d in new.dims if not d.var]
-        equations = []
+        out = []
         for d in leaf.dims:
             if not d.var:
                 if not turns:
@@ -113,10 +145,10 @@ class Matching:
                 form = value
             if not form.is_affine:
                 return Unproved(f"`{d.var}` is not affine in the new loops", leaf.stmt.loc)
-            equations.append(equal(symbol(d.name) - form))
+            out.append(form)
         if turns:
             return Unproved("it entered a `while` loop", leaf.stmt.loc)
-        return (*new.context, *equations)
+        return out
 
     # ------------------------------------------------------------------ unknowns
 
@@ -228,6 +260,8 @@ class Matching:
 
     def complete(self, match: Match) -> Violation | Unproved | None:
         """None when the copies run each instance of the original just once."""
+        if match.same:
+            return None
         r, leaf = self.relations, match.leaf
         dims = (*names(leaf.dims), *match.unknowns)
         wanted = r.points(leaf.context, dims)

@@ -6,7 +6,7 @@ same operator are not ordered among themselves (floats under `strict` are).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
 from typing import Any
@@ -16,6 +16,7 @@ from kdsl.analysis.matching import Copy, Match, Matching
 from kdsl.analysis.program import Dim, Leaf, Program, Use
 from kdsl.analysis.relations import Relations
 from kdsl.analysis.storage import StorageCheck
+from kdsl.analysis.turns import Turn, order, signs, turned_map, turns
 from kdsl.analysis.verdict import Origin, Unproved, Verdict, Violation
 from kdsl.analysis.witness import smallest, violation
 
@@ -126,6 +127,9 @@ class RewriteCheck:
     def order(self, first: Group, second: Group) -> Violation | Unproved | bool:
         """False when no dependence from `first` to `second` is reversed."""
         r = self.relations
+        turned = self.turned(first, second)
+        if turned is not None and (not turned or not self.met(first, second, turned)):
+            return False
         if first.use.buffer.key != second.use.buffer.key:
             earlier = self.earlier(first, second)
             if not self.reversed(first, second, earlier):
@@ -147,6 +151,42 @@ class RewriteCheck:
                 return doubt(r.values, a, b) if not (a.exact and b.exact) else self.unclear(first, second)
             point = smallest(r, same.intersect(self.becomes(first).lex_gt_map(self.becomes(second))))
             return violation(r, point, (source, a), (target, b), 0, reordered=True)
+        return False
+
+    def turned(self, first: Group, second: Group) -> list[Turn] | None:
+        """Where instances of the two come in another order than before; None: loops alone do not tell."""
+        near, far = first.match, second.match
+        before = order(first.use.place, near.numbers, second.use.place, far.numbers)
+        out: list[Turn] = []
+        for a in near.copies:
+            for b in far.copies:
+                if before is None or a.numbers is None or b.numbers is None:
+                    return None
+                for here in self.places(first, a):
+                    for there in self.places(second, b):
+                        after = order(here, a.numbers, there, b.numbers)
+                        if after is None:
+                            return None
+                        out += turns(before, after)
+        return out
+
+    def met(self, first: Group, second: Group, turned: Sequence[Turn]) -> bool:
+        """Whether uses that change places may be of one cell."""
+        if first.use.buffer.key != second.use.buffer.key:
+            return True
+        r, near, far = self.relations, first.match, second.match
+        for a in first.uses:
+            for b in second.uses:
+                found = signs(r.values, a, near.numbers, b, far.numbers)
+                if found is None:
+                    continue
+                left = [t for t in turned if all(t.get(pair, sign) == sign for pair, sign in found.items())]
+                if not left:
+                    continue
+                same = r.meetings(near.leaf, a, far.leaf, b)
+                sizes = len(near.leaf.dims), len(far.leaf.dims)
+                if any(not same.intersect(turned_map(r, t, sizes)).is_empty() for t in left):
+                    return True
         return False
 
     def unclear(self, first: Group, second: Group) -> Unproved:

@@ -13,6 +13,8 @@ from typing import Any
 from kdsl.analysis.matching import Copy, Match
 from kdsl.analysis.program import Leaf, Use
 from kdsl.analysis.relations import Relations
+from kdsl.analysis.shapes import shapes
+from kdsl.analysis.turns import subscripts
 from kdsl.analysis.verdict import Unproved
 
 
@@ -30,6 +32,8 @@ class StorageCheck:
 
     def verdict(self, key: str) -> Unproved | bool:
         """False when the cells of this buffer correspond one to one."""
+        if self.kept(key):
+            return False
         width = 1 + max(
             [len(u.buffer.hidden) + len(u.index) for m in self.matches for c in m.copies for u in c.leaf.uses]
         )
@@ -48,6 +52,29 @@ class StorageCheck:
             return False
         total = total.coalesce()
         return False if total.is_single_valued() and total.is_injective() else wrong(last)
+
+    def kept(self, key: str) -> bool:
+        """Whether each use has the subscripts that it had, all in one other order perhaps, a loop around the
+        local as a subscript perhaps: then nothing has to be computed."""
+        values = self.relations.values
+        choices: list[set[int]] = []
+        keys: set[str] = set()
+        for match, copy, use, new in self.pairs(key):
+            if new is None or copy.numbers is None:
+                return False
+            if not (use.exact_cell and new.exact_cell):
+                continue
+            before = shapes(values, subscripts(use), match.numbers)
+            after = shapes(values, subscripts(new), copy.numbers)
+            if before is None or after is None or len(before) != len(after):
+                return False
+            found = [{n for n, x in enumerate(before) if x == y} for y in after]
+            choices = [a & b for a, b in zip(choices, found, strict=True)] if keys else found
+            keys.add(new.buffer.key)
+        taken: set[int] = set()
+        for choice in choices:
+            taken |= set(sorted(choice - taken)[:1])
+        return len(taken) == len(choices) and len(keys) <= 1
 
     def pairs(self, key: str) -> Iterator[tuple[Match, Copy, Use, Use | None]]:
         """Each use of the buffer with what became of it; None when that is not clear."""
