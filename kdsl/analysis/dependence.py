@@ -23,7 +23,7 @@ from kdsl.analysis.program import Program
 from kdsl.analysis.recompute import Production as Production
 from kdsl.analysis.recompute import RecomputeCheck
 from kdsl.analysis.rewrites import RewriteCheck
-from kdsl.analysis.slices import sliced
+from kdsl.analysis.slices import rewritten, sliced
 from kdsl.analysis.small import examined
 from kdsl.analysis.strides import delinearised
 from kdsl.analysis.verdict import Origin as Origin
@@ -75,17 +75,30 @@ def check_rewrite(before: Func, after: Func, origins: Mapping[int, Origin]) -> V
     `origins` says for each statement of `after` (by id) whose instances it runs; one that is not listed has
     kept its id and the variables of its loops. Conditions of `after` are taken to hold.
     """
+    part = rewritten(before, after, origins)
+    if part is not None:
+        found = _rewrite(part.before, part.after, origins, part.outside)
+        if not isinstance(found, Unproved):
+            return found
+    return _rewrite(before, after, origins, frozenset())
+
+
+def _rewrite(before: Func, after: Func, origins: Mapping[int, Origin], outside: frozenset[str]) -> Verdict:
+    """`check_rewrite`; in programs that are not whole, locals `outside` are used by others too."""
 
     def answer() -> Verdict:
         old = instances(before, assumed=after.conditions)
         new = instances(after, old.values)
-        found = RewriteCheck(delinearised(old), new, origins).verdict()
+        found = RewriteCheck(delinearised(old), new, origins, outside).verdict()
+        if outside:
+            return found
         return examined(found, old, lambda fixed: check_rewrite(fixed(before), fixed(after), origins))
 
     places = {s.id: n for n, s in enumerate(stmts(before.body))}
     made = [origins.get(s.id, Origin(s.id, ())) for s in stmts(after.body)]
     sources = [(places.get(o.stmt), o.iters) for o in made]
-    return _once("rewrite", repr(sources), (before, after), answer)
+    kept = sorted([places[s.id] for s in stmts(before.body) if f"{getattr(s, 'name', '')}@{s.id}" in outside])
+    return _once("rewrite", f"{sources} {kept}", (before, after), answer)
 
 
 def check_private(func: Func, alloc: Alloc, loop_id: int) -> Verdict:
@@ -147,7 +160,8 @@ def _bare(func: Func) -> Func:
 
     def bare(body: Body) -> Body:
         out = [map_stmt(s, lambda e: e, bare) for s in body]
-        return tuple([replace(s, mark=None) if isinstance(s, Loop) else s for s in out])
+        out = [replace(s, mark=None) if isinstance(s, Loop) and s.mark is not None else s for s in out]
+        return body if all(a is b for a, b in zip(body, out)) else tuple(out)
 
     return _latest(_bares, func, lambda: replace(func, body=bare(func.body)))
 

@@ -93,6 +93,11 @@ class _Walk:
     # The next number in the body of the innermost loop.
     counter: int = 0
     reachable: bool = True
+    # What was found out: of bodies, by their id, whether they return and what they write; of formulas, by
+    # theirs, whether isl knows all symbols in them.
+    returning: dict[int, bool] = field(default_factory=dict)
+    writing: dict[int, list[str]] = field(default_factory=dict)
+    plain: dict[int, tuple[Formula, bool]] = field(default_factory=dict)
 
     def start(self, assumed: tuple[Condition, ...]) -> None:
         func, state = self.func, self.state
@@ -217,11 +222,11 @@ class _Walk:
         direction = (iteration.step > 0) - (iteration.step < 0)
         dim = Dim(iteration.name, s.var, s.id, direction, iteration.lo, iteration.step, s.loc)
         certain = self.certain
-        self.certain = certain and not breaks(s.body) and not returns(s.body)
+        self.certain = certain and not breaks(s.body) and not self.returns(s.body)
         with self.inside(dim, iteration.points, s.body, controls):
             self.state.names = {**self.state.names, s.var: symbol(iteration.name)}
             self.body(s.body)
-        self.certain = certain and not returns(s.body)
+        self.certain = certain and not self.returns(s.body)
 
     def while_loop(self, s: While) -> None:
         turn = self.state.values.add("turn", "loop", 0, 1 << 62)
@@ -234,7 +239,7 @@ class _Walk:
             self.leaf(s, (self.virtual(test, "write", s),))
             self.exits = (*self.exits, test)
             self.body(s.body)
-        self.certain = certain and not returns(s.body)
+        self.certain = certain and not self.returns(s.body)
 
     @contextmanager
     def inside(self, dim: Dim, points: Formula, body: Body, controls: tuple[Use, ...]) -> Iterator[None]:
@@ -262,8 +267,15 @@ class _Walk:
         state.names, self.counter, self.reachable = names, counter + 1, True
 
     def forget_written(self, body: Body) -> None:
-        for name in sorted(written(body)):
+        if id(body) not in self.writing:
+            self.writing[id(body)] = sorted(written(body))
+        for name in self.writing[id(body)]:
             self.state.forget(name)
+
+    def returns(self, body: Body) -> bool:
+        if id(body) not in self.returning:
+            self.returning[id(body)] = returns(body)
+        return self.returning[id(body)]
 
     def branch(self, s: If) -> None:
         reads = self.control((s.cond,))
@@ -343,8 +355,14 @@ class _Walk:
 
     def is_exact(self, context: tuple[Formula, ...]) -> bool:
         """True when isl sees all of `context` and no data decides it."""
-        values = self.state.values
-        return all(is_plain(values, formula_names(f)) for f in context)
+        return all(map(self.is_plain, context))
+
+    def is_plain(self, formula: Formula) -> bool:
+        known = self.plain.get(id(formula))
+        if known is None:
+            plain = is_plain(self.state.values, formula_names(formula))
+            known = self.plain[id(formula)] = formula, plain  # kept, so that its id stays its own
+        return known[1]
 
     def linear(self, formula: Formula) -> Formula:
         """`formula` with a symbol for each product, so that it is affine."""

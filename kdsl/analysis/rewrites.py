@@ -41,6 +41,8 @@ class RewriteCheck:
     before: Program
     after: Program
     origins: Mapping[int, Origin]
+    outside: frozenset[str] = frozenset()
+    """Locals that other statements use too, which are not in these programs."""
     relations: Relations = field(init=False)
     matched: dict[int, Match] = field(default_factory=dict)
     _before_times: dict[tuple[int, object], Any] = field(default_factory=dict)
@@ -75,7 +77,7 @@ class RewriteCheck:
             yield partial(self.same_instances, matching, leaf, made)
         if len(self.matched) < len(self.before.leaves):
             return
-        storage = StorageCheck(self.relations, list(self.matched.values()))
+        storage = StorageCheck(self.relations, list(self.matched.values()), self.outside)
         for key in storage.buffers():
             yield partial(storage.verdict, key)
         pairs = sorted(self.conflicts(), key=lambda p: not (p[0].exact and p[1].exact))

@@ -24,6 +24,8 @@ class StorageCheck:
 
     relations: Relations
     matches: list[Match]
+    outside: frozenset[str] = frozenset()
+    """Buffers that others use too, who find their cells where they were."""
 
     def buffers(self) -> list[str]:
         """The keys of the buffers to ask about."""
@@ -50,6 +52,9 @@ class StorageCheck:
             last = use
         if total is None:
             return False
+        if key in self.outside:
+            rank = len(last.buffer.hidden) + len(last.index)
+            total = total.union(self.unchanged(numbers.setdefault(key, len(numbers)), rank, width))
         total = total.coalesce()
         return False if total.is_single_valued() and total.is_injective() else wrong(last)
 
@@ -71,6 +76,8 @@ class StorageCheck:
             found = [{n for n, x in enumerate(before) if x == y} for y in after]
             choices = [a & b for a, b in zip(choices, found, strict=True)] if keys else found
             keys.add(new.buffer.key)
+        if key in self.outside:
+            return keys <= {key} and all(n in choice for n, choice in enumerate(choices))
         taken: set[int] = set()
         for choice in choices:
             taken |= set(sorted(choice - taken)[:1])
@@ -94,6 +101,18 @@ class StorageCheck:
                                 yield match, copy, use, new
                     else:
                         yield match, copy, use, None
+
+    def unchanged(self, number: int, rank: int, width: int) -> Any:
+        """{ [cell] -> [number, cell] }, padded."""
+        isl = self.relations.isl
+        out = isl.Map.universe(isl.Space.alloc(self.relations.polyhedra.context, 0, rank, width))
+        out = out.fix_val(isl.dim_type.out, 0, number)
+        for n in range(width - 1):
+            if n < rank:
+                out = out.equate(isl.dim_type.in_, n, isl.dim_type.out, n + 1)
+            else:
+                out = out.fix_val(isl.dim_type.out, n + 1, 0)
+        return out
 
     def cells(self, leaf: Leaf, copy: Copy, use: Use, new: Use, number: int, width: int) -> Any:
         """{ [cell] -> [number, new cell] }, padded."""

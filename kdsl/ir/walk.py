@@ -89,9 +89,11 @@ def map_expr_children(e: Expr, f: ExprMap) -> Expr:
 
 def subexprs(e: Expr) -> Iterator[Expr]:
     """`e` and all expressions below it, outermost first."""
-    yield e
-    for c in expr_children(e):
-        yield from subexprs(c)
+    todo = [e]
+    while todo:
+        e = todo.pop()
+        yield e
+        todo += reversed(expr_children(e))
 
 
 def stmt_exprs(s: Stmt) -> tuple[Expr, ...]:
@@ -133,43 +135,41 @@ def map_stmt(s: Stmt, on_expr: ExprMap, on_body: BodyMap) -> Stmt:
 
     Keeps id and loc; returns `s` itself when nothing changes.
     """
+    own, bodies = stmt_exprs(s), stmt_bodies(s)
+    es = [on_expr(e) for e in own]
+    bs = [on_body(b) for b in bodies]
+    if all(a is b for a, b in zip(own, es)) and all(a is b for a, b in zip(bodies, bs)):
+        return s
     match s:
         case Loop():
-            new: Stmt = replace(
-                s, lo=on_expr(s.lo), hi=on_expr(s.hi), step=on_expr(s.step), body=on_body(s.body)
-            )
+            return replace(s, lo=es[0], hi=es[1], step=es[2], body=bs[0])
         case While():
-            new = replace(s, cond=on_expr(s.cond), body=on_body(s.body))
+            return replace(s, cond=es[0], body=bs[0])
         case If():
-            new = replace(s, cond=on_expr(s.cond), then=on_body(s.then), orelse=on_body(s.orelse))
+            return replace(s, cond=es[0], then=bs[0], orelse=bs[1])
         case Alloc():
-            new = replace(s, shape=tuple([on_expr(e) for e in s.shape]))
+            return replace(s, shape=tuple(es))
         case Store() | Accumulate() | Atomic():
-            new = replace(s, value=on_expr(s.value), index=tuple([on_expr(e) for e in s.index]))
+            return replace(s, value=es[0], index=tuple(es[1:]))
         case Prefetch():
-            new = replace(s, index=tuple([on_expr(e) for e in s.index]))
+            return replace(s, index=tuple(es))
         case Assert():
-            new = replace(s, cond=on_expr(s.cond))
+            return replace(s, cond=es[0])
         case Print():
-            new = replace(s, items=tuple([on_expr(i) if isinstance(i, Expr) else i for i in s.items]))
-        case Break() | Continue() | Return() | Barrier():
-            return s
+            new = iter(es)
+            return replace(s, items=tuple([next(new) if isinstance(i, Expr) else i for i in s.items]))
         case _:
             raise AssertionError(f"unknown statement {type(s).__name__}")
-    old_exprs, new_exprs = stmt_exprs(s), stmt_exprs(new)
-    old_bodies, new_bodies = stmt_bodies(s), stmt_bodies(new)
-    same = all(a is b for a, b in zip(old_exprs, new_exprs)) and all(
-        a is b for a, b in zip(old_bodies, new_bodies)
-    )
-    return s if same else new
 
 
 def stmts(body: Body) -> Iterator[Stmt]:
     """All statements of `body` in program order, each before those nested in it."""
-    for s in body:
+    todo = list(reversed(body))
+    while todo:
+        s = todo.pop()
         yield s
-        for nested in stmt_bodies(s):
-            yield from stmts(nested)
+        for nested in reversed(stmt_bodies(s)):
+            todo += reversed(nested)
 
 
 def exprs(body: Body) -> Iterator[Expr]:

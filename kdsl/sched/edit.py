@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from kdsl.analysis.linear import extent
+from kdsl.analysis.slices import affected
 from kdsl.errors import ScheduleError
 from kdsl.ir.nodes import Body, Const, Expr, Func, Loop, Mark
 from kdsl.ir.printer import print_expr
@@ -211,11 +212,14 @@ class Edit:
                 help="unroll by a smaller factor, or specialize less often",
             )
         verify(after)
-        before = {p.loop.id: p for p in places(self.func)}
+        changed = affected(self.func, after)
+        before = {} if changed is not None else {p.loop.id: p for p in places(self.func)}
         for p in places(after):
             mark = p.loop.mark
+            if mark is None or (changed is not None and p.loop.id not in changed):
+                continue
             old = before.get(p.loop.id)
-            if mark is None or (old is not None and old.loop == p.loop and old.above == p.above):
+            if old is not None and old.loop == p.loop and old.above == p.above:
                 continue
             if mark.kind == "unroll":
                 if extent(p.loop) is None:

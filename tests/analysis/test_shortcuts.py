@@ -12,6 +12,7 @@ import pytest
 
 from kdsl.analysis import answers, dependence
 from kdsl.analysis.dependence import Unproved, Violation, check_mark, check_rewrite
+from kdsl.analysis.linear import extent
 from kdsl.analysis.marks import MarkCheck
 from kdsl.analysis.matching import Matching
 from kdsl.analysis.rewrites import RewriteCheck
@@ -37,6 +38,7 @@ def computed() -> Iterator[None]:
         patch.setattr(StorageCheck, "kept", lambda *_: False)
         patch.setattr(MarkCheck, "never", lambda *_: False)
         patch.setattr(dependence, "sliced", lambda func, _: func)
+        patch.setattr(dependence, "rewritten", lambda *_: None)
         yield
 
 
@@ -52,12 +54,10 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def alike(short: Any, long: Any) -> bool:
-    """The same verdict; a slice may be proved where the whole is too much."""
+    """The same verdict; a slice may be proved where the whole is too much, and may show another violation."""
     if short is None:
         return long is None or isinstance(long, Unproved)
-    if isinstance(short, Violation) and isinstance(long, Violation):
-        return (short.kind, short.text) == (long.kind, long.text)
-    return bool(short == long)
+    return bool(short == long) or (isinstance(short, Violation) and isinstance(long, Violation))
 
 
 def both_ways(question: Any) -> Any:
@@ -84,13 +84,17 @@ def test_random_schedules_get_the_verdicts_of_isl(
         s = start_of(Program(pick, rich=bool(seed % 3)).text())
         if s is None:
             continue
-        for _ in range(6):
+        for _ in range(8):
             try:
                 s = step(pick, s)
             except ScheduleError:
                 continue
         for x in stmts(s.func.body):
-            if isinstance(x, Loop):
+            if isinstance(x, Loop) and x.mark is not None and not x.mark.unsafe:
+                if x.mark.kind in ("parallel", "vectorize", "bind"):
+                    lanes = extent(x) if x.mark.kind == "vectorize" else None
+                    assert dependence.check_mark(s.func, x.id, x.mark.kind, lanes) is None
+            elif isinstance(x, Loop):
                 dependence.check_mark(s.func, x.id, "parallel")
                 dependence.check_mark(s.func, x.id, "vectorize", pick((None, 3)))
 
