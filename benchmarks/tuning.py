@@ -167,7 +167,7 @@ def row(case: Case, seconds: float) -> list[str]:
 
 # ------------------------------------------------------------------- the comparison
 
-HELD = ("lanes", "registers", "threads")
+HELD = ("lanes", "registers")
 """Knobs that stay as they are in the recorded spaces."""
 MOST = 240
 """Candidates of a recorded space, about."""

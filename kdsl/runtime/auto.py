@@ -144,7 +144,10 @@ class Chooser:
                 return found
         if self.target.kind == "interpreter":
             return Choice(Steps.none(self.kernel.name), "program order", only)
-        found = self._usable(self._instant(), "at once", only)
+        remembered = self._remembered()
+        found = None if remembered is None else self._usable(remembered, "at once", only)
+        if found is None:
+            found = self._usable(self._instant(), "at once", only)
         assert found is not None, "it was made for this kernel"
         return found
 
@@ -176,19 +179,26 @@ class Chooser:
             return None
         return Choice(s, origin, only, more)
 
+    def _remembered(self) -> str | None:
+        """The steps that the cost model chose before, in this process or in another one."""
+        known = self._load(self._choice)
+        steps = None if known is None else known.get("steps")
+        return steps if isinstance(steps, str) else None
+
     def _instant(self) -> str:
         """The best schedule by the cost model, which is remembered: choosing takes longer than compiling."""
-        threads = get_num_threads()
-        what = f"instant {threads} {self.own}"
-        known = self._load(what)
-        if known is not None:
-            return str(known["steps"])
         from kdsl.tune.auto import instant
         from kdsl.tune.building import held_to
 
+        threads = get_num_threads()
         steps = instant(held_to(self.func, self.target), self.target, self.sizes, threads=threads).to_json()
-        self._store(what, {"steps": steps})
+        self._store(self._choice, {"steps": steps})
         return steps
+
+    @property
+    def _choice(self) -> str:
+        """What the cost model's choice is remembered as."""
+        return f"instant {get_num_threads()} {self.own}"
 
     def _outside(self) -> tuple[str, Interface]:
         """The kernel's hash and interface."""

@@ -190,7 +190,7 @@ def _sketches(space: Space | None, start: Schedule, asked: _Asked) -> list[Sketc
     if isinstance(space, Sketch):
         return [space]
     if space is None:
-        return sketches(start, asked.target, asked.problem.sizes)
+        return sketches(start, asked.target, asked.problem.sizes, threads=asked.problem.threads)
     if callable(space):
         return [user_sketch(space)]
     found = list(space)

@@ -40,7 +40,7 @@ def primitive(fn: Callable[Concatenate[Edit, P], Edit]) -> Callable[Concatenate[
         with whole:
             step, bound = bind(name, fn, args, kwargs, _callers_line())
             edit = Edit(self.func, step, len(self.steps) + 1, self.target)
-            return self._with(step, fn(edit, *bound.args, **bound.kwargs).func)
+            return self._taken(step, lambda: fn(edit, *bound.args, **bound.kwargs).func)
 
     return method
 

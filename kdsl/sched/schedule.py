@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from kdsl.errors import ScheduleError
@@ -53,19 +54,28 @@ class Launcher(Protocol):
         """How it is lowered and what it costs."""
 
 
+@dataclass(slots=True)
+class Made:
+    """What steps made of schedules, these by their id (all are kept here), as long as it is `open`."""
+
+    steps: dict[tuple[int, Step], Schedule | ScheduleError] = field(default_factory=dict)
+    open: bool = True
+
+
 class Schedule:
     """A function as the front end built it, and the steps taken since. Each step gives a new Schedule.
 
     `print(s)` shows the loop nest. A step that would change what the kernel computes raises `ScheduleError`.
     """
 
-    __slots__ = ("_funcs", "_launcher", "_steps")
+    __slots__ = ("_funcs", "_launcher", "_made", "_steps")
 
     def __init__(self, func: Func, launcher: Launcher | None = None) -> None:
         """The schedule of `func` without steps. `launcher` runs it when the schedule is called."""
         self._funcs: tuple[Func, ...] = (func,)
         self._steps: tuple[Step, ...] = ()
         self._launcher = launcher
+        self._made: Made | None = None
 
     # -- primitives, one line each: their signature and documentation stand where they are declared
 
@@ -187,7 +197,37 @@ class Schedule:
         new._funcs = (*self._funcs, func)
         new._steps = (*self._steps, step)
         new._launcher = self._launcher
+        new._made = self._made
         return new
+
+    @contextmanager
+    def remembering(self) -> Iterator[Schedule]:
+        """This schedule, from which the same steps are made once as long as the context lasts: schedules that
+        begin alike share what they share."""
+        new = Schedule.__new__(Schedule)
+        made = Made()
+        new._funcs, new._steps, new._launcher, new._made = self._funcs, self._steps, self._launcher, made
+        try:
+            yield new
+        finally:
+            made.open = False
+            made.steps.clear()
+
+    def _taken(self, step: Step, take: Callable[[], Func]) -> Schedule:
+        """This schedule with one step more, `take` being what it makes of the function."""
+        made = self._made
+        if made is None or not made.open:
+            return self._with(step, take())
+        found = made.steps.get((id(self), step))
+        if found is None:
+            try:
+                found = self._with(step, take())
+            except ScheduleError as refusal:
+                found = refusal
+            made.steps[id(self), step] = found
+        if isinstance(found, ScheduleError):
+            raise found.with_traceback(None)
+        return found
 
     # -- running, showing
 

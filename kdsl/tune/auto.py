@@ -43,9 +43,16 @@ def ranked(
     """The schedules that were looked at, the one with the least predicted seconds first."""
     if target.kind == "interpreter":
         return [(0.0, schedule, None)]
+    with schedule.remembering() as start:
+        return _ranked(start, target, sizes, threads, looks)
+
+
+def _ranked(
+    schedule: Schedule, target: Target, sizes: Mapping[str, int], threads: int, looks: int
+) -> list[tuple[float, Schedule, Candidate | None]]:
     known = {name: sizes.get(name, UNKNOWN) for name in schedule.func.sizes}
     seen: list[tuple[float, Schedule, Candidate | None]] = []
-    rest = Rest.of(View(schedule.func, target, known))
+    rest = Rest.of(View(schedule.func, target, known), threads)
     plain = sketch((), rest)
 
     def look(candidate: Candidate | None) -> float:

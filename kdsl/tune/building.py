@@ -122,7 +122,7 @@ class Rebuilding:
         problem = self.problem
         if self._known is None or self._known[0] != prefix:
             start = held_to(problem.func, self.target).replay(rows_of(prefix))
-            found = sketches(start, self.target, problem.sizes)
+            found = sketches(start, self.target, problem.sizes, threads=problem.threads)
             self._known = prefix, start, {s.name: s for s in found}
         _, start, named = self._known
         return built(Candidate(named[sketch], values), start, self.target, problem.sizes, problem.threads)

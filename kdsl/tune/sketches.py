@@ -40,15 +40,18 @@ class Rest:
     knobs: tuple[Knob, ...]
 
     @staticmethod
-    def of(view: View) -> Rest:
-        """Those of a program, with the knobs that mean something for it."""
+    def of(view: View, threads: int = 1) -> Rest:
+        """Those of a program, with the knobs that mean something for it, and on so many threads.
+
+        On one thread loops are marked as on several: it makes no difference there, and none to choose.
+        """
         if view.target.kind == "vulkan":
             group = group_knob(view.target.limits, planes=has_planes(view))
             each = (Knob("each", EACH, EACH[0]),) if elementwise(view) else ()
             knobs: tuple[Knob, ...] = (group, *each)
         else:
-            registers, threads = Knob("registers", (1, 2, 4, 8), 4), Knob("threads", ("one", "all"), "all")
-            knobs = (registers, *stream_knob(view), threads)
+            knobs = (Knob("registers", (1, 2, 4, 8), 4), *stream_knob(view))
+            knobs += (Knob("threads", ("one", "all"), "all"),) if threads > 1 else ()
         return Rest(view.target, view.sizes, knobs)
 
     def behind(self, way: Way, schedule: Schedule) -> Rest:
@@ -69,16 +72,17 @@ class Rest:
         stream = str(values.get("stream", TOGETHER))
         s = vectors(s, self.target, self.sizes, int(values["registers"]), stream=stream)
         need_vectors(s)
-        return on_threads(s, self.target, self.sizes) if values["threads"] == "all" else s
+        return on_threads(s, self.target, self.sizes) if values.get("threads", "all") == "all" else s
 
 
-def sketches(schedule: Schedule, target: Target, sizes: Sizes) -> list[Sketch]:
-    """The sketches of a schedule, proved with their defaults; the one without steps is the last.
+def sketches(schedule: Schedule, target: Target, sizes: Sizes, *, threads: int = 1) -> list[Sketch]:
+    """The sketches of a schedule on so many threads, proved with their defaults; the one without steps is the
+    last.
 
     Each way of one nest alone, the others in vectors; then the first way of all nests together; then program
     order on all threads, for what the compiler makes better vectors of.
     """
-    rest = Rest.of(View(schedule.func, target, sizes))
+    rest = Rest.of(View(schedule.func, target, sizes), threads)
     found = [s for s in (sketch((), rest),) if works(s, schedule)]
     first: dict[str, Way] = {}
     for way in ways(schedule, target, sizes):

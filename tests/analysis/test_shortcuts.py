@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,13 +17,14 @@ from kdsl.analysis.linear import extent
 from kdsl.analysis.marks import MarkCheck
 from kdsl.analysis.matching import Matching
 from kdsl.analysis.rewrites import RewriteCheck
-from kdsl.analysis.slices import sliced
+from kdsl.analysis.slices import affected, sliced
 from kdsl.analysis.storage import StorageCheck
 from kdsl.errors import ScheduleError
-from kdsl.ir.nodes import Loop
+from kdsl.ir.nodes import Alloc, Loop, Mark, Store
 from kdsl.ir.parser import parse_func
 from kdsl.ir.printer import print_func, print_head
 from kdsl.ir.walk import stmts
+from kdsl.sched.rewriting.tree import replaced
 from tests.sched.random_programs import Program, step
 from tests.sched.test_random import start_of
 
@@ -131,6 +133,19 @@ def test_a_slice_has_what_decides_and_nothing_else() -> None:
     ]
     ids = {x.id for x in stmts(func.body)}
     assert all(x.id in ids for x in stmts(sliced(func, names["k"]).body))
+
+
+def test_what_a_rewrite_affects() -> None:
+    """What is in the loop that changed and around it; everything where numbers come from may change."""
+    func = parse_func(NESTS)
+    names = {x.var: x.id for x in stmts(func.body) if isinstance(x, Loop)}
+    loop = next(x for x in stmts(func.body) if x.id == names["k"])
+    changed = affected(func, replaced(func, {loop.id: (replace(loop, mark=Mark("parallel")),)}))
+    assert changed is not None and {names["i"], names["k"]} <= changed and names["j"] not in changed
+    store = next(x for x in stmts(func.body) if isinstance(x, Store) and x.buffer == "n")
+    assert affected(func, replaced(func, {store.id: (store, store)})) is None
+    made = next(x for x in stmts(func.body) if isinstance(x, Alloc) and x.name == "w")
+    assert affected(func, replaced(func, {made.id: (replace(made, memory="register"),)})) is None
 
 
 def test_questions_about_one_nest_are_one_question_whatever_the_others_become() -> None:

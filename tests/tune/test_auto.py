@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,15 @@ import pytest
 
 import kdsl
 from kdsl import f32
-from kdsl.runtime.auto import class_facts, fingerprint, tuning_database
+from kdsl.runtime.arguments import arguments
+from kdsl.runtime.auto import Chooser, class_facts, fingerprint, tuning_database
 from kdsl.runtime.targets import resolve
 from kdsl.sched import Schedule
+from kdsl.tune.auto import instant
 from kdsl.tune.classes import sizes_class
 from kdsl.tune.database import Best, Key
 from kdsl.tune.problem import kernel_key
+from tests.runtime.process import run_python
 from tests.tune import kernels as k
 
 
@@ -75,6 +79,84 @@ def test_without_a_stored_one_the_cost_model_decides() -> None:
     again = fresh()
     run(again, 100_000)
     assert again.ir() == kernel.ir()
+
+
+def count_choices(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of kernels for which the cost model was asked, in a list that grows."""
+    asked: list[str] = []
+
+    def counted(schedule: Schedule, *args: Any, **more: Any) -> Schedule:
+        asked.append(schedule.func.name)
+        return instant(schedule, *args, **more)
+
+    monkeypatch.setattr("kdsl.tune.auto.instant", counted)
+    return asked
+
+
+def test_another_process_takes_the_choice_and_proves_nothing(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(
+        """
+import sys
+import numpy as np
+import kdsl
+from kdsl import f32
+from kdsl.tune import auto
+
+def refuse(*args, **more):
+    raise AssertionError("chosen again")
+
+if sys.argv[1] == "known":
+    auto.instant = refuse
+N = kdsl.sizes("N")
+
+@kdsl.kernel(schedule="auto")
+def sums(X: f32[N, N], Y: f32[N]):
+    for i in range(N):
+        total = f32(0)
+        for j in range(N):
+            total += X[i, j]
+        Y[i] = total
+
+X, Y = np.ones((100, 100), np.float32), np.zeros(100, np.float32)
+sums(X, Y)
+assert (Y == 100).all()
+s = sums.schedule(X, Y)
+assert s.steps
+print(s.to_json(), "islpy" in sys.modules)
+"""
+    )
+    folder = str(tmp_path / "cache")
+    first = run_python(str(script), "new", KDSL_CACHE_DIR=folder).stdout
+    again = run_python(str(script), "known", KDSL_CACHE_DIR=folder).stdout
+    assert first.endswith("True\n") and again.endswith("False\n")
+    assert first.rpartition(" ")[0] == again.rpartition(" ")[0]
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        {},
+        {"steps": 3},
+        {"steps": "no schedule"},
+        {"steps": '{"kernel": "triple", "steps": [{"do": "vectorize", "loop": "k", "lanes": 4}]}'},
+        {"steps": '{"kernel": "triple", "steps": [{"do": "hurry"}]}'},
+    ],
+)
+def test_a_remembered_choice_that_is_none_is_made_again(
+    kept: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KDSL_CACHE_DIR", str(tmp_path))
+    asked = count_choices(monkeypatch)
+    X = np.zeros(5000, np.float32)
+    first = fresh().schedule(X, X.copy()).to_json()
+    assert fresh().schedule(X, X.copy()).to_json() == first and asked == ["triple"]
+    kernel = fresh()
+    chooser = Chooser(kernel, arguments(kernel.__kdsl_source__, (X, X.copy()), {}, kernel.target))
+    chooser._store(chooser._choice, kept)
+    run(kernel, 5000)
+    assert asked == ["triple", "triple"]
+    assert fresh().schedule(X, X.copy()).to_json() == first and len(asked) == 2
 
 
 def test_each_class_with_a_stored_schedule_has_its_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from benchmarks import kernels
 from kdsl.backends import llvm
 from kdsl.errors import KdslError
 from kdsl.sched import Schedule
-from kdsl.tune.auto import instant
+from kdsl.tune.auto import instant, ranked
 from kdsl.tune.cost import FEATURES, features, predict
 from kdsl.tune.sketches import sketches
 from tests.check import Draw, Program, clone, compare_all, results
@@ -86,6 +87,49 @@ def test_the_same_program_gets_the_same_schedule() -> None:
     start = schedule_of(kernels.conv2d)
     sizes = {"C": 16, "D": 16, "H": 56, "W": 56}
     assert instant(start, TARGET, sizes).to_json() == instant(start, TARGET, sizes).to_json()
+
+
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The steps that are made from now on, in a list that grows."""
+    made: list[str] = []
+    taking = Schedule._with
+
+    def counted(s: Schedule, step: Any, func: Any) -> Schedule:
+        made.append(str(step))
+        return taking(s, step, func)
+
+    monkeypatch.setattr(Schedule, "_with", counted)
+    return made
+
+
+def test_schedules_that_begin_alike_share_their_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, sizes = schedule_of(kernels.matmul), {"M": 256, "N": 256, "K": 256}
+    sketch = next(x for x in sketches(start, TARGET, sizes) if x.name == "tile i x j")
+    made = taken(monkeypatch)
+    with start.remembering() as shared:
+        one = sketch.candidate(registers=1).schedule(shared)
+        assert len(made) == len(one.steps)
+        same = sketch.candidate(registers=1).schedule(shared)
+        assert same == one and len(made) == len(one.steps)
+        other = sketch.candidate(registers=8, tall=4).schedule(shared)
+        alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one.steps, other.steps)))
+        assert alike and len(made) == len(one.steps) + len(other.steps) - alike
+        refusals = []
+        for _ in range(2):
+            with pytest.raises(KdslError) as caught:
+                shared.vectorize("nothing", 4)
+            refusals.append(str(caught.value))
+        assert refusals[0] == refusals[1]
+    del made[:]
+    assert start.split("i", 4) == one.__class__(start.func).split("i", 4) and len(made) == 2
+    assert sketch.candidate(registers=1).schedule(start) == one and len(made) == 2 + len(one.steps)
+
+
+def test_a_choice_makes_each_step_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = schedule_of(kernels.layernorm)
+    made = taken(monkeypatch)
+    seen = ranked(start, TARGET, {"M": 4096, "N": 1024})
+    assert sum(len(s.steps) for _, s, _ in seen) > len(made) > 0
 
 
 def test_features_are_as_many_for_all() -> None:

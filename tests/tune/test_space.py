@@ -9,9 +9,10 @@ import pytest
 
 from benchmarks import kernels
 from kdsl.backends import llvm
-from kdsl.errors import ScheduleError
+from kdsl.errors import KdslError, ScheduleError
 from kdsl.ir.printer import print_func
 from kdsl.sched import Schedule
+from kdsl.tune.choice import pinned
 from kdsl.tune.rows import STREAMS
 from kdsl.tune.sketches import sketches
 from kdsl.tune.space import Knob, Sketch
@@ -173,6 +174,18 @@ def test_program_order_on_threads() -> None:
     found = {x.name: x for x in sketches(start, TARGET, {"M": 64, "N": 512})}
     assert [str(step) for step in found["threads"].candidate().schedule(start).steps] == ['s.parallel("i")']
     assert "threads" not in {x.name for x in sketches(schedule_of(kernels.total), TARGET, {"N": 1 << 20})}
+
+
+def test_on_one_thread_there_is_nothing_to_choose_about_threads() -> None:
+    start, sizes = schedule_of(kernels.gelu), {"N": 1 << 20}
+    one, two = (sketches(start, TARGET, sizes, threads=n) for n in (1, 2))
+    for few, many in zip(one, two, strict=True):
+        assert few.name == many.name
+        assert [k.name for k in many.knobs if k.name != "threads"] == [k.name for k in few.knobs]
+        assert few.candidate().schedule(start) == many.candidate().schedule(start)
+    with pytest.raises(KdslError, match="there is no knob `threads`"):
+        pinned(one, {"threads": "one"})
+    assert pinned(two, {"threads": "one"})
 
 
 def test_a_prefix_is_kept() -> None:
