@@ -68,10 +68,16 @@ def rewritten(before: Func, after: Func, origins: Mapping[int, Origin]) -> Rewri
     old, new, around = _differing(before.body, after.body, ())
     if not old or not new or any(_about(s).leaves for s in before.body):
         return None
-    same = [(s.var, Var(s.var, i64)) for s in around]
-    for s in stmts(new):
+    sources = frozenset().union(*[_about(s).ids for s in old])
+    inside = frozenset().union(*[_about(s).ids for s in new])
+    for s in stmts(after.body):
         given = origins.get(s.id)
-        if given is not None and any(dict(given.iters).get(name) != value for name, value in same):
+        if given is None:
+            continue
+        kept = {x.var for x in around} if s.id in inside else {name for name, _ in given.iters}
+        if (given.stmt not in sources) if s.id in inside else given.stmt != s.id:
+            return None
+        if any(name in kept and value != Var(name, i64) for name, value in given.iters):
             return None
     whole = frozenset([s.id for s in (*old, *new)])
     first, second = _slices((before, after), whole)
