@@ -35,13 +35,13 @@ from benchmarks.cases import normal
 from benchmarks.timing import duration, interleaved_medians, other_threads, table
 from kdsl.runtime.targets import resolve
 from kdsl.runtime.threads import available
-from kdsl.tune.building import Builder, Built, built
-from kdsl.tune.choice import pinned
-from kdsl.tune.guiding import ModelGuide
-from kdsl.tune.plotting import draw_curves
-from kdsl.tune.search import STRATEGIES, Search, StrategyName
-from kdsl.tune.sketches import sketches
-from kdsl.tune.space import Candidate, Sketch
+from kdsl.tune.measuring.building import Builder, Built, built
+from kdsl.tune.searching.guiding import ModelGuide
+from kdsl.tune.searching.search import STRATEGIES, Search, StrategyName
+from kdsl.tune.showing.plotting import draw_curves
+from kdsl.tune.spaces.choice import pinned
+from kdsl.tune.spaces.sketches import sketches
+from kdsl.tune.spaces.space import Candidate, Sketch
 
 RECORDED = Path(os.environ.get("KDSL_RECORDED", Path(__file__).with_name("tuning.json")))
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"

@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from kdsl.runtime.tuning import autotune
     from kdsl.sched import Schedule
     from kdsl.sched import recipes as recipes
-    from kdsl.tune.choice import choice
+    from kdsl.tune.spaces.choice import choice
 
 __version__ = "0.1.0"
 
@@ -134,7 +134,7 @@ def __getattr__(name: str) -> Any:
 
         return autotune
     if name == "choice":
-        from kdsl.tune.choice import choice
+        from kdsl.tune.spaces.choice import choice
 
         return choice
     if name in ("instructions", "tune"):

@@ -61,7 +61,7 @@ class Variant:
             return False
         if not self.conditions:
             return True
-        from kdsl.tune.problem import holds
+        from kdsl.tune.measuring.problem import holds
 
         return holds(self.conditions, sizes, scalars)
 
@@ -101,7 +101,7 @@ def recipe(kernel: Kernel[Any], given: Arguments) -> Recipe:
 def newest(func: Func, target: Target) -> Schedule:
     """`func` with the steps that were stored last for this target, whatever the sizes."""
     from kdsl.sched import Schedule
-    from kdsl.tune.problem import kernel_key
+    from kdsl.tune.measuring.problem import kernel_key
 
     store, here, key = tuning_database(), fingerprint(target), kernel_key(func)
     for sizes, found in store.classes(key):
@@ -166,7 +166,7 @@ class Chooser:
         if known is not None and known["plain"]:
             return Choice(Steps(steps), origin, only)
         from kdsl.sched import Schedule
-        from kdsl.tune.problem import holds
+        from kdsl.tune.measuring.problem import holds
 
         s = replayed(Schedule(self.func), steps)
         if s is None:
@@ -188,7 +188,7 @@ class Chooser:
     def _instant(self) -> str:
         """The best schedule by the cost model, which is remembered: choosing takes longer than compiling."""
         from kdsl.tune.auto import instant
-        from kdsl.tune.building import held_to
+        from kdsl.tune.measuring.building import held_to
 
         threads = get_num_threads()
         steps = instant(held_to(self.func, self.target), self.target, self.sizes, threads=threads).to_json()
@@ -206,7 +206,7 @@ class Chooser:
         known = self._load("outside")
         if known is not None:
             return str(known["kernel"]), Interface.from_json(known["interface"], source, signature)
-        from kdsl.tune.problem import kernel_key
+        from kdsl.tune.measuring.problem import kernel_key
 
         interface, key = Interface.of(self.func, source), kernel_key(self.func)
         self._store("outside", {"kernel": key, "interface": interface.to_json()})

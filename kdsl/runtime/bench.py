@@ -20,7 +20,7 @@ from kdsl.runtime.device_timer import DeviceTimer
 from kdsl.runtime.explanation import Quantity
 from kdsl.runtime.threads import get_num_threads
 from kdsl.runtime.typed import known_sizes, signature_of
-from kdsl.tune.inputs import random_array
+from kdsl.tune.measuring.inputs import random_array
 
 if TYPE_CHECKING:
     from kdsl.runtime.kernel import Kernel

@@ -22,20 +22,20 @@ from kdsl.runtime.targets import check_name, resolve
 from kdsl.runtime.threads import available, get_num_threads
 from kdsl.runtime.tuning_executor import WORKER, ExecutorMeasuring
 from kdsl.sched import Schedule
-from kdsl.tune.building import Builder
-from kdsl.tune.choice import pinned, user_sketch
 from kdsl.tune.classes import scalar_number
-from kdsl.tune.guiding import ModelGuide
-from kdsl.tune.inputs import Array, Layout
-from kdsl.tune.measure import Limits, Measurer
-from kdsl.tune.problem import Problem
-from kdsl.tune.progress import Progress
+from kdsl.tune.measuring.building import Builder
+from kdsl.tune.measuring.inputs import Array, Layout
+from kdsl.tune.measuring.measure import Limits, Measurer
+from kdsl.tune.measuring.problem import Problem
+from kdsl.tune.measuring.workers import command
 from kdsl.tune.result import Result
-from kdsl.tune.search import STRATEGIES, Search, StrategyName
+from kdsl.tune.searching.guiding import ModelGuide
+from kdsl.tune.searching.search import STRATEGIES, Search, StrategyName
 from kdsl.tune.session import Budget, Session
-from kdsl.tune.sketches import sketches
-from kdsl.tune.space import Sketch
-from kdsl.tune.workers import command
+from kdsl.tune.showing.progress import Progress
+from kdsl.tune.spaces.choice import pinned, user_sketch
+from kdsl.tune.spaces.sketches import sketches
+from kdsl.tune.spaces.space import Sketch
 
 if TYPE_CHECKING:
     from kdsl.ir.nodes import Func

@@ -27,11 +27,11 @@ from kdsl.errors import KdslError
 from kdsl.runtime.auto import fingerprint_of
 from kdsl.runtime.targets import resolve
 from kdsl.target import Target
-from kdsl.tune.building import POLL_S, Built, Rebuilding
-from kdsl.tune.inputs import Array
-from kdsl.tune.measure import Job, Limits, Measurer, Outcome, silent
-from kdsl.tune.problem import Problem
-from kdsl.tune.workers import command
+from kdsl.tune.measuring.building import POLL_S, Built, Rebuilding
+from kdsl.tune.measuring.inputs import Array
+from kdsl.tune.measuring.measure import Job, Limits, Measurer, Outcome, silent
+from kdsl.tune.measuring.problem import Problem
+from kdsl.tune.measuring.workers import command
 
 WORKER = "kdsl.runtime.tuning_worker"
 KEPT = 3

@@ -19,7 +19,7 @@ from kdsl.runtime.cache import Entry
 from kdsl.runtime.interface import Interface
 from kdsl.runtime.targets import resolve
 from kdsl.runtime.threads import set_num_threads
-from kdsl.tune import worker
+from kdsl.tune.measuring import worker
 
 if TYPE_CHECKING:
     from kdsl.ir.nodes import Func
@@ -36,7 +36,7 @@ class Runner:
     target: Target
 
     def setup(self, target: str, threads: int) -> None:
-        """See `kdsl.tune.worker.Runner`."""
+        """See `kdsl.tune.measuring.worker.Runner`."""
         self.target = resolve(target)
         if self.target.kind == "cpu":
             set_num_threads(threads)
@@ -56,7 +56,7 @@ class Runner:
         return _program(func, artifact)
 
     def trusted(self, func: Func) -> CpuExecutor | None:
-        """See `kdsl.tune.worker.Runner`."""
+        """See `kdsl.tune.measuring.worker.Runner`."""
         if self.target.kind == "cpu":
             return None
         return _program(func, _artifact(func, resolve("cpu")))  # type: ignore[return-value]

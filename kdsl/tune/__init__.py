@@ -3,13 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kdsl.tune.measure import Limits
+    from kdsl.tune.measuring.measure import Limits
     from kdsl.tune.result import Result
     from kdsl.tune.trial import Trial
 
 __all__ = ["Limits", "Result", "Trial"]
 
-_HOMES = {"Limits": "measure", "Result": "result", "Trial": "trial"}
+_HOMES = {"Limits": "measuring.measure", "Result": "result", "Trial": "trial"}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from kdsl.errors import ScheduleError
 from kdsl.sched import Schedule
 from kdsl.target import Target
-from kdsl.tune.cost import predict
+from kdsl.tune.costs.cost import predict
 from kdsl.tune.nests import View
-from kdsl.tune.sketches import Rest, sketch, threads_alone, ways
-from kdsl.tune.space import Candidate, Way
+from kdsl.tune.spaces.sketches import Rest, sketch, threads_alone, ways
+from kdsl.tune.spaces.space import Candidate, Way
 
 LOOKS = 3
 """Candidates that are looked at beyond the first ones of the sketches."""

@@ -58,14 +58,14 @@ class Result:
 
     def plot(self, path: str | Path) -> Path:
         """Draws the curve into a PNG, SVG or PDF file. Needs matplotlib (`pip install kdsl[plot]`)."""
-        from kdsl.tune.plotting import draw_curves
+        from kdsl.tune.showing.plotting import draw_curves
 
         title = f"{self.kernel} on {self.target}"
         return draw_curves(Path(path), {self.strategy: [self.curve()]}, title, self.baseline, self.seconds)
 
     def report(self, path: str | Path) -> Path:
         """Writes an HTML page of its own: the curve, the schedule, the roofline, the candidates."""
-        from kdsl.tune.report import page
+        from kdsl.tune.showing.report import page
 
         into = Path(path)
         into.write_text(page(self))
@@ -101,7 +101,7 @@ class Result:
         return f"<kdsl result for {self.kernel}: {figure(self.speedup)} x after {len(self.trials)} trials>"
 
     def _repr_html_(self) -> str:
-        from kdsl.tune.report import body
+        from kdsl.tune.showing.report import body
 
         return body(self)
 

@@ -20,15 +20,15 @@ from typing import Protocol
 from kdsl.errors import KdslError, ScheduleError
 from kdsl.ir.printer import print_func
 from kdsl.sched import Schedule
-from kdsl.tune.building import Builder, Built, Row, Rows, declared, rows_of
 from kdsl.tune.classes import sizes_class
 from kdsl.tune.database import Best, Database, Key
-from kdsl.tune.measure import Job, Outcome
-from kdsl.tune.problem import Problem
-from kdsl.tune.progress import Progress
+from kdsl.tune.measuring.building import Builder, Built, Row, Rows, declared, rows_of
+from kdsl.tune.measuring.measure import Job, Outcome
+from kdsl.tune.measuring.problem import Problem
 from kdsl.tune.result import Result, figure, tried
-from kdsl.tune.search import Search
-from kdsl.tune.space import Candidate
+from kdsl.tune.searching.search import Search
+from kdsl.tune.showing.progress import Progress
+from kdsl.tune.spaces.space import Candidate
 from kdsl.tune.trial import Trial
 
 FINALISTS, LEAST = 24, 4

@@ -113,7 +113,7 @@ def _database_round(run: Run, folder: Path) -> None:
     kernel: Any = kdsl.kernel(table)
     from kdsl.runtime.auto import fingerprint
     from kdsl.tune.classes import sizes_class
-    from kdsl.tune.problem import kernel_key
+    from kdsl.tune.measuring.problem import kernel_key
 
     s = tiled(kernel.schedule())
     key = Key(kernel_key(s.base), sizes_class({"M": 5, "N": 11}), fingerprint(kernel._resolved()))

@@ -20,7 +20,7 @@ import numpy as np
 from kdsl.errors import TargetError
 from kdsl.ir.printer import print_func
 from kdsl.runtime.tuning_worker import Runner
-from kdsl.tune import worker
+from kdsl.tune.measuring import worker
 
 
 @dataclass

@@ -18,7 +18,7 @@ from kdsl.sched import Schedule
 from kdsl.tune.auto import instant
 from kdsl.tune.classes import sizes_class
 from kdsl.tune.database import Best, Key
-from kdsl.tune.problem import kernel_key
+from kdsl.tune.measuring.problem import kernel_key
 from tests.runtime.process import run_python
 from tests.tune import kernels as k
 

@@ -17,7 +17,7 @@ import pytest
 import kdsl
 from kdsl.runtime import tuning
 from kdsl.tune.database import Database
-from kdsl.tune.measure import Limits
+from kdsl.tune.measuring.measure import Limits
 from kdsl.tune.session import fewest_steps
 from tests.runtime.process import ROOT, environment
 from tests.tune import kernels as k
@@ -158,7 +158,8 @@ def test_a_worker_killed_from_outside_is_replaced(monkeypatch: pytest.MonkeyPatc
                 seen.append(pid)
                 os.kill(pid, signal.SIGKILL)
 
-    from kdsl.tune import measure, progress
+    from kdsl.tune.measuring import measure
+    from kdsl.tune.showing import progress
 
     seen_workers: list[Any] = []
     made = measure.Workers.__init__

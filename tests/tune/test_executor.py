@@ -15,11 +15,11 @@ import kdsl
 from kdsl.runtime.targets import resolve
 from kdsl.runtime.tuning_executor import ExecutorMeasuring
 from kdsl.sched import Schedule
-from kdsl.tune.building import Builder
-from kdsl.tune.inputs import Layout
-from kdsl.tune.measure import Limits
-from kdsl.tune.problem import Problem
-from kdsl.tune.sketches import sketches
+from kdsl.tune.measuring.building import Builder
+from kdsl.tune.measuring.inputs import Layout
+from kdsl.tune.measuring.measure import Limits
+from kdsl.tune.measuring.problem import Problem
+from kdsl.tune.spaces.sketches import sketches
 from tests.runtime.process import ROOT
 from tests.tune import kernels as k
 

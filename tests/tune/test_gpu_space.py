@@ -17,10 +17,10 @@ from kdsl.runtime.device_code import launches_of
 from kdsl.sched import Schedule
 from kdsl.target import Limits, Target
 from kdsl.tune.auto import instant
-from kdsl.tune.building import built, held_to, rows_of
-from kdsl.tune.grids import SHAPES, fits, group_knob, shape_of
-from kdsl.tune.sketches import sketches
-from kdsl.tune.space import Sketch
+from kdsl.tune.measuring.building import built, held_to, rows_of
+from kdsl.tune.spaces.grids import SHAPES, fits, group_knob, shape_of
+from kdsl.tune.spaces.sketches import sketches
+from kdsl.tune.spaces.space import Sketch
 from tests.backends.spirv_harness import agree, device, needs_vulkan
 from tests.sched.check import arguments, check_forms, check_meaning, schedule_of, sizes_to_try
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from kdsl import f32
-from kdsl.tune import inputs
-from kdsl.tune.inputs import PAGE, Layout
+from kdsl.tune.measuring import inputs
+from kdsl.tune.measuring.inputs import PAGE, Layout
 
 
 def place(array: inputs.Array) -> int:

@@ -12,8 +12,8 @@ from kdsl.backends import llvm
 from kdsl.errors import KdslError
 from kdsl.sched import Schedule
 from kdsl.tune.auto import instant, ranked
-from kdsl.tune.cost import FEATURES, features, predict
-from kdsl.tune.sketches import sketches
+from kdsl.tune.costs.cost import FEATURES, features, predict
+from kdsl.tune.spaces.sketches import sketches
 from tests.check import Draw, Program, clone, compare_all, results
 from tests.programs.test_programs import PROGRAMS
 from tests.sched.check import check_forms, check_meaning, schedule_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kdsl.tune.model import Model
+from kdsl.tune.searching.model import Model
 
 Array = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ import pytest
 
 from examples.attention.attention import naive, online, reference
 from kdsl.runtime.targets import resolve
-from kdsl.tune.sketches import sketches
+from kdsl.tune.spaces.sketches import sketches
 
 SIZES = {"H": 2, "N": 512, "D": 64}
 

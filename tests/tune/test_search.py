@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from kdsl.tune.search import STRATEGIES, Search, Space
-from kdsl.tune.space import Candidate, Knob, Sketch
+from kdsl.tune.searching.search import STRATEGIES, Search, Space
+from kdsl.tune.spaces.space import Candidate, Knob, Sketch
 
 POWERS = tuple(1 << n for n in range(10))
 SKETCHES = (

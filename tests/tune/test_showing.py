@@ -15,10 +15,10 @@ import pytest
 
 import kdsl
 from kdsl.cli import main
-from kdsl.tune.comparing import difference
-from kdsl.tune.progress import Progress
-from kdsl.tune.report import body
+from kdsl.tune.measuring.comparing import difference
 from kdsl.tune.result import Result
+from kdsl.tune.showing.progress import Progress
+from kdsl.tune.showing.report import body
 from kdsl.tune.trial import Trial
 from tests.tune import kernels as k
 

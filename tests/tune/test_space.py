@@ -12,11 +12,11 @@ from kdsl.backends import llvm
 from kdsl.errors import KdslError, ScheduleError
 from kdsl.ir.printer import print_func
 from kdsl.sched import Schedule
-from kdsl.tune.choice import pinned
-from kdsl.tune.rows import STREAMS
-from kdsl.tune.sketches import sketches
-from kdsl.tune.space import Knob, Sketch
-from kdsl.tune.sums import FORMS
+from kdsl.tune.spaces.choice import pinned
+from kdsl.tune.spaces.rows import STREAMS
+from kdsl.tune.spaces.sketches import sketches
+from kdsl.tune.spaces.space import Knob, Sketch
+from kdsl.tune.spaces.sums import FORMS
 from tests.sched.check import check_forms, check_meaning, schedule_of
 from tests.tune import kernels as small
 

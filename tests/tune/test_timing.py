@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from kdsl.tune.timing import by_round, knockout, ranked, typical
+from kdsl.tune.measuring.timing import by_round, knockout, ranked, typical
 
 
 def test_a_slower_machine_slows_whole_rounds() -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from kdsl.tune.measure import twice
-from kdsl.tune.worker import quiet
-from kdsl.tune.workers import Failed
+from kdsl.tune.measuring.measure import twice
+from kdsl.tune.measuring.worker import quiet
+from kdsl.tune.measuring.workers import Failed
 
 
 def state(pid: int) -> str:

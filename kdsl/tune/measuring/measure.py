@@ -20,12 +20,12 @@ from typing import Any, TypeVar
 
 from kdsl.errors import KdslError
 from kdsl.ir.printer import print_func
-from kdsl.tune.building import POLL_S, Built, Rows
-from kdsl.tune.problem import Problem
-from kdsl.tune.timing import knockout, typical
+from kdsl.tune.measuring.building import POLL_S, Built, Rows
+from kdsl.tune.measuring.problem import Problem
+from kdsl.tune.measuring.timing import knockout, typical
+from kdsl.tune.measuring.worker import BASE, DRIVER_S
+from kdsl.tune.measuring.workers import Failed, Workers
 from kdsl.tune.trial import Status
-from kdsl.tune.worker import BASE, DRIVER_S
-from kdsl.tune.workers import Failed, Workers
 
 try:
     import fcntl

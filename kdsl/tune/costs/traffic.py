@@ -12,7 +12,7 @@ from math import ceil
 
 from kdsl.ir.nodes import Accumulate, Alloc, Atomic, Body, Expr, Func, If, Load, Loop, Stmt, Store, Var
 from kdsl.ir.walk import stmt_bodies, stmt_exprs, stmts, subexprs
-from kdsl.tune.machine import Machine
+from kdsl.tune.costs.machine import Machine
 from kdsl.tune.ranges import Range, after, middle, range_of, trips
 
 LINE = 64

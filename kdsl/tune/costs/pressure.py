@@ -13,7 +13,7 @@ from math import ceil
 from kdsl.ir.nodes import Accumulate, Body, Call, Expr, If, Load, Loop, Store
 from kdsl.ir.walk import subexprs
 from kdsl.target import Target
-from kdsl.tune.execution import Around, Loops, Work, unrolled, vector_of
+from kdsl.tune.costs.execution import Around, Loops, Work, unrolled, vector_of
 from kdsl.tune.nests import uses
 
 MATH = {

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from kdsl.ir.nodes import Load
 from kdsl.sched import Schedule
 from kdsl.tune.nests import View, accesses, stride, uses
-from kdsl.tune.space import Knob, Value
+from kdsl.tune.spaces.space import Knob, Value
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,10 @@ import numpy as np
 from kdsl.ir.nodes import Body, Func, Loop, Stmt
 from kdsl.ir.walk import stmts
 from kdsl.target import Target
-from kdsl.tune.execution import Work
-from kdsl.tune.machine import Machine, machine
-from kdsl.tune.traffic import Memory
-from kdsl.tune.work import Worker
+from kdsl.tune.costs.execution import Work
+from kdsl.tune.costs.machine import Machine, machine
+from kdsl.tune.costs.traffic import Memory
+from kdsl.tune.costs.work import Worker
 
 OVERLAP = 0.25
 """The part of the shorter ones of computing and waiting for each level that is not hidden by the longest."""

@@ -21,8 +21,8 @@ from kdsl.ir.walk import map_stmt, stmts
 from kdsl.sched import Schedule
 from kdsl.target import Limits, Target
 from kdsl.tune.nests import Place, View
-from kdsl.tune.products import blocks
-from kdsl.tune.space import Knob
+from kdsl.tune.spaces.products import blocks
+from kdsl.tune.spaces.space import Knob
 
 SHAPES = (
     (8, 1), (16, 1), (32, 1), (64, 1), (128, 1), (256, 1), (512, 1),

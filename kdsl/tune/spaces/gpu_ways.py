@@ -19,7 +19,8 @@ from kdsl.sched.grid.limits import shared_arrays
 from kdsl.sched.recipes import gpu_register_tile, gpu_share, gpu_sum
 from kdsl.sched.recipes import gpu_tile as shared_tile
 from kdsl.target import Target
-from kdsl.tune.grids import (
+from kdsl.tune.nests import Place, View, loads, uses
+from kdsl.tune.spaces.grids import (
     AXES,
     SHAPES,
     band,
@@ -32,11 +33,10 @@ from kdsl.tune.grids import (
     three,
     with_own_arrays,
 )
-from kdsl.tune.nests import Place, View, loads, uses
-from kdsl.tune.products import Product, blocks, new_loops, products
-from kdsl.tune.space import Knob, Values, Way
-from kdsl.tune.stages import Stage, stages
-from kdsl.tune.sums import sums
+from kdsl.tune.spaces.products import Product, blocks, new_loops, products
+from kdsl.tune.spaces.space import Knob, Values, Way
+from kdsl.tune.spaces.stages import Stage, stages
+from kdsl.tune.spaces.sums import sums
 
 Sizes = Mapping[str, int]
 

@@ -22,9 +22,9 @@ from kdsl.ir.walk import stmt_exprs, stmts, subexprs
 from kdsl.sched import Schedule
 from kdsl.target import Target
 from kdsl.tune.nests import Place, View, accesses, steps, uses
-from kdsl.tune.products import Mark, Product, arranged, blocks, knobs, marked, products
-from kdsl.tune.space import Knob, Value, Values
-from kdsl.tune.sweeps import apart
+from kdsl.tune.spaces.products import Mark, Product, arranged, blocks, knobs, marked, products
+from kdsl.tune.spaces.space import Knob, Value, Values
+from kdsl.tune.spaces.sweeps import apart
 
 
 @dataclass(frozen=True, slots=True)

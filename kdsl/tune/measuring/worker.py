@@ -32,12 +32,12 @@ from kdsl.errors import KdslError, TargetError
 from kdsl.ir.nodes import Func
 from kdsl.ir.parser import parse_func
 from kdsl.target import Target
-from kdsl.tune import inputs
-from kdsl.tune.building import Rebuilding, declare
-from kdsl.tune.comparing import difference
-from kdsl.tune.inputs import Array, small_sizes
-from kdsl.tune.problem import Problem, holds
-from kdsl.tune.space import Value
+from kdsl.tune.measuring import inputs
+from kdsl.tune.measuring.building import Rebuilding, declare
+from kdsl.tune.measuring.comparing import difference
+from kdsl.tune.measuring.inputs import Array, small_sizes
+from kdsl.tune.measuring.problem import Problem, holds
+from kdsl.tune.spaces.space import Value
 from kdsl.tune.trial import Status
 
 BASE = "base"

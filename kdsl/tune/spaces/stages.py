@@ -17,7 +17,7 @@ from kdsl.ir.walk import stmt_exprs, stmts, subexprs
 from kdsl.sched import Schedule
 from kdsl.target import Target
 from kdsl.tune.nests import Place, View, stride, uses
-from kdsl.tune.rows import vectors
+from kdsl.tune.spaces.rows import vectors
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,11 +36,11 @@ from kdsl.ir.nodes import (
 )
 from kdsl.ir.walk import expr_children, stmt_exprs, stmts, subexprs
 from kdsl.target import Target
-from kdsl.tune.execution import Around, Loops, Work, overlapped, running, vector_of
+from kdsl.tune.costs.execution import Around, Loops, Work, overlapped, running, vector_of
+from kdsl.tune.costs.pressure import MATH, pressure
+from kdsl.tune.costs.traffic import Memory
 from kdsl.tune.nests import steps, stride, uses
-from kdsl.tune.pressure import MATH, pressure
 from kdsl.tune.ranges import range_of
-from kdsl.tune.traffic import Memory
 
 WAYS, PAGE = 8, 4096
 """Lines with the same place in the first-level cache of the usual CPU, and the bytes between them."""

@@ -22,12 +22,12 @@ from kdsl.ir.parser import parse_func
 from kdsl.ir.printer import print_func
 from kdsl.sched import Schedule
 from kdsl.target import Target
-from kdsl.tune.cost import features, prediction
-from kdsl.tune.grids import as_lanes
-from kdsl.tune.machine import machine
-from kdsl.tune.problem import Problem
-from kdsl.tune.sketches import sketches
-from kdsl.tune.space import Candidate, Sketch, Value
+from kdsl.tune.costs.cost import features, prediction
+from kdsl.tune.costs.machine import machine
+from kdsl.tune.measuring.problem import Problem
+from kdsl.tune.spaces.grids import as_lanes
+from kdsl.tune.spaces.sketches import sketches
+from kdsl.tune.spaces.space import Candidate, Sketch, Value
 
 if TYPE_CHECKING:
     from kdsl.ir.nodes import Func

@@ -19,13 +19,13 @@ from kdsl.ir.nodes import Accumulate, Alloc, Break, Call, Const, If, Load, Loop,
 from kdsl.ir.walk import stmt_exprs, stmts, subexprs
 from kdsl.sched import Schedule
 from kdsl.target import Target
-from kdsl.tune.cost import SHARED
-from kdsl.tune.machine import machine
+from kdsl.tune.costs.cost import SHARED
+from kdsl.tune.costs.machine import machine
+from kdsl.tune.costs.pressure import MATH
+from kdsl.tune.costs.traffic import Memory
 from kdsl.tune.nests import Access, Place, View, accesses, stride, uses
-from kdsl.tune.pressure import MATH
-from kdsl.tune.products import blocks
-from kdsl.tune.space import Knob
-from kdsl.tune.traffic import Memory
+from kdsl.tune.spaces.products import blocks
+from kdsl.tune.spaces.space import Knob
 
 SHORT = 8
 """Inner loops of a constant number of iterations up to this are written out inside of a vector."""

@@ -25,7 +25,7 @@ from kdsl.sched import Schedule
 from kdsl.sched.rewriting.layout import Layout
 from kdsl.target import Target
 from kdsl.tune.nests import View, dimension, loads, steps, stride, uses, walked
-from kdsl.tune.space import Knob, Values
+from kdsl.tune.spaces.space import Knob, Values
 
 FEW = 8
 """Loops over terms of a constant number of iterations up to this are written out."""

@@ -19,7 +19,7 @@ from kdsl.ir.nodes import Alloc, If, Loop
 from kdsl.sched import Schedule
 from kdsl.target import Target
 from kdsl.tune.nests import Place, View
-from kdsl.tune.rows import vectors
+from kdsl.tune.spaces.rows import vectors
 
 SHIFTS = (0, 1, 2)
 SKEWS = (0, 1, 2, 3, 4)

@@ -13,9 +13,9 @@ from math import exp, log
 
 import numpy as np
 
-from kdsl.tune.building import Builder
-from kdsl.tune.model import Model
-from kdsl.tune.space import Candidate, Sketch
+from kdsl.tune.measuring.building import Builder
+from kdsl.tune.searching.model import Model
+from kdsl.tune.spaces.space import Candidate, Sketch
 
 ENOUGH = 8
 """Measured candidates from which the learned model has a say."""

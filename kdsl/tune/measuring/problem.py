@@ -19,8 +19,8 @@ from kdsl.ir.parser import parse_func
 from kdsl.ir.printer import print_func, stored_buffers
 from kdsl.ir.walk import exprs, stmts, subexprs, substitute
 from kdsl.passes.simplify import simplify_expr
-from kdsl.tune import inputs
-from kdsl.tune.inputs import Array, Layout
+from kdsl.tune.measuring import inputs
+from kdsl.tune.measuring.inputs import Array, Layout
 
 UNKNOWN = 64
 """What a count that depends on data is taken to be."""

@@ -13,17 +13,17 @@ from dataclasses import dataclass, replace
 from kdsl.errors import ScheduleError
 from kdsl.sched import Schedule
 from kdsl.target import Target
-from kdsl.tune.gpu_ways import gpu_ways
-from kdsl.tune.grids import EACH, elementwise, group_knob, has_planes, on_grid, open_nests, shape_of
 from kdsl.tune.nests import View
-from kdsl.tune.planes import Plane, in_blocks, planes
-from kdsl.tune.products import Product, added_rows, few_rows, knobs, products, register_tile
-from kdsl.tune.row_blocks import RowBlock, blocked_rows, row_blocks
-from kdsl.tune.rows import TOGETHER, need_vectors, on_threads, stream_knob, vectors
-from kdsl.tune.space import Knob, Sketch, Value, Values, Way
-from kdsl.tune.stages import Stage, at_rows, at_tiles, stages
-from kdsl.tune.sums import FORMS, partial_sums, sums
-from kdsl.tune.sweeps import Sweeps, sweeps, time_tiles
+from kdsl.tune.spaces.gpu_ways import gpu_ways
+from kdsl.tune.spaces.grids import EACH, elementwise, group_knob, has_planes, on_grid, open_nests, shape_of
+from kdsl.tune.spaces.planes import Plane, in_blocks, planes
+from kdsl.tune.spaces.products import Product, added_rows, few_rows, knobs, products, register_tile
+from kdsl.tune.spaces.row_blocks import RowBlock, blocked_rows, row_blocks
+from kdsl.tune.spaces.rows import TOGETHER, need_vectors, on_threads, stream_knob, vectors
+from kdsl.tune.spaces.space import Knob, Sketch, Value, Values, Way
+from kdsl.tune.spaces.stages import Stage, at_rows, at_tiles, stages
+from kdsl.tune.spaces.sums import FORMS, partial_sums, sums
+from kdsl.tune.spaces.sweeps import Sweeps, sweeps, time_tiles
 
 MOST = 24
 """Ways of one program; further alternatives are left out."""

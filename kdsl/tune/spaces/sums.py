@@ -17,7 +17,7 @@ from kdsl.sched import Schedule
 from kdsl.sched.recipes import reduce_registers
 from kdsl.target import Target
 from kdsl.tune.nests import Place, View, uses
-from kdsl.tune.rows import TOGETHER, vectors
+from kdsl.tune.spaces.rows import TOGETHER, vectors
 
 LONG = 1 << 15
 """Iterations below which partial sums for threads do not pay."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from kdsl.errors import KdslError
 from kdsl.sched import Schedule
-from kdsl.tune.space import Knob, Sketch, Value, Values
+from kdsl.tune.spaces.space import Knob, Sketch, Value, Values
 
 CHOICES = "__kdsl_choices__"
 """The attribute of a default value that has the possible values."""

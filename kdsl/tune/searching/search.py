@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Literal, Protocol
 
-from kdsl.tune.space import Candidate, Sketch, Value
+from kdsl.tune.spaces.space import Candidate, Sketch, Value
 
 StrategyName = Literal["guided", "evolution", "random"]
 STRATEGIES: tuple[StrategyName, ...] = ("guided", "evolution", "random")

@@ -1,0 +1,1 @@
+"""The analytical cost model: seconds of a call from footprints, ports and the processor's caches."""

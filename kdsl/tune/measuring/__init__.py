@@ -1,0 +1,1 @@
+"""Building, compiling, checking and timing candidates in processes that may crash."""

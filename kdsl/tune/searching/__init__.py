@@ -1,0 +1,1 @@
+"""Which candidates to try next, and a model that learns from those measured."""

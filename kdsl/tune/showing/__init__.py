@@ -1,0 +1,1 @@
+"""Progress while tuning, plots and the HTML report."""
