@@ -12,6 +12,7 @@ from kdsl.backends import llvm
 from kdsl.errors import KdslError, ScheduleError
 from kdsl.ir.printer import print_func
 from kdsl.sched import Schedule
+from kdsl.sched.rewriting.tree import places
 from kdsl.tune.spaces.choice import pinned
 from kdsl.tune.spaces.rows import STREAMS
 from kdsl.tune.spaces.sketches import sketches
@@ -167,6 +168,16 @@ def test_sums_of_columns_are_added_row_by_row() -> None:
     ]
     check_forms(s)
     check_meaning(s, rounds=2)
+
+
+def test_blocks_of_a_time_sweep_are_shared() -> None:
+    """Guards around their loops are no reason against it: the hand-written schedule is in the space."""
+    start = schedule_of(kernels.jacobi)
+    found = {x.name: x for x in sketches(start, TARGET, {"N": 2048}, threads=2)}
+    s = found["blocks of i over t"].candidate(lanes=1, registers=1).schedule(start)
+    assert [p.loop.mark.kind for p in places(s.func) if p.loop.var == "i_i" and p.loop.mark] == [
+        "parallel"
+    ] * 2
 
 
 def test_program_order_on_threads() -> None:

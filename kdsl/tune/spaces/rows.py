@@ -15,8 +15,22 @@ from math import prod
 
 from kdsl.analysis.linear import extent
 from kdsl.errors import ScheduleError
-from kdsl.ir.nodes import Accumulate, Alloc, Break, Call, Const, If, Load, Loop, Return, Stmt, Store, While
-from kdsl.ir.walk import stmt_exprs, stmts, subexprs
+from kdsl.ir.nodes import (
+    Accumulate,
+    Alloc,
+    Body,
+    Break,
+    Call,
+    Const,
+    If,
+    Load,
+    Loop,
+    Return,
+    Stmt,
+    Store,
+    While,
+)
+from kdsl.ir.walk import stmt_bodies, stmt_exprs, stmts, subexprs
 from kdsl.sched import Schedule
 from kdsl.target import Target
 from kdsl.tune.costs.cost import SHARED
@@ -278,13 +292,22 @@ def _worth(view: View, p: Place) -> bool:
 
 def _chains(loop: Loop) -> Iterator[tuple[Loop, ...]]:
     """The loops in `loop` down to each innermost one."""
-    inner = [x for x in loop.body if isinstance(x, Loop)]
-    inner += [y for x in loop.body if isinstance(x, If) for y in (*x.then, *x.orelse) if isinstance(y, Loop)]
+    inner = list(_nearest(loop.body))
     for x in inner:
         for chain in _chains(x):
             yield x, *chain
     if not inner:
         yield ()
+
+
+def _nearest(body: Body) -> Iterator[Loop]:
+    """The outermost loops in statements."""
+    for s in body:
+        if isinstance(s, Loop):
+            yield s
+        else:
+            for inner in stmt_bodies(s):
+                yield from _nearest(inner)
 
 
 def _heavy(p: Place) -> bool:
