@@ -88,8 +88,13 @@ def test_results_stay(data: Any) -> None:
 @given(st.data())
 def test_results_stay_compiled(data: Any) -> None:
     s = draw_schedule(data, 4)
-    if s is not None:
+    if s is None:
+        return
+    try:
         check_meaning(s, rounds=3)
+    except ScheduleError as error:
+        # Legal, but more than the target has room for: local arrays of all lanes, of a symbolic size.
+        assert error.code == "K0382"
 
 
 @pytest.mark.parametrize("batch", range(BATCHES))

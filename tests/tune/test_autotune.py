@@ -29,6 +29,18 @@ def statuses(result: Any) -> dict[Any, str]:
     return {next(iter(t.values.values()), None): t.status for t in result.trials}
 
 
+def elsewhere(code: str) -> str:
+    """What a program prints in another process, on one thread."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(KDSL_NUM_THREADS="1"),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
 def test_finds_a_schedule_and_leaves_the_arguments_alone() -> None:
     A, B, C = k.product(64, 48, 40)
     before = [x.copy() for x in (A, B, C)]
@@ -61,15 +73,8 @@ def test_automatic_schedules_pick_it_up(own_database: Path) -> None:
         "A, B, C = k.product(64, 48, 40)\n"
         "print(k.matmul.with_schedule('auto').schedule(A, B, C).trace())"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment(KDSL_NUM_THREADS="1"),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "vectorize" in done.stdout
+    printed = elsewhere(code)
+    assert "vectorize" in printed
 
 
 def test_a_kernel_that_has_run_changes_over() -> None:
@@ -368,15 +373,8 @@ def test_a_space_of_a_gpu_from_end_to_end(tmp_path: Path) -> None:
         "print(k.matmul.on('vulkan').with_schedule('auto').schedule(A, B, C).to_json())\n"
         "print(len(k.matmul.on('cpu').with_schedule('auto').schedule(A, B, C).steps))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment(KDSL_NUM_THREADS="1"),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = done.stdout.splitlines()[0]
+    printed = elsewhere(code)
+    found = printed.splitlines()[0]
     assert not result.schedule.steps or found == result.schedule.to_json()
 
 
